@@ -1,0 +1,52 @@
+# make up      train: a server, an evaluator and N workers on this machine
+# make test    everything that CI runs
+# make help    all targets and settings
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PROTO := protos/ostrakon/v1/parameter_server.proto
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I . --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(PROTO)
+
+# What was set on this command line, each as one quoted KEY=VALUE word: a typo is refused by name, not overlooked.
+quote = '$(subst ','\'',$(1))'
+names := $(sort $(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word)))))
+given = $(foreach name,$(filter-out PYTHON,$(names)),$(if $(filter command,$(firstword $(origin $(name)))),$(call quote,$(name)=$($(name)))))
+
+.PHONY: up status down test lint format proto clean help
+
+up status down: $(VENV)/installed
+	@$(BIN)/python -m deploy.local $@ $(given)
+
+test: $(VENV)/installed lint
+	@$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/installed
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@generated=$$(mktemp -d) && $(call PROTOC,$$generated) && diff -r -x '*.proto' -x '__*' protos/ostrakon $$generated/protos/ostrakon \
+	  && rm -r $$generated || (echo 'generated code is not current: run make proto' && false)
+
+format: $(VENV)/installed
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+proto: $(VENV)/installed
+	$(call PROTOC,.)
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	@echo 'installing into $(VENV), once ...'
+	@$(PYTHON) -m venv $(VENV)
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	@rm -rf runs $(VENV) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: $(VENV)/installed
+	@sed -n 's/^# //p' Makefile | head -3
+	@$(BIN)/python -m deploy.local up --help

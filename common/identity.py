@@ -1,0 +1,244 @@
+"""Who a process is: the URI SAN `urn:ostrakon:<role>:<id>` of its certificate, never a field of a message."""
+
+import re
+import socket
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+import grpc
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+
+from common.errors import OstrakonError
+from common.settings import TlsFiles
+
+Role = Literal["server", "worker", "observer", "operator"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+_URN = re.compile(rf"urn:ostrakon:({'|'.join(ROLES)}):([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})")
+_LONGEST_CHAIN = 8
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One process of a run: its role and its id within that role."""
+
+    role: Role
+    id: str
+
+    @property
+    def urn(self) -> str:
+        return f"urn:ostrakon:{self.role}:{self.id}"
+
+
+def parse(urn: str) -> Identity:
+    """Read `urn:ostrakon:<role>:<id>`.
+
+    Raises:
+        OstrakonError: it is not such a name.
+    """
+    match = _URN.fullmatch(urn)
+    if match is None:
+        raise OstrakonError(
+            f"{urn!r} is no identity: expected urn:ostrakon:ROLE:ID with ROLE one of {', '.join(ROLES)} "
+            "and ID up to 64 letters, digits, dots, dashes or underscores"
+        )
+    role = next(known for known in ROLES if known == match[1])
+    return Identity(role, match[2])
+
+
+def identity_of(auth_context: Mapping[str, Iterable[bytes]]) -> Identity | None:
+    """The identity of a gRPC peer, from `context.auth_context()`.
+
+    Returns:
+        None without a client certificate, or where it does not carry exactly one well-formed `urn:ostrakon` name.
+    """
+    names = [name.decode("utf-8", "replace") for name in auth_context.get("x509_subject_alternative_name", ())]
+    return _only_identity(names)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A process's certificate, key and trusted authority, checked before anything is served or called."""
+
+    identity: Identity
+    ca: bytes = field(repr=False)
+    certificate: bytes = field(repr=False)
+    key: bytes = field(repr=False)
+    warnings: tuple[str, ...] = ()
+    """Sentences worth showing that do not stop the process."""
+
+    @classmethod
+    def load(cls, tls: TlsFiles, role: Role) -> Self:
+        """Read and check the three files of a process that is to act as `role`.
+
+        Raises:
+            OstrakonError: a file is missing or damaged, the key is another certificate's, the certificate is not
+                valid now, is signed by another authority, or names no identity or another role.
+        """
+        ca, certificate, key = _content(tls.ca), _content(tls.certificate), _content(tls.key)
+        authorities, chain = _certificates(ca, tls.ca), _certificates(certificate, tls.certificate)
+        leaf = chain[0]
+        _check_key(key, leaf, tls)
+        for authority in authorities:
+            _check_dates(authority, tls.ca)
+        _check_dates(leaf, tls.certificate)
+        if not _issued(chain, authorities):
+            raise OstrakonError(
+                f"certificate {tls.certificate} is not signed by the authority in {tls.ca}: "
+                "use the ca.pem that came with the certificate, or have it issued anew"
+            )
+        identity = _only_identity(_uris(leaf))
+        if identity is None:
+            raise OstrakonError(
+                f"certificate {tls.certificate} names nobody: expected one URI urn:ostrakon:ROLE:ID among its "
+                f"alternative names, found {', '.join(_uris(leaf)) or 'none'}"
+            )
+        if identity.role != role:
+            raise OstrakonError(
+                f"certificate {tls.certificate} is for another role: expected {role}, certificate says {identity.role}"
+            )
+        return cls(identity, ca, certificate, key, _warnings(tls.key))
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """For `add_secure_port`; callers without a certificate of our authority are turned away."""
+        pair = [(self.key, self.certificate)]
+        return grpc.ssl_server_credentials(pair, root_certificates=self.ca, require_client_auth=True)
+
+    def channel_credentials(self) -> grpc.ChannelCredentials:
+        """For `secure_channel`."""
+        return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
+
+
+def handshake_failure(address: str, tls: TlsFiles, timeout: float = 3) -> str | None:
+    """Why TLS with a server fails, which gRPC reports only as unavailable.
+
+    Opens one connection of its own, for at most `timeout` seconds.
+
+    Args:
+        address: HOST:PORT.
+        tls: files that `Credentials.load` has accepted.
+
+    Returns:
+        A sentence, or None if the handshake is fine or nobody listens there.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    context = ssl.create_default_context(cafile=tls.ca)
+    context.load_cert_chain(tls.certificate, tls.key)
+    context.set_alpn_protocols(["h2"])
+    try:
+        with (
+            socket.create_connection((host, int(port)), timeout / 3) as plain,
+            context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False) as secured,
+        ):
+            secured.do_handshake()
+            # In TLS 1.3 a client is refused after its own handshake has ended: the alert comes with the first read.
+            # An HTTP/2 server that accepts us sends its settings at once.
+            accepted = bool(secured.recv(1))
+    except ssl.SSLCertVerificationError as error:
+        return (
+            f"the certificate of the server at {address} is not accepted ({error.verify_message}): "
+            f"it has to be signed by the authority in {tls.ca} and to name {host}"
+        )
+    except ssl.SSLError as error:
+        reason = (error.reason or str(error)).lower().replace("_", " ")
+        if "alert" not in reason:
+            return f"the server at {address} does not speak TLS as expected ({reason}): check address and port"
+        return _refused(address, tls, reason)
+    except (ConnectionResetError, BrokenPipeError):
+        return _refused(address, tls, "connection reset")
+    except OSError:
+        return None
+    return None if accepted else _refused(address, tls, "connection closed")
+
+
+def _refused(address: str, tls: TlsFiles, reason: str) -> str:
+    return (
+        f"the server at {address} refuses our certificate {tls.certificate} ({reason}): "
+        "it has to be signed by the authority that the server trusts"
+    )
+
+
+def _only_identity(names: Iterable[str]) -> Identity | None:
+    ours = [name for name in names if name.startswith("urn:ostrakon:")]
+    if len(ours) != 1 or _URN.fullmatch(ours[0]) is None:
+        return None
+    return parse(ours[0])
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise OstrakonError(f"TLS file {path} does not exist: issue it, or correct the path in the settings") from None
+    except OSError as error:
+        raise OstrakonError(f"TLS file {path} cannot be read ({error.strerror})") from None
+
+
+def _certificates(content: bytes, path: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(content)
+    except ValueError:
+        raise OstrakonError(f"certificate {path} is damaged: expected PEM, have it issued anew") from None
+
+
+def _check_key(key: bytes, leaf: x509.Certificate, tls: TlsFiles) -> None:
+    try:
+        public = load_pem_private_key(key, password=None).public_key()
+    except (ValueError, TypeError):
+        raise OstrakonError(f"key {tls.key} is damaged: expected an unencrypted private key as PEM") from None
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if public.public_bytes(*form) != leaf.public_key().public_bytes(*form):
+        raise OstrakonError(
+            f"key {tls.key} does not belong to certificate {tls.certificate}: give the two files issued together"
+        )
+
+
+def _check_dates(certificate: x509.Certificate, path: Path) -> None:
+    now = datetime.now(UTC)
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now < first:
+        raise OstrakonError(f"certificate {path} is not valid before {first:%Y-%m-%d %H:%M} UTC: check this clock")
+    if now > last:
+        raise OstrakonError(f"certificate {path} expired on {last:%Y-%m-%d %H:%M} UTC: have it issued anew")
+
+
+def _issued(chain: list[x509.Certificate], authorities: list[x509.Certificate]) -> bool:
+    """Whether the chain's first certificate leads, over its other ones, to one of the authorities."""
+    current, intermediates = chain[0], chain[1:]
+    for _ in range(_LONGEST_CHAIN):
+        if any(_signed(current, authority) for authority in authorities):
+            return True
+        issuer = next((other for other in intermediates if _signed(current, other)), None)
+        if issuer is None:
+            return False
+        current = issuer
+    return False
+
+
+def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _uris(certificate: x509.Certificate) -> list[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return []
+    return names.get_values_for_type(x509.UniformResourceIdentifier)
+
+
+def _warnings(key: Path) -> tuple[str, ...]:
+    if key.stat().st_mode & 0o077:
+        return (f"key {key} is readable by other users of this machine: chmod 600 {key}",)
+    return ()

@@ -1,0 +1,89 @@
+"""What every process does before it works: allocator, threads, log. And what it tells about its memory."""
+
+import ctypes
+import logging
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import structlog
+import torch
+
+from common.errors import OstrakonError
+
+M_MMAP_THRESHOLD = -3
+M_TRIM_THRESHOLD = -1
+
+
+def prepare(threads: int) -> None:
+    """Set up this process; call it before gRPC is imported.
+
+    Args:
+        threads: CPU threads for torch; 0 leaves one per core.
+    """
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # failures reach us as statuses
+    _tune_allocator()
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _tune_allocator() -> None:
+    # glibc would map and unmap memory for every chunk: twice the CPU per transferred byte.
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def start_log(path: Path | None) -> None:
+    """Log events as lines to a file, or readably to the terminal when there is none."""
+    stream: TextIO = sys.stderr if path is None else path.open("a", encoding="utf-8", buffering=1)
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        if path is None
+        else structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"])
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+    )
+
+
+def run_to_exit(work: Callable[[], None], log: Path | None) -> None:
+    """Run a process's work and turn what stopped it into an exit status.
+
+    Exit status 0: done; 2: a user's error, its sentence on the last line after `error: `.
+    """
+    try:
+        work()
+    except OstrakonError as error:
+        line = f"error: {error}"
+        if log is None:
+            print(line, file=sys.stderr)
+        else:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        sys.exit(2)
+    except Exception:
+        structlog.get_logger().exception("died")
+        sys.exit(1)
+    sys.exit(0)

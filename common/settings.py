@@ -1,0 +1,187 @@
+"""Every setting, typed, with its default, read from one TOML file per process.
+
+The three tables of settings are flat: `RunSettings` is what `make up` takes and keeps in
+`runs/NAME/settings.toml`; `ServerSettings` and `WorkerSettings` are the files of one server and of one worker.
+"""
+
+import tomllib
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import OstrakonError
+
+Device = str
+Quorum = Literal["synchronous", "asynchronous"]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class TlsFiles(_Settings):
+    """Where a process finds its certificate, its key and the authority it trusts (PEM)."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+
+class ServerSettings(_Settings):
+    """One parameter server and its run."""
+
+    # What makes the run the run it is: kept in the genesis entry; a resume with other values is refused.
+    task: str = Field(description="name of the task; workers built for another one are refused")
+    rule: str = Field("Mean2P", description="aggregation rule")
+    roster: tuple[str, ...] = Field(min_length=1, description="worker ids, in the order in which rows are summed")
+    f: int = Field(ge=0, description="bound on Byzantine workers given to the rule, below n/2")
+    gamma: float = Field(gt=0, description="learning rate")
+    quorum: Quorum = Field(
+        "synchronous",
+        description="synchronous: silent workers count as some of the f; asynchronous: needs 2f+1 and keeps the full f",
+    )
+
+    # Where and how this process runs.
+    rounds: int = Field(ge=1, description="the run ends after this many committed rounds")
+    directory: Path = Field(description="the run's folder: ledger, models, metrics")
+    initial: Path = Field(description="theta_0, written by `python -m worker init`")
+    listen: str = Field("127.0.0.1:7433", description="address to serve on, HOST:PORT")
+    tls: TlsFiles | None = Field(None, description="certificate of this server; without it loopback only")
+    device: Device = Field("auto", description="auto, cpu, cuda, cuda:1: where the rule runs")
+    threads: int = Field(0, ge=0, description="threads for the rule; 0 means one per core")
+    uploads: int = Field(8, ge=1, description="uploads received at the same time")
+    upload_timeout: float = Field(60, gt=0, description="seconds one upload may take")
+    join_timeout: float = Field(60, gt=0, description="seconds the first round waits for all workers")
+    grace: float = Field(1, ge=0, description="wait this multiple of the time that the first n-f took ...")
+    grace_floor: float = Field(2, gt=0, description="... but at least so many seconds")
+    absent_after: int = Field(3, ge=1, description="rounds missed in a row after which a worker is not waited for")
+    keep_models: int = Field(2, ge=1, description="committed models kept on disk")
+    linger: float = Field(10, ge=0, description="seconds to tell workers and observers that the run is over")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_bound(len(self.roster), self.f)
+        if len(set(self.roster)) != len(self.roster):
+            raise ValueError("roster names a worker twice: every id may stand in it once")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that make this run the run it is, as plain JSON values."""
+        return self.model_dump(mode="json", include={"task", "rule", "roster", "f", "gamma", "quorum"})
+
+
+class WorkerSettings(_Settings):
+    """One worker, or the evaluator."""
+
+    task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
+    data: Path | None = Field(None, description="data file or folder, for tasks that read one")
+    seed: int = Field(1, ge=0, description="seed of the data and of every mini-batch")
+    server: str = Field("127.0.0.1:7433", description="address of the server, HOST:PORT")
+    id: str | None = Field(None, description="who I am where there is no certificate (loopback only)")
+    tls: TlsFiles | None = Field(None, description="certificate of this worker")
+    batch: int = Field(16, ge=1, description="images in a training mini-batch")
+    beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
+    vote: Literal["loss"] = Field("loss", description="criterion of the vote")
+    vote_batch: int = Field(64, ge=1, description="images in a vote's mini-batch")
+    attack: str | None = Field(None, description="what a Byzantine worker of a test bed sends: SF, Gauss, LF")
+    device: Device = Field("auto", description="auto, cpu, cuda, cuda:1")
+    threads: int = Field(0, ge=0, description="threads of this process; 0 means one per core")
+    evaluate_every: int = Field(10, ge=1, description="evaluator: rounds between two measurements")
+    output: Path | None = Field(None, description="evaluator: folder for evaluations.jsonl")
+
+
+class RunSettings(_Settings):
+    """What `make up` takes: a server, an evaluator and N workers on this machine."""
+
+    run: str = Field(
+        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run, a folder in runs/"
+    )
+    workers: int = Field(10, ge=1, description="n, workers on the roster")
+    byzantine: int = Field(4, ge=0, description="how many of them lie (the first ones)")
+    f: int = Field(4, ge=0, description="bound given to the rule; its own setting")
+    attack: str = Field("SF", description="what the liars do: SF, Gauss, LF, with parameters as in SF(scale=10)")
+    rule: str = Field("Mean2P", description="Avg, Cent1P, Mean1P, Cent2P, Mean2P")
+    rounds: int = Field(300, ge=1, description="rounds to commit")
+    task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
+    data: Path | None = Field(None, description="data file, for tasks that read one")
+    seed: int = Field(1, ge=0, description="seed of theta_0, of the data and of every mini-batch")
+    batch: int = Field(16, ge=1, description="images in a training mini-batch")
+    gamma: float = Field(0.2, gt=0, description="learning rate")
+    beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
+    vote: Literal["loss"] = Field("loss", description="criterion of the vote")
+    vote_batch: int = Field(64, ge=1, description="images in a vote's mini-batch")
+    quorum: Quorum = Field("synchronous", description="synchronous or asynchronous")
+    device: Device = Field("auto", description="auto, cpu, cuda")
+    port: int = Field(0, ge=0, le=65535, description="port of the server; 0 picks a free one")
+    evaluate_every: int = Field(10, ge=1, description="rounds between two measurements on the test data")
+    join_timeout: float = Field(60, gt=0, description="seconds the first round waits for all workers")
+    grace_floor: float = Field(10, gt=0, description="least seconds to wait for late workers once n-f have answered")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_bound(self.workers, self.f)
+        if self.byzantine > self.workers:
+            raise ValueError(f"byzantine={self.byzantine} of {self.workers} workers: at most all of them can lie")
+        return self
+
+
+def check_bound(n: int, f: int) -> None:
+    """Refuse a bound that no rule can meet.
+
+    Raises:
+        ValueError: f is not below n/2.
+    """
+    if 2 * f >= n:
+        raise ValueError(f"f={f} of n={n} workers: f must be below n/2, so at most {(n - 1) // 2}")
+
+
+S = TypeVar("S", bound=_Settings)
+
+
+def read(kind: type[S], path: Path) -> S:
+    """Read one process's settings from a TOML file.
+
+    Raises:
+        OstrakonError: the file is missing, is not TOML, or holds a setting that is unknown or unusable.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise OstrakonError(f"settings file {path} does not exist: give the path of a TOML file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OstrakonError(f"settings file {path} cannot be read ({error})") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise OstrakonError(f"settings file {path} is damaged: expected TOML, found {error}") from None
+    return build(kind, values, source=str(path))
+
+
+def build(kind: type[S], values: dict[str, Any], *, source: str) -> S:
+    """Check plain values into settings; `source` says where they came from.
+
+    Raises:
+        OstrakonError: one sentence for the first value that cannot be used.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise OstrakonError(f"{source}: {_sentence(kind, error)}") from None
+
+
+def _sentence(kind: type[_Settings], error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = sorted(kind.model_fields)
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"unknown setting {name}{hint} (known: {', '.join(known)})"
+    if first["type"] == "missing":
+        return f"setting {name} is missing: {kind.model_fields[name].description}"
+    message = first["msg"].removeprefix("Value error, ")
+    if not name:
+        return message
+    return f"setting {name} = {first['input']!r} cannot be used: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,101 @@
+"""Vectors on the wire: little-endian float32 in chunks of 1 MiB, written once, received where they belong."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+
+PROTOCOL = 1
+CHUNK_BYTES = 1 << 20  # smaller costs CPU, larger is slower, and this fits gRPC's default message limit
+
+# How a refusal travels beside its gRPC status, and how a caller without a certificate says who it is.
+REASON_KEY = "ostrakon-reason"
+TERM_KEY = "ostrakon-term"
+ROUND_KEY = "ostrakon-round"
+IDENTITY_KEY = "ostrakon-identity"
+
+Vector = NDArray[np.float32]
+
+
+class WireError(Exception):
+    """Bytes that cannot become the vector they were announced as.
+
+    Attributes:
+        reason: two or three words, the name under which the event is counted.
+    """
+
+    def __init__(self, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+def chunks(vector: Vector) -> Iterator[pb.Chunk]:
+    """Cut a (d,) float32 vector into chunks, in order."""
+    data = vector.data.cast("B")
+    for offset in range(0, len(data), CHUNK_BYTES):
+        yield pb.Chunk(offset=offset, data=bytes(data[offset : offset + CHUNK_BYTES]))
+
+
+class Receiver:
+    """Writes chunks into memory that was reserved for them, and accepts nothing else."""
+
+    def __init__(self, memory: Vector) -> None:
+        """`memory`: (d,) float32, contiguous; it is written from its start to its end."""
+        self._memory = memory
+        self._bytes = memory.data.cast("B")
+        self._received = 0
+        self._sha256 = hashlib.sha256()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte has come."""
+        return self._received == len(self._bytes)
+
+    def write(self, chunk: pb.Chunk) -> None:
+        """Take the next chunk.
+
+        Raises:
+            WireError: it does not begin where the last one ended, is empty, or goes past the end.
+        """
+        size = len(chunk.data)
+        if chunk.offset != self._received:
+            raise WireError("wrong offset", f"expected a chunk at byte {self._received}, got one at {chunk.offset}")
+        if size == 0:
+            raise WireError("wrong length", f"the chunk at byte {chunk.offset} is empty")
+        if self._received + size > len(self._bytes):
+            raise WireError(
+                "too much data",
+                f"expected {len(self._bytes)} bytes in all, got at least {self._received + size}",
+            )
+        self._bytes[self._received : self._received + size] = chunk.data
+        self._sha256.update(chunk.data)
+        self._received += size
+
+    def finish(self, digest: str) -> None:
+        """Check the whole vector once its stream has ended.
+
+        Raises:
+            WireError: bytes are missing, or the content is not what `digest` names.
+        """
+        if not self.complete:
+            raise WireError("wrong length", f"expected {len(self._bytes)} bytes, got {self._received}")
+        found = self._sha256.hexdigest()
+        if found != digest:
+            raise WireError("wrong digest", f"the bytes have digest {found}, the header announced {digest}")
+
+    def check_finite(self) -> None:
+        """Refuse a received vector with NaN or Inf in it.
+
+        Raises:
+            WireError: a value is not finite.
+        """
+        step = CHUNK_BYTES // 4  # in blocks: no (d,) temporary
+        for start in range(0, len(self._memory), step):
+            block = self._memory[start : start + step]
+            finite = np.isfinite(block)
+            if not finite.all():
+                index = start + int(np.argmin(finite))
+                raise WireError("not finite", f"value {index} is {self._memory[index]}; every value must be finite")

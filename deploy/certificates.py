@@ -1,0 +1,226 @@
+"""A development authority and one certificate per process.
+
+`python -m deploy.certificates init DIR` makes DIR/ca.pem and DIR/ca.key; `issue DIR ROLE ID` adds
+DIR/<role>-<id>.pem and .key. Nothing that is still valid is overwritten. The authority's key lies beside what it
+signs, which suits one machine; a run over several hosts keeps it elsewhere.
+"""
+
+import ipaddress
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from common.errors import OstrakonError
+from common.identity import Credentials, Identity, Role, parse
+from common.settings import TlsFiles
+from deploy.files import write_atomically
+
+AUTHORITY_DAYS = 3650
+CERTIFICATE_DAYS = 825
+LOOPBACK = ("localhost", "127.0.0.1")
+
+_CLOCK_SKEW = timedelta(hours=1)
+
+
+def init(directory: Path, days: int = AUTHORITY_DAYS) -> None:
+    """Make the authority, unless there is one.
+
+    Raises:
+        OstrakonError: the folder holds an authority that cannot be read or has expired.
+    """
+    if (directory / "ca.pem").exists():
+        _authority_certificate(directory)
+        return
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Ostrakon development authority")])
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    certificate = (
+        _dated(days)
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(own, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    # The certificate last: where it exists, the authority is whole.
+    write_atomically(directory / "ca.key", _pem(key), mode=0o600)
+    write_atomically(directory / "ca.pem", certificate.public_bytes(Encoding.PEM))
+
+
+def issue(directory: Path, role: Role, id: str, hosts: Sequence[str] = (), days: int = CERTIFICATE_DAYS) -> TlsFiles:
+    """Give one process its certificate, unless it holds one that still serves.
+
+    Args:
+        hosts: further names and IP addresses by which a server is reached, beside localhost and 127.0.0.1.
+
+    Returns:
+        The three files to put into the process's settings.
+
+    Raises:
+        OstrakonError: role or id cannot be used, or there is no readable authority to sign.
+    """
+    identity = parse(Identity(role, id).urn)
+    stem = directory / f"{role}-{id}"
+    files = TlsFiles(ca=directory / "ca.pem", certificate=Path(f"{stem}.pem"), key=Path(f"{stem}.key"))
+    names = (*LOOPBACK, *hosts) if role == "server" else tuple(hosts)
+    if not _serves(files, identity, names):
+        _sign(directory, identity, files, names, days)
+    return files
+
+
+def _sign(directory: Path, identity: Identity, files: TlsFiles, names: Sequence[str], days: int) -> None:
+    authority, authority_key = _authority_certificate(directory), _authority_key(directory)
+    key = ec.generate_private_key(ec.SECP256R1())
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH if identity.role == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
+    alternatives: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.urn)]
+    alternatives.extend(_name(name) for name in names)
+    own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key())
+    certificate = (
+        _dated(days)
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{identity.role} {identity.id}"[:64])]))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(own, critical=False)
+        .add_extension(issuer, critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    write_atomically(files.key, _pem(key), mode=0o600)
+    write_atomically(files.certificate, certificate.public_bytes(Encoding.PEM))
+
+
+def _serves(files: TlsFiles, identity: Identity, names: Sequence[str]) -> bool:
+    """Whether the process already holds a certificate that would be accepted under all these names."""
+    try:
+        credentials = Credentials.load(files, identity.role)
+    except OstrakonError:
+        return False
+    certificate = x509.load_pem_x509_certificate(credentials.certificate)
+    held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return credentials.identity == identity and all(_name(name) in held for name in names)
+
+
+def _authority_certificate(directory: Path) -> x509.Certificate:
+    path = directory / "ca.pem"
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except FileNotFoundError:
+        raise OstrakonError(
+            f"{directory} holds no authority: run `python -m deploy.certificates init {directory}`"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise OstrakonError(f"authority {path} cannot be read ({error}): expected PEM, restore or remove it") from None
+    if certificate.not_valid_after_utc < datetime.now(UTC):
+        raise OstrakonError(
+            f"authority {path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: make a new one in another folder"
+        )
+    return certificate
+
+
+def _authority_key(directory: Path) -> ec.EllipticCurvePrivateKey:
+    path = directory / "ca.key"
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except FileNotFoundError:
+        raise OstrakonError(f"authority key {path} does not exist: without it nothing can be signed") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise OstrakonError(f"authority key {path} cannot be read ({error}): restore it from a copy") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise OstrakonError(
+            f"authority key {path} is no elliptic-curve key: this tool signs with its own authority only"
+        )
+    return key
+
+
+def _dated(days: int) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+app = typer.Typer(
+    help="Make a development authority and the certificates of a run.", add_completion=False, no_args_is_help=True
+)
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder of the authority and its certificates")]
+
+
+@app.command("init")
+def init_command(directory: Folder) -> None:
+    """Make DIR/ca.pem and DIR/ca.key, unless they exist."""
+    init(directory)
+    typer.echo(f"authority: {directory / 'ca.pem'}")
+
+
+@app.command("issue")
+def issue_command(
+    directory: Folder,
+    role: Annotated[str, typer.Argument(help="server, worker, observer or operator")],
+    id: Annotated[str, typer.Argument(help="id within the role, for a worker as on the roster")],
+    host: Annotated[list[str] | None, typer.Option(help="a name or IP address of this server; repeatable")] = None,
+    days: Annotated[int, typer.Option(min=1, help="how long it is valid")] = CERTIFICATE_DAYS,
+) -> None:
+    """Make DIR/ROLE-ID.pem and DIR/ROLE-ID.key, unless they exist and are valid."""
+    files = issue(directory, parse(f"urn:ostrakon:{role}:{id}").role, id, host or (), days)
+    typer.echo(f"certificate: {files.certificate}\nkey: {files.key}")
+
+
+def main() -> None:
+    try:
+        app()
+    except OstrakonError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""What a user asks for: KEY=VALUE words, and what of them a run that exists accepts."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from common.errors import OstrakonError
+from common.settings import RunSettings, build
+
+MAY_DIFFER = ("port", "device")  # on a resume; rounds may grow
+
+
+def parse(words: Iterable[str]) -> dict[str, str]:
+    """Read KEY=VALUE words; keys are the fields of `RunSettings` in any letter case.
+
+    Raises:
+        OstrakonError: a word has another form, or its key is unknown or given twice.
+    """
+    given: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        name = key.lower()
+        if not equals:
+            raise OstrakonError(f"{word!r} is no setting: write KEY=VALUE, as in ROUNDS=100")
+        if name not in RunSettings.model_fields:
+            known = [field.upper() for field in RunSettings.model_fields]
+            near = get_close_matches(key.upper(), known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise OstrakonError(f"unknown setting {key}{hint} (known: {', '.join(known)})")
+        if name in given:
+            raise OstrakonError(f"setting {name.upper()} is given twice: give it once")
+        if not value:
+            raise OstrakonError(f"setting {name.upper()} has no value: write {name.upper()}=VALUE or leave it out")
+        given[name] = value
+    return given
+
+
+def run_name(given: dict[str, str]) -> str:
+    """The run that is meant, the default one where none is named.
+
+    Raises:
+        OstrakonError: the name cannot be a folder's.
+    """
+    return _settings({}, {key: value for key, value in given.items() if key == "run"}).run
+
+
+def new_run(given: dict[str, str]) -> RunSettings:
+    """The settings of a new run: defaults, and what was given.
+
+    Raises:
+        OstrakonError: a value cannot be used.
+    """
+    return _settings({}, given)
+
+
+def resumed_run(stored: RunSettings, given: dict[str, str]) -> RunSettings:
+    """The settings with which a run that exists goes on.
+
+    Raises:
+        OstrakonError: something was given that differs from what the run was started with.
+    """
+    wanted = _settings(stored.model_dump(), given)
+    for name in given:
+        was, now = getattr(stored, name), getattr(wanted, name)
+        if now == was or name in MAY_DIFFER:
+            continue
+        if name == "rounds":
+            if now > was:
+                continue
+            raise OstrakonError(f"run {stored.run} goes on to ROUNDS={was}, now ROUNDS={now}: rounds may only grow")
+        key = name.upper()
+        raise OstrakonError(
+            f"run {stored.run} was started with {key}={was}, now {key}={now}: "
+            f"leave {key} out to go on with the run, or start another one with RUN=NAME"
+        )
+    return wanted
+
+
+def check_names(settings: RunSettings) -> None:
+    """Refuse a rule, an attack or a task that cannot be had.
+
+    Raises:
+        OstrakonError: the name or a parameter of it is unknown, the rule cannot meet the bound, or the task's data
+            cannot be read.
+    """
+    # They bring torch, which nobody should wait for whose words are wrong already.
+    from common.aggregation import rule
+    from common.tasks.registry import task
+    from worker.attacks import attack
+
+    rule(settings.rule).check(settings.workers, settings.f)
+    attack(settings.attack)
+    task(settings.task, settings.data)
+
+
+def described() -> str:
+    """Every setting with its default and its meaning, one a line."""
+    lines = []
+    for name, field in RunSettings.model_fields.items():
+        default = "" if field.default is None else str(field.default)
+        lines.append(f"  {f'{name.upper()}={default}':<24}{field.description}")
+    return "\n".join(lines)
+
+
+def _settings(stored: dict[str, Any], given: dict[str, str]) -> RunSettings:
+    values: dict[str, Any] = {**stored, **given}
+    if "data" in given:
+        values["data"] = Path(given["data"]).expanduser().resolve()
+    return build(RunSettings, values, source="make up")

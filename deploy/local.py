@@ -1,0 +1,74 @@
+"""A whole run on this machine: `python -m deploy.local up KEY=VALUE...`, then status and down.
+
+Every process of a run imports this module again, so that it stays light: the rest is imported where it is used.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from common.errors import OstrakonError
+from deploy.launch_settings import described, parse, run_name
+
+_SETTINGS = f"""\b
+Settings, in any letter case, with their defaults:
+{described()}"""
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=_SETTINGS
+)
+OneRun = Annotated[list[str] | None, typer.Argument(metavar="[RUN=NAME]")]
+
+
+@app.callback()
+def local() -> None:
+    """A server, an evaluator and N workers on this machine."""
+
+
+@app.command("up", epilog=_SETTINGS)
+def up_command(settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None) -> None:
+    """Start a run, or go on with one: runs/RUN keeps everything of it."""
+    from deploy import launcher
+
+    raise typer.Exit(launcher.up(settings or []))
+
+
+@app.command("status")
+def status_command(run: OneRun = None) -> None:
+    """Print where a run stands."""
+    from deploy import launcher
+
+    raise typer.Exit(launcher.status(_name(run)))
+
+
+@app.command("down")
+def down_command(run: OneRun = None) -> None:
+    """End a run in good order; `up` goes on with it."""
+    from deploy import launcher
+
+    raise typer.Exit(launcher.down(_name(run)))
+
+
+def _name(words: list[str] | None) -> str:
+    given = parse(words or [])
+    if surplus := given.keys() - {"run"}:
+        raise OstrakonError(f"only RUN=NAME is expected here, but {', '.join(sorted(surplus)).upper()} was given too")
+    return run_name(given)
+
+
+def main() -> None:
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # failures reach us as statuses
+    try:
+        app()
+    except OstrakonError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Pictures of runs, as PNG bytes."""
+
+from collections import Counter
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from deploy.record import Record
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_INNER, _OUTER = "#0072B2", "#E69F00"
+_TEXT, _QUIET, _GRID = "#1a1a1a", "#666666", "#e4e4e4"
+_NOTE_HEIGHT = 0.055  # of the accuracy panel
+
+
+def curves(record: Record) -> bytes:
+    """Test accuracy, test loss and the votes of one run, over its rounds."""
+    voted = any(entry.votes for entry in record.entries)
+    heights = [3, 2, 2] if voted else [3, 2]
+    figure = Figure(figsize=(9, 1.2 + 1.05 * sum(heights)), layout="constrained")
+    panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    _title(panels[0], _versus(record.rule, record.attack), _setting(record))
+    rounds = [measurement.round for measurement in record.measurements]
+    _accuracy(panels[0], record, rounds)
+    _loss(panels[1], record, rounds)
+    if voted:
+        _votes(panels[2], record)
+    for panel in panels:
+        _dress(panel)
+    panels[-1].set_xlabel("round", color=_TEXT)
+    panels[-1].set_xlim(0, max([1, *rounds, *(entry.round for entry in record.entries[-1:])]))
+    return _png(figure)
+
+
+def compare(records: Sequence[Record]) -> bytes:
+    """Test accuracy of several runs over their rounds, named by their rules."""
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    panel = figure.subplots()
+    attacks = {record.attack for record in records}
+    settings = {_setting(record) for record in records}
+    versus = _against(attacks.pop()) if len(attacks) == 1 else None
+    _title(panel, "Test accuracy" + (f" {versus}" if versus else ""), settings.pop() if len(settings) == 1 else "")
+    same_rule = Counter(record.rule for record in records)
+    for index, record in enumerate(records):
+        panel.plot(
+            [measurement.round for measurement in record.measurements],
+            [measurement.accuracy for measurement in record.measurements],
+            color=_COLOURS[index % len(_COLOURS)],
+            linewidth=2,
+            label=record.rule if same_rule[record.rule] == 1 else f"{record.rule} ({record.name})",
+        )
+    _percent_axis(panel)
+    _dress(panel)
+    panel.set_xlabel("round", color=_TEXT)
+    panel.set_xlim(left=0)
+    panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=_TEXT)
+    return _png(figure)
+
+
+def _accuracy(panel: Axes, record: Record, rounds: list[int]) -> None:
+    values = [measurement.accuracy for measurement in record.measurements]
+    panel.plot(rounds, values, color=_INNER, linewidth=2, marker="o" if len(rounds) == 1 else "")
+    _percent_axis(panel)
+    panel.set_ylabel("test accuracy", color=_TEXT)
+    last, average = values[-1] if values else None, record.accuracy_of_average
+    if last is not None:
+        _margin_note(panel, last, f"{100 * last:.1f} %", _INNER)
+    if average is not None:
+        panel.axhline(average, color=_QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        level = average
+        if last is not None and abs(level - last) < _NOTE_HEIGHT:
+            level = last + (_NOTE_HEIGHT if average > last else -_NOTE_HEIGHT)
+        _margin_note(panel, level, f"{100 * average:.1f} % average", _QUIET)
+
+
+def _margin_note(panel: Axes, level: float, text: str, colour: str) -> None:
+    panel.text(1.01, level, text, transform=panel.get_yaxis_transform(), va="center", color=colour, fontsize=9)
+
+
+def _loss(panel: Axes, record: Record, rounds: list[int]) -> None:
+    values = np.array([measurement.loss for measurement in record.measurements])
+    panel.plot(rounds, values, color=_INNER, linewidth=2, marker="o" if len(rounds) == 1 else "")
+    panel.set_ylabel("test loss", color=_TEXT)
+    positive = values[np.isfinite(values) & (values > 0)]
+    if len(positive) and positive.max() > 30 * positive.min():
+        panel.set_yscale("log")
+    else:
+        panel.set_ylim(bottom=0)
+
+
+def _votes(panel: Axes, record: Record) -> None:
+    """By how many votes each round was won: Inner's wins upwards, Outer's downwards."""
+    rounds = [entry.round for entry in record.entries]
+    tallies = [Counter(vote.choice for vote in entry.votes) for entry in record.entries]
+    lead = np.array([tally["inner"] - tally["outer"] for tally in tallies])
+    for sign, colour in ((1, _INNER), (-1, _OUTER)):
+        panel.fill_between(rounds, np.where(sign * lead > 0, lead, 0), step="mid", color=colour, linewidth=0)
+    panel.axhline(0, color=_QUIET, linewidth=0.8)
+    wins = Counter(entry.choice for entry in record.entries)
+    notes: tuple[tuple[str, str, float], ...] = (
+        (f"Inner won {wins['inner']}", _INNER, 0.75),
+        (f"Outer won {wins['outer']}", _OUTER, 0.25),
+    )
+    silent = sum(not entry.votes for entry in record.entries)
+    if silent:
+        notes = (*notes, (f"{silent} without a vote", _QUIET, 0.5))
+    for text, colour, height in notes:
+        panel.text(1.01, height, text, transform=panel.transAxes, va="center", color=colour, fontsize=9)
+    panel.set_ylim(-record.n - 0.5, record.n + 0.5)
+    panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panel.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
+    panel.set_ylabel("votes ahead", color=_TEXT)
+
+
+def _title(panel: Axes, title: str, subtitle: str) -> None:
+    panel.set_title(title, loc="left", pad=24, fontsize=14, fontweight="bold", color=_TEXT)
+    panel.text(0, 1.03, subtitle, transform=panel.transAxes, fontsize=10, color=_QUIET)
+
+
+def _versus(rule: str, attack: str | None) -> str:
+    against = _against(attack)
+    return f"{rule} {against}" if against else rule
+
+
+def _against(attack: str | None) -> str:
+    return f"against {attack}" if attack else ""
+
+
+def _setting(record: Record) -> str:
+    return f"task {record.task}, n = {record.n} workers, f = {record.f}"
+
+
+def _percent_axis(panel: Axes) -> None:
+    panel.set_ylim(0, 1)
+    panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+
+
+def _dress(panel: Axes) -> None:
+    panel.grid(axis="y", color=_GRID, linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.spines[["left", "bottom"]].set_color(_QUIET)
+    panel.tick_params(colors=_QUIET, labelcolor=_TEXT)
+    panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": "Ostrakon"})
+    return buffer.getvalue()

@@ -1,0 +1,171 @@
+"""The processes of a run on this machine: started from one that has torch loaded, watched, restarted, ended.
+
+The parent of all of them is a fork server: it has imported torch and everything else that takes time, but not gRPC,
+which does not survive a fork. A process that ends with 0 is done, with 2 it has met a user's error, which its log
+names; with anything else it has died and is started again after a pause.
+"""
+
+import fcntl
+import importlib
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import connection, forkserver, get_context
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+DONE, USER_ERROR = 0, 2
+
+_CONTEXT = get_context("forkserver")
+_PRELOADED = [
+    "torch",
+    "uvloop",
+    "structlog",
+    "common.settings",
+    "common.aggregation",
+    "common.tasks",
+    "common.flat_model",
+    "common.model_file",
+    "worker.attacks",
+    "worker.training",
+    "typer",
+    "deploy.launch_settings",
+]
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds before a restart
+_STEADY = 60.0  # seconds of life after which the pauses start over
+_LAST_LINES = 4096  # bytes of a log that are searched for an error
+
+
+def start_fork_server() -> None:
+    """Start the process that the others are forked from; call it before anything starts threads or gRPC here."""
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+    _CONTEXT.set_forkserver_preload(_PRELOADED)
+    # It is to ignore Ctrl-C from its first instruction on, and so are its children: that is the launcher's to answer.
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@dataclass
+class Child:
+    """One process of the run, over its restarts.
+
+    `module` has `main(config, log)`, which returns or exits when its work is done. `lock` is held while it lives.
+    """
+
+    name: str
+    module: str
+    config: Path
+    log: Path
+    lock: Path
+    restarts: int = 0
+    status: int | None = None
+    """How it ended for good, DONE or USER_ERROR; None while it lives or is to be started again."""
+    _process: ForkServerProcess | None = None
+    _started: float = 0.0
+    _pause: float = _FIRST_PAUSE
+    _due: float = 0.0
+
+    def start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        arguments = (self.module, str(self.config), str(self.log), str(self.lock))
+        self._process = _CONTEXT.Process(target=enter, args=arguments, name=self.name)
+        self._process.start()
+        self._started = time.monotonic()
+
+    def tend(self) -> str | None:
+        """Notice that it has ended, and start it again when that is due; returns a sentence if something happened."""
+        now = time.monotonic()
+        if self.status is not None:
+            return None
+        if self._process is None:
+            if now < self._due:
+                return None
+            self.restarts += 1
+            self.start()
+            return None
+        code = self._process.exitcode
+        if code is None:
+            return None
+        self._process.close()
+        self._process = None
+        if code == DONE:
+            self.status = DONE
+            return None
+        if code == USER_ERROR:
+            self.status = USER_ERROR
+            return f"{self.name}: {self.error()}"
+        if now - self._started > _STEADY:
+            self._pause = _FIRST_PAUSE
+        pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
+        self._due = now + pause
+        return f"{self.name} {_death(code)}, starting again in {pause:g} s (its log: {self.log})"
+
+    def error(self) -> str:
+        """The user's error that ended it, from its log."""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - _LAST_LINES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        return errors[-1] if errors else f"ended with status {USER_ERROR} (its log: {self.log})"
+
+    @property
+    def sentinel(self) -> int | None:
+        """Readable when it has ended; None while it does not live."""
+        return None if self._process is None else self._process.sentinel
+
+    def terminate(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+
+def wait(children: Sequence[Child], seconds: float) -> None:
+    """Return when one of them has ended, or after so many seconds."""
+    sentinels = [child.sentinel for child in children if child.sentinel is not None]
+    if sentinels:
+        connection.wait(sentinels, seconds)
+    else:
+        time.sleep(seconds)
+
+
+def wait_for_all(children: Sequence[Child], seconds: float) -> bool:
+    """Wait until none of them lives; returns whether that came true in so many seconds."""
+    deadline = time.monotonic() + seconds
+    for child in children:
+        if child.sentinel is not None and not connection.wait([child.sentinel], max(0, deadline - time.monotonic())):
+            return False
+    return True
+
+
+def stop(children: Sequence[Child], seconds: float) -> None:
+    """End them all: SIGTERM, and SIGKILL for those that still live after so many seconds."""
+    for child in children:
+        child.terminate()
+    if not wait_for_all(children, seconds):
+        for child in children:
+            child.kill()
+        wait_for_all(children, seconds)
+
+
+def enter(module: str, config: str, log: str, lock: str) -> None:
+    """What a child does first: its output goes to its log, and the launcher of a later run sees that it lives."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    fcntl.flock(os.open(lock, os.O_RDONLY), fcntl.LOCK_SH)
+    importlib.import_module(module).main(Path(config), Path(log))
+
+
+def _death(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"died with status {code}"

@@ -1,0 +1,157 @@
+"""What a run leaves in its folder, read back: ledger, metrics, measurements. All of it survives kill -9."""
+
+import json
+from dataclasses import dataclass, field
+from math import nan
+from pathlib import Path
+from typing import Any
+
+from common.errors import OstrakonError
+from common.settings import RunSettings, read
+from server.ledger import Entry, Genesis
+from server.ledger.sqlite import SqliteLedger
+
+LEDGER = "ledger.sqlite"
+METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.jsonl"
+SETTINGS = "settings.toml"
+
+
+@dataclass
+class Life:
+    """One server process: what it measured of its rounds, and how it ended."""
+
+    rounds: dict[int, dict[str, Any]] = field(default_factory=dict)  # by round; see `round` events in metrics.jsonl
+    finished: dict[str, Any] | None = None  # None: it was killed, or it lives
+
+    @property
+    def seconds(self) -> float:
+        """How long it lived, as far as is known."""
+        if self.finished is not None:
+            return float(self.finished["seconds"])
+        return max((float(line["elapsed"]) for line in self.rounds.values()), default=0.0)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The committed model of one round on the test data."""
+
+    round: int
+    accuracy: float  # 0 to 1
+    loss: float  # NaN where it was not finite
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that a run has left behind."""
+
+    name: str
+    genesis: Genesis | None
+    entries: tuple[Entry, ...]
+    lives: tuple[Life, ...]
+    measurements: tuple[Measurement, ...]  # by round
+    accuracy_of_average: float | None
+    attack: str | None  # None: nobody lies, or the run was not started here
+
+    @property
+    def status(self) -> str:
+        """How the last server process ended: completed, diverged, stopped; interrupted where it has written no end."""
+        finished = self.lives[-1].finished if self.lives else None
+        return "interrupted" if finished is None else str(finished["status"])
+
+    @property
+    def rounds(self) -> int:
+        """How many are committed."""
+        return self.entries[-1].round if self.entries else 0
+
+    @property
+    def rule(self) -> str:
+        return str(self._setting("rule"))
+
+    @property
+    def n(self) -> int:
+        return len(self._setting("roster"))
+
+    @property
+    def f(self) -> int:
+        return int(self._setting("f"))
+
+    @property
+    def task(self) -> str:
+        return str(self._setting("task"))
+
+    def _setting(self, name: str) -> Any:
+        if self.genesis is None:
+            raise OstrakonError(f"run {self.name} has committed nothing yet: start or resume it first")
+        return self.genesis.settings[name]
+
+
+def read_record(folder: Path) -> Record:
+    """Read a run's folder.
+
+    Raises:
+        OstrakonError: it holds no ledger, or ledger or settings are damaged.
+    """
+    if not (folder / LEDGER).is_file():
+        raise OstrakonError(f"{folder} holds no ledger: give the folder of a run that was started, as in runs/default")
+    ledger = SqliteLedger(folder / LEDGER)
+    try:
+        genesis, entries = ledger.genesis(), tuple(ledger.entries())
+    finally:
+        ledger.close()
+    measurements: dict[int, Measurement] = {}
+    accuracy_of_average: float | None = None
+    for line in read_lines(folder / EVALUATIONS):
+        if "accuracy" in line:
+            # Rounds repeat after a resume: the last one counts.
+            round = int(line["round"])
+            measurements[round] = Measurement(round, float(line["accuracy"]), _loss(line["loss"]))
+        elif "accuracy_of_average" in line:
+            accuracy_of_average = float(line["accuracy_of_average"])
+    return Record(
+        name=folder.name,
+        genesis=genesis,
+        entries=entries,
+        lives=_lives(folder / METRICS),
+        measurements=tuple(measurements[round] for round in sorted(measurements)),
+        accuracy_of_average=accuracy_of_average,
+        attack=_attack(folder / SETTINGS),
+    )
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file that is written line by line; lines torn by a crash are left out."""
+    lines: list[dict[str, Any]] = []
+    if not path.is_file():
+        return lines
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
+
+
+def _lives(path: Path) -> tuple[Life, ...]:
+    lives: list[Life] = []
+    for line in read_lines(path):
+        if line["event"] == "started" or not lives:
+            lives.append(Life())
+        if line["event"] == "round":
+            lives[-1].rounds[int(line["round"])] = line
+        elif line["event"] == "finished":
+            lives[-1].finished = line
+    return tuple(lives)
+
+
+def _loss(written: float | None) -> float:
+    return nan if written is None else float(written)
+
+
+def _attack(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    settings = read(RunSettings, path)
+    return settings.attack if settings.byzantine else None

@@ -1,0 +1,171 @@
+"""Summary and curves of a run, from what survives kill -9: `python -m deploy.report runs/NAME`.
+
+`python -m deploy.report --compare OUT.png runs/A runs/B` draws the accuracy of several runs in one picture.
+"""
+
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common.errors import OstrakonError
+from deploy import plots
+from deploy.files import write_atomically
+from deploy.record import Record, read_record
+
+SUMMARY = "summary.json"
+CURVES = "curves.png"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run went; None where nothing was measured."""
+
+    status: str  # completed, diverged, stopped, or interrupted: no process has written an end
+    rounds: int  # committed
+    accuracy: float | None  # of the last committed model that was measured, on the test data
+    accuracy_of_average: float | None  # of the average of the committed models
+    seconds: float  # over all server processes of the run
+    rounds_per_second: float | None  # rounds / seconds
+    seconds_to_first_commit: float | None  # from the start of the first server process
+    bytes_per_worker_round: float | None  # received and sent by the server
+    wins: dict[str, int]  # of inner and outer
+    refused: dict[str, dict[str, int]]  # worker -> reason -> how often
+    missing: dict[str, dict[str, int]]  # worker -> reason -> rounds
+    server_peak_bytes: int | None  # resident memory, the largest of all server processes
+
+
+def summarise(record: Record) -> Summary:
+    """Draw the figures of a run from its record."""
+    ends = [life.finished for life in record.lives if life.finished is not None]
+    seconds = sum(life.seconds for life in record.lives)
+    wins = Counter(entry.choice for entry in record.entries)
+    return Summary(
+        status=record.status,
+        rounds=record.rounds,
+        accuracy=record.measurements[-1].accuracy if record.measurements else None,
+        accuracy_of_average=record.accuracy_of_average,
+        seconds=seconds,
+        rounds_per_second=record.rounds / seconds if seconds else None,
+        seconds_to_first_commit=_first_commit(record),
+        bytes_per_worker_round=_bytes_per_worker_round(record),
+        wins={"inner": wins["inner"], "outer": wins["outer"]},
+        refused=_refused(record),
+        missing=_missing(record),
+        server_peak_bytes=max((int(end["peak_bytes"]) for end in ends), default=None),
+    )
+
+
+def write(folder: Path) -> Summary:
+    """Write summary.json and curves.png into a run's folder.
+
+    Raises:
+        OstrakonError: the folder holds no run, or what it holds is damaged.
+    """
+    record = read_record(folder)
+    summary = summarise(record)
+    write_atomically(folder / SUMMARY, (json.dumps(asdict(summary), indent=2) + "\n").encode())
+    if record.genesis is not None:
+        write_atomically(folder / CURVES, plots.curves(record))
+    return summary
+
+
+def table(name: str, summary: Summary) -> Table:
+    """The summary for a terminal."""
+    shown = Table(title=f"run {name}: {summary.status}", show_header=False, title_justify="left", min_width=50)
+    shown.add_column("what", style="bold")
+    shown.add_column("value")
+    shown.add_row("rounds", str(summary.rounds))
+    shown.add_row("test accuracy", _percent(summary.accuracy))
+    shown.add_row("of the averaged model", _percent(summary.accuracy_of_average))
+    rate = f", {summary.rounds_per_second:.2f} rounds a second" if summary.rounds_per_second else ""
+    shown.add_row("time", f"{summary.seconds:.1f} s{rate}")
+    shown.add_row("first commit after", _unit(summary.seconds_to_first_commit, 1, "s"))
+    shown.add_row("traffic per worker and round", _unit(summary.bytes_per_worker_round, 1e3, "kB"))
+    shown.add_row("wins", f"Inner {summary.wins['inner']}, Outer {summary.wins['outer']}")
+    shown.add_row("refused", counts(summary.refused) or "nobody")
+    shown.add_row("missing", counts(summary.missing) or "nobody")
+    shown.add_row("server memory, peak", _unit(summary.server_peak_bytes, 1e6, "MB"))
+    return shown
+
+
+def counts(by_worker: dict[str, dict[str, int]]) -> str:
+    """Worker -> reason -> how often, in words."""
+    return "\n".join(
+        f"{worker or 'strangers'}: " + ", ".join(f"{reason} x{count}" for reason, count in reasons.items())
+        for worker, reasons in by_worker.items()
+    )
+
+
+def _first_commit(record: Record) -> float | None:
+    for life in record.lives:
+        if life.rounds:
+            return float(life.rounds[min(life.rounds)]["elapsed"])
+    return None
+
+
+def _bytes_per_worker_round(record: Record) -> float | None:
+    measured = [line for life in record.lives for line in life.rounds.values()]
+    if not measured:
+        return None
+    total = sum(int(line["bytes_received"]) + int(line["bytes_sent"]) for line in measured)
+    return total / (record.n * len(measured))
+
+
+def _refused(record: Record) -> dict[str, dict[str, int]]:
+    total: dict[str, Counter[str]] = {}
+    for entry in record.entries:
+        for worker, reasons in entry.refused.items():
+            total.setdefault(worker, Counter()).update(reasons)
+    return {worker: dict(total[worker]) for worker in sorted(total)}
+
+
+def _missing(record: Record) -> dict[str, dict[str, int]]:
+    total: dict[str, Counter[str]] = {}
+    for entry in record.entries:
+        for worker, reason in entry.missing.items():
+            total.setdefault(worker, Counter())[reason] += 1
+    return {worker: dict(total[worker]) for worker in sorted(total)}
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.1f} %"
+
+
+def _unit(value: float | None, unit: float, name: str) -> str:
+    return "not measured" if value is None else f"{value / unit:,.1f} {name}"
+
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of runs, as in runs/default")],
+    compare: Annotated[Path | None, typer.Option(help="draw the accuracy of all RUNs into this PNG file")] = None,
+) -> None:
+    """Write summary.json and curves.png of each RUN into its folder, and print the summary."""
+    if compare is not None:
+        write_atomically(compare, plots.compare([read_record(folder) for folder in folders]))
+        typer.echo(str(compare))
+        return
+    for folder in folders:
+        Console().print(table(folder.name, write(folder)))
+
+
+def main() -> None:
+    try:
+        app()
+    except OstrakonError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The folder of a run on this machine: what lies where, who holds it, and the settings of each process."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import tomli_w
+
+from common.errors import OstrakonError
+from common.settings import RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
+from deploy.files import write_atomically
+
+RUNS = Path("runs")
+HOST = "127.0.0.1"
+
+
+class RunFolder:
+    """Where a run's files lie.
+
+    One launcher at a time holds a run (`launcher.lock`), and its processes hold `processes.lock` together, so that
+    the next launcher can wait for the children of one that was killed.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = (RUNS / name).absolute()
+        self.settings = self.path / "settings.toml"
+        self.certificates = self.path / "certificates"
+        self.initial = self.path / "initial.safetensors"
+        self.server = self.path / "server.toml"
+        self.evaluator = self.path / "evaluator.toml"
+        self.launcher_lock = self.path / "launcher.lock"
+        self.processes_lock = self.path / "processes.lock"
+
+    def exists(self) -> bool:
+        return self.settings.exists()
+
+    def worker(self, id: str) -> Path:
+        return self.path / "workers" / f"{id}.toml"
+
+    def log(self, process: str) -> Path:
+        return self.path / "logs" / f"{process}.log"
+
+    def read_settings(self) -> RunSettings:
+        """The settings the run was started with.
+
+        Raises:
+            OstrakonError: there is no such run, or its settings are damaged.
+        """
+        return read(RunSettings, self.settings)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run as its only launcher.
+
+        Raises:
+            OstrakonError: another launcher holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.launcher_lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            if not _lock(lock):
+                raise OstrakonError(
+                    f"run {self.name} is running already (process {self.holder()}): "
+                    f"`make down RUN={self.name}` ends it, RUN=NAME starts another one beside it"
+                )
+            os.ftruncate(lock, 0)
+            os.write(lock, f"{os.getpid()}\n".encode())
+            yield
+        finally:
+            os.close(lock)
+
+    def holder(self) -> int | None:
+        """The process id of the launcher that holds the run; None if nobody does."""
+        try:
+            lock = os.open(self.launcher_lock, os.O_RDWR)
+        except FileNotFoundError:
+            return None
+        try:
+            if _lock(lock):
+                return None
+            text = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
+            return int(text) if text.isdigit() else None
+        finally:
+            os.close(lock)
+
+    def await_orphans(self, seconds: float) -> None:
+        """Wait until the processes of an earlier launcher have ended.
+
+        Raises:
+            OstrakonError: they have not, in so many seconds.
+        """
+        lock = os.open(self.processes_lock, os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = time.monotonic() + seconds
+        try:
+            while not _lock(lock):
+                if time.monotonic() > deadline:
+                    raise OstrakonError(
+                        f"processes of an earlier launcher of run {self.name} have not ended in {seconds:.0f} s: "
+                        f"end those that hold {self.processes_lock} (fuser names them) and try again"
+                    )
+                time.sleep(0.05)
+        finally:
+            os.close(lock)
+
+    def write_settings(self, settings: RunSettings) -> None:
+        """Keep what makes the run; where this file exists, so does the run."""
+        _write_toml(self.settings, settings)
+
+    def write_certificates(self, settings: RunSettings) -> None:
+        """Give every process its certificate; those that are still valid are kept."""
+        from deploy import certificates  # gRPC comes with it: not in the module that forked processes share
+
+        certificates.init(self.certificates)
+        certificates.issue(self.certificates, "server", "main")
+        certificates.issue(self.certificates, "observer", "evaluator")
+        certificates.issue(self.certificates, "operator", "local")
+        for id in roster(settings):
+            certificates.issue(self.certificates, "worker", id)
+
+    def write_initial(self, settings: RunSettings) -> None:
+        """Write theta_0, unless it is there."""
+        if self.initial.exists():
+            return
+        from worker.initial import write_initial  # torch comes with it
+
+        temporary = self.initial.with_name(f".{self.initial.name}")
+        write_initial(self._worker_settings(settings, "", attack=None), temporary)
+        temporary.replace(self.initial)
+
+    def write_processes(self, settings: RunSettings) -> None:
+        """Write the settings of the server, the evaluator and every worker, for a port that is free now."""
+        address = f"{HOST}:{settings.port or _free_port()}"
+        server = ServerSettings(
+            task=settings.task,
+            rule=settings.rule,
+            roster=roster(settings),
+            f=settings.f,
+            gamma=settings.gamma,
+            quorum=settings.quorum,
+            rounds=settings.rounds,
+            directory=self.path,
+            initial=self.initial,
+            listen=address,
+            tls=self.tls("server-main"),
+            device=settings.device,
+            threads=1,
+            join_timeout=settings.join_timeout,
+            grace_floor=settings.grace_floor,
+        )
+        _write_toml(self.server, server)
+        evaluator = self._worker_settings(settings, address, attack=None).model_copy(
+            update={"tls": self.tls("observer-evaluator"), "output": self.path}
+        )
+        _write_toml(self.evaluator, evaluator)
+        for position, id in enumerate(roster(settings)):
+            attack = settings.attack if position < settings.byzantine else None
+            worker = self._worker_settings(settings, address, attack).model_copy(
+                update={"tls": self.tls(f"worker-{id}")}
+            )
+            _write_toml(self.worker(id), worker)
+
+    def tls(self, stem: str) -> TlsFiles:
+        folder = self.certificates
+        return TlsFiles(ca=folder / "ca.pem", certificate=folder / f"{stem}.pem", key=folder / f"{stem}.key")
+
+    def _worker_settings(self, settings: RunSettings, address: str, attack: str | None) -> WorkerSettings:
+        return WorkerSettings(
+            task=settings.task,
+            data=settings.data,
+            seed=settings.seed,
+            server=address,
+            batch=settings.batch,
+            beta=settings.beta,
+            vote=settings.vote,
+            vote_batch=settings.vote_batch,
+            attack=attack,
+            device=settings.device,
+            threads=1,
+            evaluate_every=settings.evaluate_every,
+        )
+
+
+def roster(settings: RunSettings) -> tuple[str, ...]:
+    """The workers of a run: w00, w01, ... The first `byzantine` of them lie."""
+    return tuple(f"w{position:02}" for position in range(settings.workers))
+
+
+def _write_toml(path: Path, settings: RunSettings | ServerSettings | WorkerSettings) -> None:
+    values = settings.model_dump(mode="json", exclude_none=True)
+    write_atomically(path, tomli_w.dumps(values).encode())
+
+
+def _lock(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

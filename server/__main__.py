@@ -1,0 +1,39 @@
+"""`python -m server --config FILE` serves a run; `python -m server audit DIRECTORY` checks one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.runtime import run_to_exit
+
+app = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@app.callback(invoke_without_command=True)
+def serve(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="TOML file with the server's settings.")] = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Start although another server holds the run; it is fenced off.")
+    ] = False,
+) -> None:
+    """Serve a run: collect momenta, propose two candidates, count the votes, commit one model a round."""
+    if context.invoked_subcommand is not None:
+        return
+    if config is None:
+        raise typer.BadParameter("give the server's settings: python -m server --config FILE")
+    from server.process import main
+
+    main(config, None, take_over=take_over)
+
+
+@app.command()
+def audit(directory: Annotated[Path, typer.Argument(help="The run's folder, as in runs/NAME.")]) -> None:
+    """Check a run's chain of entries and its model files; names the first broken entry."""
+    from server.audit import audit as check
+
+    run_to_exit(lambda: print(check(directory)), None)
+
+
+app()

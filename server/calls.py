@@ -1,0 +1,319 @@
+"""The workers' calls, judged and answered: who may ask what, and when the answer is there.
+
+Protobuf messages in and out, no gRPC. Decisions about a round are `round.py`'s; this is where calls wait for them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import structlog
+
+from common.digest import DIGEST_SCHEME
+from common.errors import OstrakonError
+from common.identity import Identity
+from common.runtime import peak_bytes
+from common.wire import PROTOCOL, Receiver, WireError
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from server import round as rounds
+from server.coordinator import Coordinator
+from server.outgoing import Outgoing, commit_message, run_phase
+from server.refusal import Code, Refused
+from server.roster import KnownHead
+
+log = structlog.get_logger()
+
+
+class Calls:
+    """Answers for one coordinator. Every method raises `Refused` for a call that must not be answered."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._state = coordinator
+        self._outgoing = Outgoing(coordinator)
+        self._upload_slots = asyncio.Semaphore(coordinator.settings.uploads)
+        self._told: set[Identity] = set()  # who has heard that the run is over
+        self._observers: set[Identity] = set()
+
+    def join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
+        """Let a worker in, if it is on the roster and was built for this run, task, model and protocol."""
+        state, settings = self._state, self._state.settings
+        self._check_protocol(request.stamp, run_may_be_empty=True)
+        member = state.roster.member(caller)
+        if request.task != settings.task:
+            raise Refused(
+                Code.INVALID_ARGUMENT,
+                "different task",
+                f"this run learns the task {settings.task}, the worker was built for {request.task}: "
+                f"set task = '{settings.task}' in the worker's settings",
+            )
+        if request.parameters != len(state.theta):
+            raise Refused(
+                Code.INVALID_ARGUMENT,
+                "different model",
+                f"this run's model has {len(state.theta)} parameters, the worker's has {request.parameters}: "
+                "both must be built from the same task code",
+            )
+        if request.digest_scheme != DIGEST_SCHEME:
+            raise Refused(
+                Code.INVALID_ARGUMENT,
+                "different digest",
+                f"this server names models by {DIGEST_SCHEME}, the worker by {request.digest_scheme}",
+            )
+        head = KnownHead(request.head.round, request.head.hash) if request.head.hash else None
+        if state.roster.join(member, request.session, head):
+            log.warning("one certificate, two processes: the older session is closed", member=member)
+            state.count_refusal(member, "older session closed")
+            upload = state.uploads.pop(member, None)
+            if upload is not None:
+                upload.cancel()
+        self._check_memory_of_the_head()
+        return pb.JoinResponse(
+            stamp=self._outgoing.stamp(),
+            position=state.roster.position(member),
+            workers=len(settings.roster),
+            byzantine=settings.f,
+            rule=settings.rule,
+            two_phase=state.two_phase,
+            rounds=settings.rounds,
+            parameters=len(state.theta),
+            gamma=settings.gamma,
+        )
+
+    def _check_memory_of_the_head(self) -> None:
+        state = self._state
+        ahead = state.roster.ahead_of(state.head_round, state.head_hash)
+        if len(ahead) > state.settings.f:
+            state.fail(
+                OstrakonError(
+                    f"{', '.join(ahead)} (more than f = {state.settings.f} workers) remember rounds that this ledger, "
+                    f"which ends with round {state.head_round}, does not hold: an old copy was put back. Restore the "
+                    "newest copy, or start a new run from this model"
+                )
+            )
+
+    async def broadcast(self, caller: Identity, request: pb.BroadcastRequest) -> AsyncIterator[bytes]:
+        """The committed model, once the round after it collects; serialised `ModelPart`s."""
+        state = self._state
+        self._check_stamp(request.stamp)
+        worker = caller.role == "worker"
+        if worker:
+            state.roster.check_session(state.roster.member(caller), request.session)
+        elif caller.role in ("observer", "operator"):
+            self._observers.add(caller)
+        else:
+            raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read models")
+        if request.average and worker:
+            raise Refused(Code.PERMISSION_DENIED, "wrong role", "only observers and operators may read the average")
+        await state.until(
+            lambda: (
+                state.finished is not None
+                or (
+                    state.round.number > request.after
+                    and not (worker and state.round.phase is not rounds.Phase.COLLECTING)
+                )
+            )
+        )
+        finished = state.finished is not None
+        parts = (
+            self._outgoing.average()
+            if request.average
+            else self._outgoing.models({state.digest: state.theta}, request.holds)
+        )
+        for part in parts:
+            yield part
+        if finished and (worker or request.average):  # an observer asks for the average last
+            self._told.add(caller)
+            state.notify()
+
+    async def submit(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+        """Receive one momentum vector into the caller's row."""
+        state = self._state
+        member = state.roster.member(caller)
+        first = await anext(parts, None)
+        if first is None or first.WhichOneof("part") != "header":
+            raise Refused(Code.INVALID_ARGUMENT, "no header", "expected a MomentumHeader as the first part")
+        header = first.header
+        self._check_stamp(first.stamp)
+        state.roster.check_session(member, header.session)
+        self._check_round(first.stamp)
+        if header.parameters != len(state.theta):
+            raise Refused(
+                Code.INVALID_ARGUMENT,
+                "wrong length",
+                f"expected a vector of {len(state.theta)} values, the header announces {header.parameters}",
+            )
+        needed = rounds.admit(state.round, member, header.session, header.base, header.digest)
+        if needed and header.not_finite:
+            state.step(rounds.GradientNotFinite(member))
+        elif needed:
+            await self._receive(member, header, parts)
+            state.reports[member] = header.loss
+            state.step(rounds.Submitted(member, header.session, header.digest))
+        return pb.SubmitMomentumResponse(stamp=self._outgoing.stamp(), uploaded=needed and not header.not_finite)
+
+    async def _receive(self, member: str, header: pb.MomentumHeader, parts: AsyncIterator[pb.MomentumPart]) -> None:
+        """Write one stream into the member's row, which is this stream's until it ends or is cancelled."""
+        uploads = self._state.uploads
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("uploads are received inside a task")
+        earlier = uploads.pop(member, None)
+        if earlier is not None:
+            earlier.cancel()
+        uploads[member] = task
+        try:
+            async with self._upload_slots:
+                receiver = Receiver(self._state.aggregator.row(self._state.roster.position(member)))
+                async for part in parts:
+                    if part.WhichOneof("part") != "chunk":
+                        raise WireError("no chunk", "expected chunks after the header")
+                    receiver.write(part.chunk)
+                receiver.finish(header.digest)
+                receiver.check_finite()
+        except WireError as error:
+            raise Refused(Code.INVALID_ARGUMENT, error.reason, str(error)) from None
+        except asyncio.CancelledError:
+            if uploads.get(member) is task:  # the caller went away; nobody here took the row
+                raise
+            task.uncancel()
+            raise Refused(
+                Code.FAILED_PRECONDITION, "late submission", "the row was closed while the momentum was being uploaded"
+            ) from None
+        finally:
+            if uploads.get(member) is task:
+                del uploads[member]
+
+    async def propose(self, caller: Identity, request: pb.ProposeRequest) -> AsyncIterator[bytes]:
+        """Both candidates of the round, once they are formed; serialised `ModelPart`s."""
+        state = self._state
+        number = self._check_member_call(caller, request.stamp, request.session)
+        if number > state.head_round:
+            self._check_round(request.stamp)
+        await state.until(
+            lambda: state.finished is not None or state.head_round >= number or state.round.phase is rounds.Phase.VOTING
+        )
+        if state.last is not None and state.head_round == number:
+            yield self._outgoing.decided(state.last)
+        elif state.round.number == number and state.round.phase is rounds.Phase.VOTING:
+            vectors = {candidate.digest: candidate.theta for candidate in state.candidates.values()}
+            for part in self._outgoing.models(vectors, request.holds):
+                yield part
+        else:
+            raise Refused(Code.FAILED_PRECONDITION, "wrong round", f"round {number} has no candidates any more")
+
+    async def vote(self, caller: Identity, request: pb.VoteRequest) -> pb.VoteResponse:
+        """Count a vote; answered when the round is committed. A vote for a committed round is told its outcome."""
+        state = self._state
+        number = self._check_member_call(caller, request.stamp, request.session)
+        choice = _choice(request.choice)
+        if number > state.head_round:
+            self._check_round(request.stamp)
+            if rounds.check_vote(state.round, caller.id, choice):
+                ballot = rounds.Ballot(choice, request.inner_loss, request.outer_loss)
+                state.step(rounds.Voted(caller.id, ballot))
+            await state.until(lambda: state.head_round >= number or state.finished is not None)
+        entry = state.last if number == state.head_round else await state.offload(state.ledger.entry, number)
+        if entry is None:
+            raise Refused(Code.FAILED_PRECONDITION, "wrong round", f"round {number} was never committed")
+        return pb.VoteResponse(stamp=self._outgoing.stamp(), commit=commit_message(entry))
+
+    def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
+        """Where the run stands."""
+        if caller.role not in ("operator", "observer"):
+            raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read the status")
+        self._check_protocol(request.stamp, run_may_be_empty=True)
+        state, settings = self._state, self._state.settings
+        response = pb.StatusResponse(
+            stamp=self._outgoing.stamp(),
+            phase=run_phase(state),
+            rounds=settings.rounds,
+            rule=settings.rule,
+            task=settings.task,
+            roster=settings.roster,
+            byzantine=settings.f,
+            inner_wins=state.history.wins["inner"],
+            outer_wins=state.history.wins["outer"],
+            awaited=state.round.awaited(),
+            absent=state.roster.absent(),
+            refused=_counts(state.refused()),
+            missing=_counts(state.history.missing),
+            reported_loss=float("nan") if state.reported_loss is None else state.reported_loss,
+            seconds=state.elapsed(),
+            seconds_to_first_commit=state.seconds_to_first_commit or 0.0,
+            bytes_received=state.traffic.received,
+            bytes_sent=state.traffic.sent,
+            peak_bytes=peak_bytes(),
+            waiting=state.waiting(),
+        )
+        if state.last is not None:
+            commit = commit_message(state.last)
+            winners = sum(vote.choice == state.last.choice for vote in state.last.votes)
+            response.committed.CopyFrom(commit)
+            response.last_winner = commit.winner
+            response.winner_votes = winners
+            response.loser_votes = len(state.last.votes) - winners
+        return response
+
+    def refuse(self, caller: Identity | None, reason: str) -> None:
+        """Count a refused call under its reason; callers that are not members are counted together."""
+        member = caller is not None and caller.role == "worker" and caller.id in self._state.roster.members
+        self._state.count_refusal(caller.id if caller is not None and member else "", reason)
+
+    async def farewell(self) -> None:
+        """Wait until every live worker and every observer has heard the end, or `linger` has passed."""
+        state = self._state
+
+        def all_told() -> bool:
+            live = {member for member in state.roster.sessions if member not in state.roster.absent()}
+            return live <= {who.id for who in self._told if who.role == "worker"} and self._observers <= self._told
+
+        await state.until(all_told, state.clock.now() + state.settings.linger)
+
+    def _check_member_call(self, caller: Identity, stamp: pb.Stamp, session: str) -> int:
+        """Admit a roster member's call of its newest session; returns the round it speaks of."""
+        member = self._state.roster.member(caller)
+        self._check_stamp(stamp)
+        self._state.roster.check_session(member, session)
+        return stamp.round
+
+    def _check_protocol(self, stamp: pb.Stamp, *, run_may_be_empty: bool = False) -> None:
+        if stamp.protocol != PROTOCOL:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                "wrong protocol",
+                f"this server speaks protocol {PROTOCOL}, the caller {stamp.protocol}: install the same version",
+            )
+        run = self._state.run_id
+        if stamp.run != run and not (run_may_be_empty and not stamp.run):
+            raise Refused(
+                Code.FAILED_PRECONDITION, "wrong run", f"this server serves run {run}, not {stamp.run[:60]!r}"
+            )
+
+    def _check_stamp(self, stamp: pb.Stamp) -> None:
+        self._check_protocol(stamp)
+        if stamp.term != self._state.term:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                "wrong term",
+                f"this server's term is {self._state.term}, not {stamp.term}: join again",
+            )
+
+    def _check_round(self, stamp: pb.Stamp) -> None:
+        state = self._state
+        if state.finished is not None or stamp.round != state.round.number or stamp.round <= state.head_round:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                "wrong round",
+                f"round {state.head_round + 1} is the one being decided, not round {stamp.round}",
+            )
+
+
+def _choice(choice: int) -> rounds.Choice:
+    if choice == pb.CHOICE_INNER:
+        return "inner"
+    if choice == pb.CHOICE_OUTER:
+        return "outer"
+    raise Refused(Code.INVALID_ARGUMENT, "no choice", f"expected CHOICE_INNER or CHOICE_OUTER, got {choice}")
+
+
+def _counts(counter: dict[tuple[str, str], int]) -> list[pb.Count]:
+    return [pb.Count(worker=who, reason=why, count=count) for (who, why), count in sorted(counter.items())]

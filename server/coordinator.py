@@ -1,0 +1,359 @@
+"""Round after round: what 2PRASHB (Algorithm 3) does at the server.
+
+The impure half beside `round.py`: it performs the round's actions, one after the other. Clock, store, ledger and
+aggregator are handed to it. The workers' calls come in through `calls.py`, which reads the state kept here.
+"""
+
+import asyncio
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from statistics import median
+from typing import Any, Literal
+
+import structlog
+
+from common.clock import Clock
+from common.errors import OstrakonError
+from common.settings import ServerSettings
+from server import round as rounds
+from server.aggregator import Aggregator, Candidate
+from server.ledger import Already, Committed, CountedVote, Entry, Fenced, Ledger, Unknown
+from server.metrics import Metrics, Traffic
+from server.model_store import Key, ModelStore
+from server.opening import OpenRun
+from server.roster import Roster
+
+log = structlog.get_logger()
+
+COMMIT_ATTEMPTS = 3  # of the same entry, after reading back that it is not there
+
+Finished = Literal["completed", "diverged"]
+Offload = Callable[..., Awaitable[Any]]
+
+
+class Coordinator:
+    """One server process's life with one run."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        run: OpenRun,
+        term: int,
+        *,
+        two_phase: bool,
+        ledger: Ledger,
+        store: ModelStore,
+        aggregator: Aggregator,
+        clock: Clock,
+        metrics: Metrics,
+        offload: Offload = asyncio.to_thread,
+    ) -> None:
+        """`offload(function, *args)` runs blocking work off the event loop."""
+        self.settings = settings
+        self.run_id = run.genesis.run
+        self.term = term
+        self.two_phase = two_phase
+        self.clock = clock
+        self.ledger = ledger
+        self.aggregator = aggregator
+        self.offload = offload
+        self._store = store
+        self._metrics = metrics
+
+        # The head of the chain, and what came of it so far.
+        self.last: Entry | None = run.head
+        self.head_hash = run.head_hash
+        self.theta, self.digest = run.theta, run.key.digest
+        self.running_sum = run.running_sum
+        self.history = run.history
+        self.finished: Finished | None = None
+
+        # The round that is being decided.
+        self.roster = Roster(settings.roster, settings.absent_after)
+        self.terms = rounds.Terms(
+            settings.roster, settings.f, settings.quorum == "asynchronous", settings.grace, settings.grace_floor
+        )
+        self.candidates: dict[rounds.Choice, Candidate] = {}
+        self.uploads: dict[str, asyncio.Task[Any]] = {}
+        self._members: tuple[str, ...] = ()  # whose rows the candidates were formed from
+        self._refused: Counter[tuple[str, str]] = Counter()
+        self.reports: dict[str, float] = {}  # member -> mini-batch loss at the base model, as it says
+        self.reported_loss: float | None = None  # their median in the last round
+        self._kept = [run.key]
+        self._writing: asyncio.Task[dict[str, Key]] | None = None
+
+        self.started = clock.now()
+        self.traffic = Traffic()
+        self._counted = Traffic()  # what earlier rounds' metrics hold already
+        self.seconds_to_first_commit: float | None = None
+        self._action: rounds.Action | None = None
+        self._failure: OstrakonError | None = None
+        self._changed = asyncio.Event()
+        self.round = self._open_round(patience=settings.join_timeout)
+
+    @property
+    def head_round(self) -> int:
+        """The last committed round, 0 before the first."""
+        return 0 if self.last is None else self.last.round
+
+    def elapsed(self) -> float:
+        """Seconds since this server opened its first round."""
+        return rounded(self.clock.now() - self.started)
+
+    async def run(self) -> Finished:
+        """Commit round after round until the last one, or until the model has blown up.
+
+        Raises:
+            OstrakonError: the run cannot go on (another server took over, no space left, an old ledger).
+        """
+        self._metrics.record("started", term=self.term, round=self.head_round)
+        while self.finished is None:
+            if self.head_round >= self.settings.rounds:
+                self._finish("completed")
+                continue
+            match await self._next_action():
+                case rounds.Aggregate(members, f):
+                    await self._aggregate(members, f)
+                case rounds.Propose():
+                    # The candidates' files are written while the workers vote.
+                    self._writing = asyncio.create_task(self._write_candidates())
+                    self._writing.add_done_callback(lambda _: self.notify())
+                case rounds.Commit(choice):
+                    await self._commit(choice)
+                case rounds.Diverge(why):
+                    log.warning("diverged", why=why)
+                    self._finish("diverged")
+        return self.finished
+
+    async def _next_action(self) -> rounds.Action:
+        """Wait until the round says what to do next."""
+        stalled = self.round.phase_opened + max(self.round.patience, self.settings.grace_floor)
+        while True:
+            if self._failure is not None:
+                raise self._failure
+            if self._writing is not None and self._writing.done():
+                self._writing.result()  # a full disk ends the run now, not when the vote is decided
+            if self._action is not None:
+                action, self._action = self._action, None
+                return action
+            deadline = self.round.deadline()
+            await self.clock.wait(self._changed, stalled if deadline is None else deadline)
+            if deadline is None and self.clock.now() >= stalled:
+                stalled = float("inf")
+                log.warning("waiting", why=self.waiting())
+            self.step(rounds.Tick())
+
+    def step(self, event: rounds.Event) -> None:
+        """Let one event happen to the round; what is to be done about it is done by `run`."""
+        action = rounds.advance(self.round, event, self.clock.now())
+        if action is not None:
+            self._action = action
+        if action is not None or not isinstance(event, rounds.Tick):
+            self.notify()
+
+    def notify(self) -> None:
+        """Wake everybody who waits for a change of state."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def until(self, condition: Callable[[], bool], deadline: float | None = None) -> None:
+        """Return when the condition holds, or at the deadline at the latest."""
+        while not condition() and (deadline is None or self.clock.now() < deadline):
+            await self.clock.wait(self._changed, deadline)
+
+    def _open_round(self, patience: float = 0.0) -> rounds.Round:
+        return rounds.Round(
+            terms=self.terms,
+            number=self.head_round + 1,
+            base=self.digest,
+            expected=self.roster.expected(),
+            opened=self.clock.now(),
+            patience=patience,
+        )
+
+    async def _aggregate(self, members: tuple[str, ...], f: int) -> None:
+        for task in self.uploads.values():  # no stream writes after its phase
+            task.cancel()
+        self.uploads.clear()
+        candidates = await self.offload(
+            self.aggregator.candidates,
+            self.theta,
+            [self.roster.position(member) for member in members],
+            f,
+            self.settings.gamma,
+        )
+        choices: tuple[rounds.Choice, ...] = ("inner", "outer")
+        self.candidates = {c: found for c, found in zip(choices, candidates, strict=False) if found is not None}
+        digests = {choice: candidate.digest for choice, candidate in self.candidates.items()}
+        self._members = members
+        self.step(rounds.Aggregated(digests.get("inner"), digests.get("outer")))
+
+    async def _write_candidates(self) -> dict[str, Key]:
+        """Make the candidates durable, one after the other; their keys by digest."""
+        written: dict[str, Key] = {}
+        for candidate in self.candidates.values():
+            if candidate.digest not in written:
+                written[candidate.digest] = await self.offload(self._store.write, candidate.theta, self.running_sum)
+        return written
+
+    async def _commit(self, choice: rounds.Choice) -> None:
+        """The winner's file, then the ledger entry, then the announcement."""
+        written = await (self._writing or self._write_candidates())
+        self._writing = None
+        winner = self.candidates[choice]
+        refused, self._refused = self._refused, Counter()
+        entry = self._entry(choice, written[winner.digest], refused)
+        await self._make_durable(entry)
+        self._adopt(entry, winner)
+        if self.head_round < self.settings.rounds:
+            self.round = self._open_round()
+        self.notify()
+        await self.offload(self._store.prune, frozenset(self._kept))
+
+    def _entry(self, choice: rounds.Choice, key: Key, refused: Counter[tuple[str, str]]) -> Entry:
+        round = self.round
+        return Entry(
+            round=round.number,
+            term=self.term,
+            base=round.base,
+            inner=self._digest_of("inner"),
+            outer=self._digest_of("outer"),
+            winner=key.digest,
+            choice=choice,
+            votes=tuple(
+                CountedVote(member, ballot.choice, ballot.inner_loss, ballot.outer_loss)
+                for member in self.settings.roster
+                if (ballot := round.votes.get(member)) is not None
+            ),
+            inner_cluster=self._cluster("inner"),
+            outer_cluster=self._cluster("outer"),
+            missing=dict(round.missing),
+            refused={
+                worker: {reason: count for (who, reason), count in sorted(refused.items()) if who == worker}
+                for worker, _ in sorted(refused)
+            },
+            thin=round.thin,
+            seconds=rounded(self.clock.now() - round.opened),
+            running_sum=key.running_sum,
+            previous=self.head_hash,
+        )
+
+    def _digest_of(self, choice: rounds.Choice) -> str | None:
+        candidate = self.candidates.get(choice)
+        return None if candidate is None else candidate.digest
+
+    def _cluster(self, choice: rounds.Choice) -> tuple[str, ...]:
+        candidate = self.candidates.get(choice)
+        return () if candidate is None else tuple(self._members[i] for i in candidate.cluster)
+
+    async def _make_durable(self, entry: Entry) -> None:
+        """Make the entry durable before anyone is told.
+
+        Raises:
+            OstrakonError: it is not, and nobody may be told.
+        """
+        reason = ""
+        for _ in range(COMMIT_ATTEMPTS):
+            outcome = await self.offload(self.ledger.try_commit, entry)
+            match outcome:
+                case Committed():
+                    return
+                case Already(there) if there.hash == entry.hash:
+                    return
+                case Already(there):
+                    raise OstrakonError(
+                        f"round {entry.round} is committed already, by the server of term {there.term}: "
+                        "another server serves this run; this one ends and changes nothing"
+                    )
+                case Fenced(term):
+                    raise OstrakonError(
+                        f"a server with the larger term {term} has taken over this run from term {self.term}: "
+                        "this one ends and changes nothing"
+                    )
+                case Unknown(why):
+                    reason = why
+            # Unknown: read, never decide again. Only the very same entry is offered once more.
+            with contextlib.suppress(OstrakonError):
+                there = await self.offload(self.ledger.entry, entry.round)
+                if there is not None and there.hash == entry.hash:
+                    return
+        raise OstrakonError(
+            f"round {entry.round} could not be committed ({reason}): free space or repair the disk and start "
+            "again; nothing committed is lost"
+        )
+
+    def _adopt(self, entry: Entry, winner: Candidate) -> None:
+        """The entry is durable: it is the head now."""
+        round = self.round
+        self.last = entry
+        self.head_hash = entry.hash
+        self.theta, self.digest = winner.theta, winner.digest
+        self.running_sum += winner.theta  # in float64, the same sum that the winner's file holds
+        self._kept = [*self._kept, Key(entry.winner, entry.running_sum)][-self.settings.keep_models :]
+        self.candidates = {}
+        self.history.add(entry)
+        self.roster.close_round(frozenset(round.submissions))
+        finite = [loss for loss in self.reports.values() if math.isfinite(loss)]
+        self.reported_loss = median(finite) if finite else None
+        self.reports.clear()
+        if self.seconds_to_first_commit is None:
+            self.seconds_to_first_commit = self.elapsed()
+        tally = Counter(vote.choice for vote in entry.votes)
+        self._metrics.record(
+            "round",
+            round=entry.round,
+            seconds=entry.seconds,
+            elapsed=self.elapsed(),
+            winner=entry.choice,
+            votes=[tally[entry.choice], len(entry.votes) - tally[entry.choice]],
+            reported_loss=self.reported_loss,
+            bytes_received=self.traffic.received - self._counted.received,
+            bytes_sent=self.traffic.sent - self._counted.sent,
+            thin=entry.thin,
+        )
+        self._counted = replace(self.traffic)
+
+    def count_refusal(self, member: str, reason: str) -> None:
+        """Count a refused call under its reason; `member` is empty for callers that are not on the roster."""
+        if member:
+            self._refused[member, reason] += 1
+        else:
+            self.history.strangers[reason] += 1
+
+    def refused(self) -> Counter[tuple[str, str]]:
+        """Refusals in this run by (member, reason), those of the open round included."""
+        strangers = Counter({("", reason): count for reason, count in self.history.strangers.items()})
+        return self.history.refused + self._refused + strangers
+
+    def fail(self, error: OstrakonError) -> None:
+        """End the run with this error at the next step."""
+        self._failure = error
+        self.notify()
+
+    def _finish(self, status: Finished) -> None:
+        self.finished = status
+        log.info("finished", status=status, round=self.head_round)
+        self.notify()
+
+    def waiting(self) -> str:
+        """Why the run is held up, in a sentence; empty if it is not."""
+        round = self.round
+        held = self.clock.now() - round.phase_opened > max(round.patience, self.settings.grace_floor)
+        if self.finished is not None or not held:
+            return ""
+        awaited = ", ".join(round.awaited() or self.roster.absent()) or "nobody"
+        if round.phase is rounds.Phase.COLLECTING and round.quorum_at is None:
+            have, need, what = len(round.submissions), self.terms.submissions_needed, "momentum vectors"
+        elif round.phase is rounds.Phase.VOTING and round.quorum_at is None:
+            have, need, what = len(round.votes), self.terms.votes_needed, "votes"
+        else:
+            return ""
+        return f"round {round.number} has {have} of the {need} {what} it needs; waiting for {awaited}"
+
+
+def rounded(seconds: float) -> float:
+    """Seconds as they are kept, to the tenth of a millisecond."""
+    return round(seconds, 4)

@@ -1,0 +1,130 @@
+"""What the ledger keeps: one genesis, then one entry per committed round, each naming the hash of the one before.
+
+Plain values and their canonical JSON; no storage. Digests are the hexadecimal strings of `common.digest`.
+A loss may be NaN, and NaN differs from itself: compare entries by their `hash`.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+from common.model_file import Layout
+
+Choice = Literal["inner", "outer"]
+
+
+@dataclass(frozen=True)
+class Genesis:
+    """What a run is: nothing in it changes while the run lives."""
+
+    run: str  # UUID
+    settings: Mapping[str, Any]  # ServerSettings.identity()
+    parameters: int  # d
+    theta_0: str  # digest
+    created: str  # ISO 8601
+    layout: Layout  # names and shapes of the parameters, in flat order
+
+    @property
+    def hash(self) -> str:
+        """Hexadecimal SHA-256 of the canonical JSON."""
+        return _sha256(self.to_json())
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        return _canonical(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not such JSON.
+        """
+        try:
+            values = json.loads(text)
+            layout = tuple((str(name), tuple(int(size) for size in shape)) for name, shape in values.pop("layout"))
+            return cls(layout=layout, **values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"not a genesis ({error})") from None
+
+
+@dataclass(frozen=True)
+class CountedVote:
+    """One vote that was counted, with the losses it was based on (as the worker reports them)."""
+
+    worker: str
+    choice: Choice
+    inner_loss: float
+    outer_loss: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One committed round: how theta_{t-1} became theta_t."""
+
+    round: int  # t = 1, 2, ...
+    term: int  # of the server that committed it
+    base: str  # digest of theta_{t-1}
+    inner: str | None  # digest of Inner; None: it was not finite and never proposed
+    outer: str | None  # digest of Outer; None: likewise, or the rule has one phase; Inner's where both are identical
+    winner: str  # digest of theta_t
+    choice: Choice
+    votes: tuple[CountedVote, ...]
+    inner_cluster: tuple[str, ...]  # workers
+    outer_cluster: tuple[str, ...]  # workers that Inner excludes
+    missing: Mapping[str, str]  # worker -> reason
+    refused: Mapping[str, Mapping[str, int]]  # worker -> reason -> how often
+    thin: bool  # fewer than 2f+1 submissions
+    seconds: float  # that the round took
+    running_sum: str  # digest of theta_1 + ... + theta_t in float64
+    previous: str  # hash of entry t-1, of the genesis where t = 1
+
+    @property
+    def hash(self) -> str:
+        """Hexadecimal SHA-256 of the canonical JSON."""
+        return _sha256(self.to_json())
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces; losses that are not finite as "nan", "inf", "-inf"."""
+        values = asdict(self)
+        values["seconds"] = _number(self.seconds)
+        for vote in values["votes"]:
+            vote["inner_loss"] = _number(vote["inner_loss"])
+            vote["outer_loss"] = _number(vote["outer_loss"])
+        return _canonical(values)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not such JSON.
+        """
+        try:
+            values = json.loads(text)
+            values["seconds"] = float(values["seconds"])
+            values["votes"] = tuple(
+                CountedVote(vote["worker"], vote["choice"], float(vote["inner_loss"]), float(vote["outer_loss"]))
+                for vote in values["votes"]
+            )
+            values["inner_cluster"] = tuple(values["inner_cluster"])
+            values["outer_cluster"] = tuple(values["outer_cluster"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"not an entry ({error})") from None
+
+
+def _number(value: float) -> float | str:
+    # JSON has no name for NaN and infinity; float() reads these strings back.
+    return float(value) if math.isfinite(value) else str(float(value))
+
+
+def _canonical(values: dict[str, Any]) -> str:
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -1,0 +1,89 @@
+"""What the server says of models: stamps, headers, and chunks that are serialised once for all readers."""
+
+from collections.abc import Iterable, Iterator
+
+from common.wire import PROTOCOL, Vector, chunks
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from server.coordinator import Coordinator
+from server.ledger import Entry
+
+AVERAGE = "average"  # stands for a digest where the average of the iterates is sent: it is no committed model
+
+
+class Outgoing:
+    """Turns the coordinator's state into messages."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._serialised: dict[str, list[bytes]] = {}
+        self._serialised_at = 0  # head round; the next round's stamps differ
+
+    def stamp(self, round: int | None = None) -> pb.Stamp:
+        """Run, term and, unless told otherwise, the round that is being decided."""
+        state = self._coordinator
+        number = state.head_round + 1 if round is None else round
+        return pb.Stamp(protocol=PROTOCOL, run=state.run_id, term=state.term, round=number)
+
+    def models(self, vectors: dict[str, Vector], holds: Iterable[str]) -> Iterator[bytes]:
+        """A header that names these models, then the bytes of those that the reader does not hold."""
+        held = set(holds)
+        follow = [digest for digest in vectors if digest not in held]
+        # Everything is serialised before the first yield: a slow reader keeps its own round's bytes.
+        messages = [self._header(list(vectors), follow).SerializeToString()]
+        for digest in follow:
+            messages += self._once(digest, vectors[digest])
+        yield from messages
+
+    def decided(self, entry: Entry) -> bytes:
+        """A header without models: the round needed no vote."""
+        part = self._header([], [])
+        part.stamp.round = entry.round
+        part.header.decided.CopyFrom(commit_message(entry))
+        return part.SerializeToString()
+
+    def average(self) -> Iterator[bytes]:
+        """The average of the committed iterates theta_1..theta_t, in float32; theta_0 before the first commit."""
+        state = self._coordinator
+        average: Vector = (state.running_sum / state.head_round).astype("float32") if state.head_round else state.theta
+        yield self._header([AVERAGE], [AVERAGE]).SerializeToString()
+        yield from self._chunks(average)
+
+    def _header(self, digests: list[str], follow: list[str]) -> pb.ModelPart:
+        state = self._coordinator
+        return pb.ModelPart(
+            stamp=self.stamp(),
+            header=pb.ModelHeader(
+                digests=digests,
+                follow=follow,
+                parameters=len(state.theta),
+                gamma=state.settings.gamma,
+                head=pb.Head(round=state.head_round, hash=state.head_hash),
+                phase=run_phase(state),
+            ),
+        )
+
+    def _once(self, digest: str, vector: Vector) -> list[bytes]:
+        if self._serialised_at != self._coordinator.head_round:
+            self._serialised_at = self._coordinator.head_round
+            self._serialised = {}
+        if digest not in self._serialised:
+            self._serialised[digest] = list(self._chunks(vector))
+        return self._serialised[digest]
+
+    def _chunks(self, vector: Vector) -> Iterator[bytes]:
+        stamp = self.stamp()
+        return (pb.ModelPart(stamp=stamp, chunk=chunk).SerializeToString() for chunk in chunks(vector))
+
+
+def run_phase(state: Coordinator) -> str:
+    """Name of the `RunPhase`: the round's phase, or how the run ended."""
+    return f"RUN_PHASE_{(state.finished or state.round.phase.value).upper()}"
+
+
+def commit_message(entry: Entry) -> pb.Commit:
+    """What a worker is told of an entry."""
+    return pb.Commit(
+        head=pb.Head(round=entry.round, hash=entry.hash),
+        winner=pb.CHOICE_INNER if entry.choice == "inner" else pb.CHOICE_OUTER,
+        digest=entry.winner,
+    )

@@ -1,0 +1,188 @@
+"""One server process, from its settings to its end.
+
+It starts in this order: take the run's lock, bind the port, draw a larger term, answer.
+"""
+
+import asyncio
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import structlog
+import uvloop
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health
+
+from common.aggregation import Rule, rule
+from common.clock import MonotonicClock
+from common.device import resolve_device
+from common.errors import OstrakonError
+from common.identity import Credentials
+from common.lifetime import stop_event
+from common.model_file import write_model
+from common.runtime import peak_bytes, prepare, run_to_exit, start_log
+from common.settings import ServerSettings, read
+from server.aggregator import Aggregator
+from server.calls import Calls
+from server.coordinator import Coordinator
+from server.ledger.sqlite import SqliteLedger
+from server.metrics import MetricsFile
+from server.model_store import ModelStore
+from server.opening import open_run
+from server.service import SERVICE, Service
+
+log = structlog.get_logger()
+
+LEDGER, MODELS, METRICS, LOCK = "ledger.sqlite", "models", "metrics.jsonl", "server.lock"
+LAST, AVERAGE = "last.safetensors", "average.safetensors"
+
+SERVER_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # otherwise a second server shares the port in silence
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_allowed_incoming_connections", 1024),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+)
+
+
+def main(config: Path, log_file: Path | None, take_over: bool = False) -> None:
+    """Serve the run that a settings file describes; ends the process with its exit status."""
+    start_log(log_file)
+    run_to_exit(lambda: serve(read(ServerSettings, config), take_over=take_over), log_file)
+
+
+def serve(settings: ServerSettings, *, take_over: bool = False) -> None:
+    """Serve a run until it is over or a signal ends it.
+
+    Raises:
+        OstrakonError: the settings, the port, the run's folder or the certificate cannot be used.
+    """
+    prepare(settings.threads)
+    chosen = rule(settings.rule)
+    chosen.check(len(settings.roster), settings.f)
+    _check_address(settings)
+    settings.directory.mkdir(parents=True, exist_ok=True)
+    with _lock(settings.directory / LOCK, settings.listen, take_over=take_over):
+        uvloop.run(_serve(settings, chosen))
+
+
+async def _serve(settings: ServerSettings, chosen: Rule) -> None:
+    stop = stop_event(asyncio.get_running_loop())
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    _bind(server, settings)
+
+    ledger = SqliteLedger(settings.directory / LEDGER)
+    store = ModelStore(settings.directory / MODELS)
+    metrics = MetricsFile(settings.directory / METRICS)
+    run = open_run(settings, ledger, store)
+    term = ledger.draw_term(f"{socket.gethostname()} process {os.getpid()}")
+    device = resolve_device(settings.device)
+    aggregator = Aggregator(chosen, len(settings.roster), run.theta.size, device)
+    coordinator = Coordinator(
+        settings,
+        run,
+        term,
+        two_phase=chosen.two_phase,
+        ledger=ledger,
+        store=store,
+        aggregator=aggregator,
+        clock=MonotonicClock(),
+        metrics=metrics,
+    )
+    calls = Calls(coordinator)
+    server.add_generic_rpc_handlers((Service(coordinator, calls, secure=settings.tls is not None).handler(),))
+    await _serve_health(server)
+    await server.start()
+    log.info("serving", address=settings.listen, run=coordinator.run_id, term=term, round=coordinator.head_round + 1)
+    log.info(
+        "memory", device=str(device), rows_bytes=4 * len(settings.roster) * run.theta.size, uploads=settings.uploads
+    )
+
+    rounds = asyncio.create_task(coordinator.run())
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({rounds, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        status = rounds.result() if rounds.done() else "stopped"
+        if rounds.done():
+            farewell = asyncio.create_task(calls.farewell())
+            await asyncio.wait({farewell, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            average = coordinator.running_sum / max(coordinator.head_round, 1)
+            for name, theta in ((LAST, coordinator.theta), (AVERAGE, average.astype("float32"))):
+                metadata = {"task": settings.task, "round": str(coordinator.head_round), "run": coordinator.run_id}
+                write_model(settings.directory / name, theta, run.genesis.layout, metadata)
+        metrics.record(
+            "finished",
+            status=status,
+            round=coordinator.head_round,
+            seconds=coordinator.elapsed(),
+            seconds_to_first_commit=coordinator.seconds_to_first_commit,
+            peak_bytes=peak_bytes(),
+        )
+    finally:
+        rounds.cancel()
+        await asyncio.wait({rounds})
+        await server.stop(grace=1)
+        metrics.close()
+        ledger.close()
+
+
+async def _serve_health(server: grpc.aio.Server) -> None:
+    servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    for name in ("", SERVICE):
+        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+
+def _check_address(settings: ServerSettings) -> None:
+    host = settings.listen.rpartition(":")[0]
+    if settings.tls is None:
+        if host not in ("127.0.0.1", "localhost", "[::1]"):
+            raise OstrakonError(
+                f"listen = {settings.listen!r} without certificates: without [tls] the server listens on loopback "
+                "only, since anybody could then claim to be any worker. Give tls.ca, tls.certificate and tls.key"
+            )
+        log.warning(
+            "NO CERTIFICATES: every process on this machine can claim to be any worker", address=settings.listen
+        )
+
+
+def _bind(server: grpc.aio.Server, settings: ServerSettings) -> None:
+    try:
+        if settings.tls is None:
+            server.add_insecure_port(settings.listen)
+        else:
+            credentials = Credentials.load(settings.tls, "server")
+            for warning in credentials.warnings:
+                log.warning(warning)
+            server.add_secure_port(settings.listen, credentials.server_credentials())
+    except RuntimeError:
+        raise OstrakonError(
+            f"address {settings.listen} cannot be served on: the port is taken by another process, or the address is "
+            "not this machine's. Stop the other process or set listen (make up: PORT=) to a free one"
+        ) from None
+
+
+@contextmanager
+def _lock(path: Path, address: str, *, take_over: bool) -> Iterator[None]:
+    """Hold the run's lock, so that nobody starts a second server by mistake. It is no fence: the term is."""
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            if not take_over:
+                raise OstrakonError(
+                    f"the run in {path.parent} is served already, by {holder}: stop that server, or start this one "
+                    "with --take-over if it no longer answers"
+                ) from None
+            log.warning("taking over", holder=holder)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, at {address}\n")
+        file.flush()
+        yield

@@ -1,0 +1,94 @@
+"""Who counts: members and their positions, one live session each, and who is not worth waiting for."""
+
+from dataclasses import dataclass, field
+
+from common.identity import Identity
+from server.refusal import Code, Refused
+
+
+@dataclass(frozen=True)
+class KnownHead:
+    """The last ledger entry that a worker remembers having been told of."""
+
+    round: int
+    hash: str
+
+
+@dataclass
+class Roster:
+    """The members of a run, in the order in which their rows are summed."""
+
+    members: tuple[str, ...]
+    absent_after: int  # rounds missed in a row
+    sessions: dict[str, str] = field(default_factory=dict)
+    heads: dict[str, KnownHead] = field(default_factory=dict)
+    missed: dict[str, int] = field(default_factory=dict)
+
+    def member(self, caller: Identity) -> str:
+        """The roster id of a caller.
+
+        Raises:
+            Refused: the caller is no worker, or a worker that is not on the roster.
+        """
+        if caller.role != "worker":
+            raise Refused(
+                Code.PERMISSION_DENIED,
+                "wrong role",
+                f"expected a worker's certificate, got {caller.urn}: only workers submit and vote",
+            )
+        if caller.id not in self.members:
+            raise Refused(
+                Code.PERMISSION_DENIED,
+                "not on the roster",
+                f"worker {caller.id} is not on the roster of this run ({', '.join(self.members)}): "
+                "use a roster member's certificate, or start a run whose roster names this worker",
+            )
+        return caller.id
+
+    def position(self, member: str) -> int:
+        """The member's row."""
+        return self.members.index(member)
+
+    def join(self, member: str, session: str, head: KnownHead | None) -> bool:
+        """Open a session; returns whether it replaced another live one."""
+        replaced = self.sessions.get(member, session) != session
+        self.sessions[member] = session
+        if head is not None:
+            self.heads[member] = head
+        return replaced
+
+    def check_session(self, member: str, session: str) -> None:
+        """Accept calls of the member's newest session only.
+
+        Raises:
+            Refused: the member has not joined this server, or another process joined in its name since.
+        """
+        known = self.sessions.get(member)
+        if known is None:
+            raise Refused(Code.FAILED_PRECONDITION, "not joined", f"{member} has not joined this server: join first")
+        if known != session:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                "older session",
+                f"another process has joined as {member} since: one certificate serves one process at a time",
+            )
+
+    def expected(self) -> frozenset[str]:
+        """Members worth waiting for: all but those that missed several rounds running."""
+        return frozenset(m for m in self.members if self.missed.get(m, 0) < self.absent_after)
+
+    def absent(self) -> tuple[str, ...]:
+        """Members that are not waited for until they submit again."""
+        expected = self.expected()
+        return tuple(m for m in self.members if m not in expected)
+
+    def close_round(self, submitted: frozenset[str]) -> None:
+        """Remember who was there."""
+        for member in self.members:
+            self.missed[member] = 0 if member in submitted else self.missed.get(member, 0) + 1
+
+    def ahead_of(self, round: int, hash: str) -> list[str]:
+        """Members that remember an entry which a ledger ending with (round, hash) does not hold."""
+        return [
+            m for m, head in self.heads.items() if head.round > round or (head.round == round and head.hash != hash)
+        ]

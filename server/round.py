@@ -1,0 +1,328 @@
+"""One round as a pure state machine: no clock, no socket, no torch.
+
+COLLECTING -> AGGREGATING -> VOTING -> COMMITTING. `advance(round, event, now)` changes the state and says what to
+do next; the coordinator does it. What a late or lying worker may send is judged here too (`admit`, `check_vote`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from server.refusal import Code, Refused
+
+Choice = Literal["inner", "outer"]
+
+
+class Phase(Enum):
+    """Where a round stands."""
+
+    COLLECTING = "collecting"
+    AGGREGATING = "aggregating"
+    VOTING = "voting"
+    COMMITTING = "committing"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What holds for every round of a run."""
+
+    roster: tuple[str, ...]
+    f: int
+    asynchronous: bool  # the full f against the rule, however many are silent; needs 2f+1 submissions
+    grace: float  # multiple of the time that the first n-f took, for the others
+    grace_floor: float  # seconds
+
+    @property
+    def votes_needed(self) -> int:
+        """n - f: as many as answer when f are silent."""
+        return len(self.roster) - self.f
+
+    @property
+    def submissions_needed(self) -> int:
+        """The submission quorum."""
+        return max(self.votes_needed, 2 * self.f + 1) if self.asynchronous else self.votes_needed
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A momentum vector that lies in its row, checked."""
+
+    session: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """A counted vote."""
+
+    choice: Choice
+    inner_loss: float
+    outer_loss: float
+
+
+@dataclass
+class Round:
+    """The state of one round.
+
+    `expected` are the members worth waiting for; `patience` is the least number of seconds to wait for them all
+    (join_timeout in a server's first round, otherwise 0).
+    """
+
+    terms: Terms
+    number: int
+    base: str
+    expected: frozenset[str]
+    opened: float
+    patience: float = 0.0
+    phase: Phase = Phase.COLLECTING
+    submissions: dict[str, Submission] = field(default_factory=dict)
+    not_finite: set[str] = field(default_factory=set)
+    votes: dict[str, Ballot] = field(default_factory=dict)
+    phase_opened: float = field(init=False)
+    quorum_at: float | None = None  # when this phase had as many as it needs
+    missing: dict[str, str] = field(default_factory=dict)  # member -> why it did not count
+
+    def __post_init__(self) -> None:
+        self.phase_opened = self.opened
+
+    @property
+    def thin(self) -> bool:
+        """Whether so few submitted that f liars among them could outweigh the honest: k < 2f + 1."""
+        return len(self.submissions) < 2 * self.terms.f + 1
+
+    def awaited(self) -> tuple[str, ...]:
+        """Members this phase still waits for, in roster order."""
+        heard: Mapping[str, object] = self.votes if self.phase is Phase.VOTING else self.submissions
+        if self.phase not in (Phase.COLLECTING, Phase.VOTING):
+            return ()
+        return tuple(m for m in self.terms.roster if m in self.expected and m not in heard and not self._excused(m))
+
+    def _excused(self, member: str) -> bool:
+        return self.phase is Phase.COLLECTING and member in self.not_finite
+
+    def deadline(self) -> float | None:
+        """When this phase ends without those who are still silent; None while it cannot end."""
+        if self.quorum_at is None or self.phase not in (Phase.COLLECTING, Phase.VOTING):
+            return None
+        took = self.quorum_at - self.phase_opened
+        grace = self.quorum_at + max(self.terms.grace * took, self.terms.grace_floor)
+        return max(grace, self.opened + self.patience) if self.phase is Phase.COLLECTING else grace
+
+
+# Events: what happened.
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A member's momentum is in its row, complete and finite."""
+
+    member: str
+    session: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class GradientNotFinite:
+    """A member reports that its gradient at the base model is NaN or Inf."""
+
+    member: str
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """Digests of the candidates; None for one that is not finite, or that a one-phase rule does not make."""
+
+    inner: str | None
+    outer: str | None
+
+
+@dataclass(frozen=True)
+class Voted:
+    """A member's vote."""
+
+    member: str
+    ballot: Ballot
+
+
+@dataclass(frozen=True)
+class Tick:
+    """Time has passed."""
+
+
+Event = Submitted | GradientNotFinite | Aggregated | Voted | Tick
+
+
+# Actions: what to do about it.
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """Close all uploads and form the candidates from these members' rows, in roster order, against f liars."""
+
+    members: tuple[str, ...]
+    f: int
+
+
+@dataclass(frozen=True)
+class Propose:
+    """Show both candidates to the workers."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Commit this candidate."""
+
+    choice: Choice
+
+
+@dataclass(frozen=True)
+class Diverge:
+    """End the run: the model has blown up."""
+
+    why: str
+
+
+Action = Aggregate | Propose | Commit | Diverge
+
+
+def admit(round: Round, member: str, session: str, base: str, digest: str) -> bool:
+    """Judge a submission by its header, before its bytes.
+
+    Returns:
+        Whether the bytes are needed; False if this very vector lies in its row already.
+
+    Raises:
+        Refused: the round takes no submissions, the base is another model, or the member has submitted other bytes.
+    """
+    known = round.submissions.get(member)
+    if known is not None and known.digest == digest:
+        return False
+    if known is not None and known.session == session:
+        raise Refused(
+            Code.ALREADY_EXISTS,
+            "equivocation",
+            f"{member} submitted {known.digest[:12]} for round {round.number} and now sends {digest[:12]}",
+        )
+    if known is not None:
+        raise Refused(
+            Code.ALREADY_EXISTS,
+            "already submitted",
+            f"{member} submitted for round {round.number} in an earlier session; go on to vote",
+        )
+    if round.phase is not Phase.COLLECTING:
+        raise Refused(
+            Code.FAILED_PRECONDITION, "late submission", f"round {round.number} is {round.phase.value} already"
+        )
+    if base != round.base:
+        raise Refused(
+            Code.FAILED_PRECONDITION,
+            "wrong base",
+            f"round {round.number} starts from model {round.base[:12]}, not from {base[:12]}",
+        )
+    return True
+
+
+def check_vote(round: Round, member: str, choice: Choice) -> bool:
+    """Judge a vote.
+
+    Returns:
+        Whether it is to be counted; False for a repetition of the counted one, or one that came after the decision.
+
+    Raises:
+        Refused: there is nothing to vote on yet, or the member voted otherwise before.
+    """
+    known = round.votes.get(member)
+    if known is not None and known.choice != choice:
+        raise Refused(
+            Code.ALREADY_EXISTS, "second vote", f"{member} voted {known.choice} in round {round.number} already"
+        )
+    if round.phase in (Phase.COLLECTING, Phase.AGGREGATING):
+        raise Refused(
+            Code.FAILED_PRECONDITION, "early vote", f"round {round.number} has proposed no candidates to vote on yet"
+        )
+    return known is None and round.phase is Phase.VOTING
+
+
+def advance(round: Round, event: Event, now: float) -> Action | None:
+    """Let one event happen to the round; returns what is to be done about it, if anything."""
+    match event:
+        case Submitted(member, session, digest) if round.phase is Phase.COLLECTING:
+            round.submissions[member] = Submission(session, digest)
+            round.not_finite.discard(member)
+            return _collect(round, now)
+        case GradientNotFinite(member) if round.phase is Phase.COLLECTING and member not in round.submissions:
+            round.not_finite.add(member)
+            return _collect(round, now)
+        case Aggregated(inner, outer) if round.phase is Phase.AGGREGATING:
+            return _propose(round, inner, outer, now)
+        case Voted(member, ballot) if round.phase is Phase.VOTING:
+            round.votes[member] = ballot
+            return _count(round, now)
+        case Tick() if round.phase is Phase.COLLECTING:
+            return _collect(round, now)
+        case Tick() if round.phase is Phase.VOTING:
+            return _count(round, now)
+    return None
+
+
+def _collect(round: Round, now: float) -> Action | None:
+    terms = round.terms
+    if len(round.not_finite) > terms.f:
+        return Diverge(
+            f"{len(round.not_finite)} workers, more than f = {terms.f}, report that their gradient at the committed "
+            f"model of round {round.number - 1} is not finite"
+        )
+    arrived = len(round.submissions)
+    if arrived < terms.submissions_needed:
+        return None
+    if round.quorum_at is None:
+        round.quorum_at = now
+    if not _over(round, now):
+        return None
+    for member in terms.roster:
+        if member not in round.submissions:
+            round.missing[member] = "gradient not finite" if member in round.not_finite else "no submission"
+    _enter(round, Phase.AGGREGATING, now)
+    silent = len(terms.roster) - arrived
+    members = tuple(m for m in terms.roster if m in round.submissions)
+    return Aggregate(members, terms.f if terms.asynchronous else terms.f - silent)
+
+
+def _propose(round: Round, inner: str | None, outer: str | None, now: float) -> Action:
+    if inner is None and outer is None:
+        return Diverge(f"no candidate of round {round.number} is finite")
+    if inner is not None and outer is not None and inner != outer:
+        _enter(round, Phase.VOTING, now)
+        return Propose()
+    _enter(round, Phase.COMMITTING, now)
+    return Commit("outer" if inner is None else "inner")
+
+
+def _count(round: Round, now: float) -> Action | None:
+    inner = sum(ballot.choice == "inner" for ballot in round.votes.values())
+    outer = len(round.votes) - inner
+    outstanding = len(round.terms.roster) - len(round.votes)
+    if abs(inner - outer) <= outstanding:
+        if len(round.votes) < round.terms.votes_needed:
+            return None
+        if round.quorum_at is None:
+            round.quorum_at = now
+        if not _over(round, now):
+            return None
+        for member in round.terms.roster:
+            if member not in round.votes:
+                round.missing[member] = "silent" if round.missing.get(member) == "no submission" else "no vote"
+    _enter(round, Phase.COMMITTING, now)
+    return Commit("outer" if outer > inner else "inner")
+
+
+def _over(round: Round, now: float) -> bool:
+    deadline = round.deadline()
+    return not round.awaited() or (deadline is not None and now >= deadline)
+
+
+def _enter(round: Round, phase: Phase, now: float) -> None:
+    round.phase = phase
+    round.phase_opened = now
+    round.quorum_at = None

@@ -1,0 +1,143 @@
+"""gRPC in and out: bytes to messages, certificates to identities, refusals to statuses. No decisions."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from common.errors import OstrakonError
+from common.identity import Identity, identity_of, parse
+from common.wire import IDENTITY_KEY, REASON_KEY, ROUND_KEY, TERM_KEY
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from server.calls import Calls
+from server.coordinator import Coordinator
+from server.refusal import Code, Refused
+
+SERVICE = pb.DESCRIPTOR.services_by_name["ParameterServer"].full_name
+
+M = TypeVar("M", bound=Message)
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Service:
+    """Serves one coordinator's calls."""
+
+    def __init__(self, coordinator: Coordinator, calls: Calls, *, secure: bool) -> None:
+        """`secure`: identities come from certificates; otherwise (loopback only) from a metadata header."""
+        self._coordinator = coordinator
+        self._calls = calls
+        self._secure = secure
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Everything to register with a gRPC server; messages are parsed and serialised in here."""
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Join": grpc.unary_unary_rpc_method_handler(self._unary(pb.JoinRequest, self._join)),
+                "Broadcast": grpc.unary_stream_rpc_method_handler(
+                    self._stream(pb.BroadcastRequest, self._calls.broadcast)
+                ),
+                "SubmitMomentum": grpc.stream_unary_rpc_method_handler(self._submit),
+                "Propose": grpc.unary_stream_rpc_method_handler(self._stream(pb.ProposeRequest, self._calls.propose)),
+                "Vote": grpc.unary_unary_rpc_method_handler(self._unary(pb.VoteRequest, self._calls.vote)),
+                "Status": grpc.unary_unary_rpc_method_handler(self._unary(pb.StatusRequest, self._status)),
+            },
+        )
+
+    async def _join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
+        return self._calls.join(caller, request)
+
+    async def _status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
+        return self._calls.status(caller, request)
+
+    def _unary(
+        self, kind: type[M], answer: Callable[[Identity, M], Awaitable[Message]]
+    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def call(raw: bytes, context: Context) -> bytes:
+            caller: Identity | None = None
+            try:
+                caller = self._caller(context)
+                request = self._parse(kind, raw, caller)
+                return self._sent((await answer(caller, request)).SerializeToString(), caller)
+            except Refused as refusal:
+                await self._refuse(context, caller, refusal)
+
+        return call
+
+    def _stream(
+        self, kind: type[M], answer: Callable[[Identity, M], AsyncIterator[bytes]]
+    ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
+        async def call(raw: bytes, context: Context) -> AsyncIterator[bytes]:
+            caller: Identity | None = None
+            try:
+                caller = self._caller(context)
+                request = self._parse(kind, raw, caller)
+                async for part in answer(caller, request):
+                    yield self._sent(part, caller)
+            except Refused as refusal:
+                await self._refuse(context, caller, refusal)
+
+        return call
+
+    async def _submit(self, raw_parts: AsyncIterator[bytes], context: Context) -> bytes:
+        caller: Identity | None = None
+        timeout = self._coordinator.settings.upload_timeout
+        try:
+            caller = self._caller(context)
+            async with asyncio.timeout(timeout):
+                response = await self._calls.submit(caller, self._parts(raw_parts, caller))
+            return self._sent(response.SerializeToString(), caller)
+        except TimeoutError:
+            sentence = f"an upload may take {timeout:g} s (setting upload_timeout)"
+            await self._refuse(context, caller, Refused(Code.DEADLINE_EXCEEDED, "slow upload", sentence))
+        except Refused as refusal:
+            await self._refuse(context, caller, refusal)
+
+    async def _parts(self, raw_parts: AsyncIterator[bytes], caller: Identity) -> AsyncIterator[pb.MomentumPart]:
+        async for raw in raw_parts:
+            yield self._parse(pb.MomentumPart, raw, caller)
+
+    def _caller(self, context: Context) -> Identity:
+        if self._secure:
+            identity = identity_of(context.auth_context())
+            if identity is None:
+                raise Refused(
+                    Code.UNAUTHENTICATED,
+                    "no identity",
+                    "expected a certificate with one URI urn:ostrakon:ROLE:ID among its alternative names",
+                )
+            return identity
+        claimed = dict(context.invocation_metadata() or ()).get(IDENTITY_KEY, "")
+        try:
+            return parse(str(claimed))
+        except OstrakonError as error:
+            raise Refused(Code.UNAUTHENTICATED, "no identity", str(error)) from None
+
+    def _parse(self, kind: type[M], raw: bytes, caller: Identity) -> M:
+        # In the handler, not in a deserializer: there a parse error would reach the caller as UNKNOWN.
+        if caller.role == "worker":
+            self._coordinator.traffic.received += len(raw)
+        try:
+            return kind.FromString(raw)
+        except DecodeError:
+            raise Refused(Code.INVALID_ARGUMENT, "not a message", f"expected a {kind.__name__}") from None
+
+    def _sent(self, raw: bytes, caller: Identity) -> bytes:
+        if caller.role == "worker":
+            self._coordinator.traffic.sent += len(raw)
+        return raw
+
+    async def _refuse(self, context: Context, caller: Identity | None, refusal: Refused) -> NoReturn:
+        self._calls.refuse(caller, refusal.reason)
+        await context.abort(
+            grpc.StatusCode[refusal.code.name],
+            str(refusal),
+            trailing_metadata=(
+                (REASON_KEY, refusal.reason),
+                (TERM_KEY, str(self._coordinator.term)),
+                (ROUND_KEY, str(self._coordinator.head_round + 1)),
+            ),
+        )
+        raise AssertionError("abort raises")

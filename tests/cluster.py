@@ -1,0 +1,152 @@
+"""Real processes over mTLS on loopback, for integration tests: started, watched, killed by process id."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from common.errors import OstrakonError
+from common.settings import WorkerSettings
+from deploy.certificates import init, issue
+from server.ledger import Entry
+from server.ledger.sqlite import SqliteLedger
+from worker.initial import write_initial
+
+ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 90.0  # seconds a condition may take on a busy machine before a test gives up
+
+
+def wait_for(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Poll until the condition holds; returns what it returned."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {patience:g} s")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """One server, worker or evaluator; its output is kept in a file."""
+
+    def __init__(self, module: str, arguments: list[str], output: Path) -> None:
+        self.output = output
+        with output.open("ab") as sink:
+            self._popen = subprocess.Popen(
+                [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL
+            )
+
+    @property
+    def alive(self) -> bool:
+        return self._popen.poll() is None
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text(encoding="utf-8", errors="replace")
+
+    def wait(self, patience: float = PATIENCE) -> int:
+        return self._popen.wait(patience)
+
+    def signal(self, number: int) -> None:
+        os.kill(self._popen.pid, number)
+
+    def kill(self) -> None:
+        """kill -9, and wait until it is gone."""
+        if self.alive:
+            self._popen.kill()
+        self._popen.wait()
+
+
+class Cluster:
+    """The files of one run and the processes started on them."""
+
+    def __init__(self, folder: Path, workers: int = 3, f: int = 1, **server: Any) -> None:
+        self.folder = folder
+        self.run = folder / "run"
+        self.certificates = folder / "certificates"
+        self.roster = tuple(f"w{i:02d}" for i in range(workers))
+        self.address = f"127.0.0.1:{free_port()}"
+        self.processes: list[Process] = []
+        init(self.certificates)
+        for role, name in [("server", "server"), ("observer", "evaluator"), *(("worker", w) for w in self.roster)]:
+            issue(self.certificates, role, name)
+        self.initial = folder / "initial.safetensors"
+        write_initial(WorkerSettings(task="linear"), self.initial)
+        self.server_settings: dict[str, Any] = {
+            "task": "linear",
+            "roster": list(self.roster),
+            "f": f,
+            "gamma": 0.5,
+            "rounds": 5,
+            "rule": "Mean2P",
+            "directory": str(self.run),
+            "initial": str(self.initial),
+            "listen": self.address,
+            "threads": 1,
+            "tls": self.tls("server", "server"),
+            "grace_floor": 30.0,
+            **server,
+        }
+
+    def tls(self, role: str, name: str) -> dict[str, str]:
+        stem = self.certificates / f"{role}-{name}"
+        return {"ca": str(self.certificates / "ca.pem"), "certificate": f"{stem}.pem", "key": f"{stem}.key"}
+
+    def worker_settings(self, name: str, **values: Any) -> dict[str, Any]:
+        common = {"task": "linear", "server": self.address, "threads": 1, "device": "cpu", "vote_batch": 32}
+        return common | {"tls": self.tls("worker", name)} | values
+
+    def start(self, module: str, settings: dict[str, Any], name: str, *arguments: str) -> Process:
+        path = self.folder / f"{name}.toml"
+        path.write_text(tomli_w.dumps(settings), encoding="utf-8")
+        process = Process(module, [*arguments, "--config", str(path)], self.folder / f"{name}.log")
+        self.processes.append(process)
+        return process
+
+    def server(self, **changes: Any) -> Process:
+        return self.start("server", self.server_settings | changes, "server")
+
+    def worker(self, name: str, **changes: Any) -> Process:
+        return self.start("worker", self.worker_settings(name, **changes), name)
+
+    def workers(self, **changes: Any) -> list[Process]:
+        return [self.worker(name, **changes) for name in self.roster]
+
+    def evaluator(self) -> Process:
+        settings = self.worker_settings("", tls=self.tls("observer", "evaluator"), output=str(self.run))
+        return self.start("worker", settings | {"evaluate_every": 2}, "evaluator", "evaluate")
+
+    def entries(self) -> list[Entry]:
+        """What is committed so far; nothing before the server has made its ledger."""
+        try:
+            ledger = SqliteLedger(self.run / "ledger.sqlite")
+        except OstrakonError:
+            return []
+        try:
+            return list(ledger.entries())
+        finally:
+            ledger.close()
+
+    def stop(self) -> None:
+        for process in self.processes:
+            if process.alive:
+                process.signal(signal.SIGTERM)
+        for process in self.processes:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()

@@ -1,0 +1,28 @@
+"""Fixtures shared by all tests."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.cluster import Cluster
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
+    """Makes clusters whose processes are gone when the test is over."""
+    made: list[Cluster] = []
+
+    def make(name: str = "cluster", **settings: Any) -> Cluster:
+        folder = tmp_path / name
+        folder.mkdir()
+        made.append(Cluster(folder, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()

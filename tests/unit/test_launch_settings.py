@@ -1,0 +1,138 @@
+"""What `make up` accepts, what it says to the rest, and what a run's folder holds before anything starts."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.errors import OstrakonError
+from common.settings import RunSettings, ServerSettings, WorkerSettings, read
+from deploy import run_folder
+from deploy.launch_settings import check_names, described, new_run, parse, resumed_run
+from deploy.run_folder import RunFolder
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    monkeypatch.setattr(run_folder, "RUNS", tmp_path / "runs")
+    return RunFolder("trial")
+
+
+def test_keys_are_read_in_any_letter_case() -> None:
+    given = parse(["WORKERS=7", "byzantine=2", "Attack=SF(scale=10)", "f=3"])
+    settings = new_run(given)
+    assert (settings.workers, settings.byzantine, settings.f, settings.attack) == (7, 2, 3, "SF(scale=10)")
+    assert settings.rule == RunSettings().rule
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ROUND=3"], "did you mean ROUNDS"),
+        (["COLOUR=red"], "known: RUN, WORKERS"),
+        (["verbose"], "write KEY=VALUE"),
+        (["F=1", "f=2"], "F is given twice"),
+        (["RULE="], "RULE has no value"),
+    ],
+)
+def test_words_that_are_no_settings_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(OstrakonError, match=said):
+        parse(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ROUNDS=many"], "rounds = 'many'"),
+        (["F=5"], "f must be below n/2, so at most 4"),
+        (["BYZANTINE=11"], "at most all of them"),
+        (["RUN=../elsewhere"], "run = '../elsewhere'"),
+        (["RUN=/etc"], "run = '/etc'"),
+    ],
+)
+def test_values_that_cannot_be_used_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(OstrakonError, match=said):
+        new_run(parse(words))
+
+
+@pytest.mark.parametrize("word", ["RULE=Men2P", "ATTACK=Gaus", "TASK=glyfs"])
+def test_unknown_names_are_refused_with_the_nearest(word: str) -> None:
+    with pytest.raises(OstrakonError, match="did you mean"):
+        check_names(new_run(parse([word])))
+
+
+def test_the_defaults_are_names_that_exist() -> None:
+    check_names(new_run({}))
+
+
+def test_every_setting_is_described() -> None:
+    for name, field in RunSettings.model_fields.items():
+        assert f"{name.upper()}=" in described()
+        assert str(field.description) in described()
+
+
+def test_a_resume_refuses_a_difference_and_names_both_values() -> None:
+    stored = new_run({"rule": "Mean1P", "seed": "3"})
+    with pytest.raises(OstrakonError, match="RULE=Mean1P, now RULE=Avg"):
+        resumed_run(stored, parse(["RULE=Avg"]))
+    with pytest.raises(OstrakonError, match="SEED=3, now SEED=4"):
+        resumed_run(stored, parse(["SEED=4"]))
+
+
+def test_a_resume_needs_nothing_repeated_and_accepts_what_is_the_same() -> None:
+    stored = new_run({"rule": "Mean1P", "gamma": "0.5"})
+    assert resumed_run(stored, {}) == stored
+    assert resumed_run(stored, parse(["GAMMA=0.50", "RULE=Mean1P"])) == stored
+
+
+def test_a_resume_may_have_more_rounds_another_port_and_another_device() -> None:
+    stored = new_run({"rounds": "10"})
+    resumed = resumed_run(stored, parse(["ROUNDS=20", "PORT=7000", "DEVICE=cpu"]))
+    assert (resumed.rounds, resumed.port, resumed.device) == (20, 7000, "cpu")
+    with pytest.raises(OstrakonError, match="rounds may only grow"):
+        resumed_run(stored, parse(["ROUNDS=9"]))
+
+
+def test_the_first_workers_lie_and_every_process_has_its_own_certificate(folder: RunFolder) -> None:
+    settings = new_run(parse(["RUN=trial", "WORKERS=3", "BYZANTINE=2", "F=1", "ATTACK=Gauss", "PORT=7100"]))
+    folder.write_settings(settings)
+    folder.write_certificates(settings)
+    folder.write_processes(settings)
+    server = read(ServerSettings, folder.server)
+    workers = [read(WorkerSettings, folder.worker(id)) for id in server.roster]
+    evaluator = read(WorkerSettings, folder.evaluator)
+    assert folder.read_settings() == settings
+    assert server.roster == ("w00", "w01", "w02")
+    assert [worker.attack for worker in workers] == ["Gauss", "Gauss", None]
+    assert {worker.server for worker in workers} == {evaluator.server} == {server.listen} == {"127.0.0.1:7100"}
+    held = [server.tls, evaluator.tls, *(worker.tls for worker in workers)]
+    assert all(tls is not None and tls.certificate.exists() and tls.key.exists() for tls in held)
+    assert len({tls.certificate for tls in held if tls is not None}) == len(held)
+    assert evaluator.output == folder.path
+
+
+def test_settings_that_are_damaged_are_a_sentence(folder: RunFolder) -> None:
+    folder.write_settings(new_run({"run": "trial"}))
+    folder.settings.write_text("run = 'trial'\nrounds = [")
+    with pytest.raises(OstrakonError, match="damaged"):
+        folder.read_settings()
+
+
+def test_a_run_has_one_launcher_and_the_second_is_told_which(folder: RunFolder) -> None:
+    assert folder.holder() is None
+    with folder.held():
+        assert folder.holder() == os.getpid()
+        with pytest.raises(OstrakonError, match=f"running already \\(process {os.getpid()}\\)"), folder.held():
+            pass
+    assert folder.holder() is None
+
+
+def test_the_module_that_every_process_imports_stays_light() -> None:
+    heavy = "grpc", "torch", "matplotlib", "cryptography"
+    program = f"import deploy.local, sys; print([name for name in {heavy} if name in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

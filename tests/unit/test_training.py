@@ -1,0 +1,184 @@
+"""Local momentum, its mini-batches, and the measurement of models."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from common.device import resolve_device
+from common.errors import OstrakonError
+from common.flat_model import FlatModel
+from common.tasks.contract import Examples, initial_model
+from tests.unit.small_task import ImageTask, SmallTask
+from worker.measure import measure
+from worker.sampling import ATTACK, TRAINING, VOTE, draw, generator, place
+from worker.training import Training
+
+Vector = NDArray[np.float32]
+
+
+def flat(task: SmallTask) -> FlatModel:
+    return FlatModel(initial_model(task, seed=1), "cpu")
+
+
+def model_of(task: SmallTask) -> Vector:
+    return flat(task).theta.numpy()
+
+
+def training(task: SmallTask, *, beta: float = 0.9, worker: int = 0, batch: int = 16, seed: int = 1) -> Training:
+    return Training(
+        task, task.worker_data(worker, 4, seed), flat(task), batch=batch, beta=beta, seed=seed, worker=worker
+    )
+
+
+def gradient_by_autograd(task: SmallTask, theta: Vector, examples: Examples) -> Vector:
+    module = initial_model(task, seed=9)
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(theta.copy()), module.parameters())
+    loss = task.losses(module(examples.inputs), examples.labels).mean()
+    gradients = torch.autograd.grad(loss, tuple(module.parameters()))
+    return np.concatenate([gradient.numpy().ravel() for gradient in gradients])
+
+
+def test_momentum_folds_in_each_rounds_gradient() -> None:
+    task, beta = SmallTask(), 0.8
+    worker = training(task, beta=beta, batch=100)  # the whole data: every round has the same examples
+    expected = np.zeros(27, np.float32)
+    for round in range(1, 4):
+        theta = model_of(task) * round
+        expected = beta * expected + (1 - beta) * gradient_by_autograd(task, theta, task.worker_data(0, 4, 1))
+        found = worker.momentum(round, f"base {round}", theta)
+        np.testing.assert_allclose(found.vector, expected, rtol=1e-5, atol=1e-7)
+        assert found.finite
+        assert found.vector.dtype == np.float32 and found.vector.flags.c_contiguous
+
+
+def test_images_laid_out_channels_last_give_the_same_gradient() -> None:
+    task = ImageTask()
+    theta = model_of(task)
+    expected = gradient_by_autograd(task, theta, task.worker_data(0, 4, 1))
+    found = training(task, beta=0, batch=100).momentum(1, "base", theta)
+    np.testing.assert_allclose(found.vector, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_loss_is_that_of_the_mini_batch_at_the_base_model() -> None:
+    task = SmallTask()
+    found = training(task, batch=100).momentum(1, "base", np.zeros(27, np.float32))
+    assert found.loss == pytest.approx(np.log(3), abs=1e-6)
+
+
+def test_a_round_asked_for_again_is_not_trained_again() -> None:
+    task = SmallTask()
+    worker, theta = training(task), model_of(task)
+    first = worker.momentum(1, "base", theta)
+    bytes_sent = first.vector.tobytes()
+    assert worker.momentum(1, "base", theta) is first
+    assert first.vector.tobytes() == bytes_sent
+
+
+def test_another_base_of_the_same_round_is_trained() -> None:
+    task = SmallTask()
+    worker, theta = training(task), model_of(task)
+    first = worker.momentum(1, "base", theta).loss
+    assert worker.momentum(1, "another base", -theta).loss != first
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_momentum_untouched() -> None:
+    task = SmallTask()
+    worker, theta = training(task), model_of(task)
+    before = worker.momentum(1, "base", theta).vector.copy()
+    broken = worker.momentum(2, "broken", np.full(27, np.nan, np.float32))
+    assert not broken.finite
+    assert np.isnan(broken.loss)
+    np.testing.assert_array_equal(broken.vector, before)
+    after = worker.momentum(3, "base", theta)
+    assert after.finite and np.isfinite(after.vector).all()
+
+
+def test_a_mini_batch_depends_on_nothing_that_was_trained_before() -> None:
+    task = SmallTask()
+    theta = model_of(task)
+    experienced = training(task, beta=0)
+    for round in range(1, 6):
+        experienced.momentum(round, "base", theta)
+    torch.manual_seed(77)
+    restarted = training(task, beta=0)
+    np.testing.assert_array_equal(
+        experienced.momentum(6, "base", theta).vector, restarted.momentum(6, "base", theta).vector
+    )
+
+
+def test_every_round_worker_seed_and_purpose_has_draws_of_its_own() -> None:
+    streams = [(1, TRAINING, 0, 1), (2, TRAINING, 0, 1), (1, VOTE, 0, 1), (1, ATTACK, 0, 1), (1, TRAINING, 1, 1)]
+    streams += [(1, TRAINING, 0, 2), (1, TRAINING, 1, 0), (1, TRAINING, 0, 0)]
+    assert len({generator(*stream).bytes(16) for stream in streams}) == len(streams)
+
+
+def test_a_mini_batch_holds_different_examples_and_their_labels() -> None:
+    examples = Examples(torch.arange(20.0).unsqueeze(1), torch.arange(20))
+    batch = draw(examples, 19, np.random.default_rng(3))
+    assert len(set(batch.labels.tolist())) == len(batch) == 19
+    np.testing.assert_array_equal(batch.inputs.squeeze(1).numpy(), batch.labels.numpy())
+
+
+def test_a_batch_larger_than_the_data_is_the_data() -> None:
+    examples = Examples(torch.arange(5.0).unsqueeze(1), torch.arange(5))
+    assert draw(examples, 16, np.random.default_rng(3)).labels.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_drawn_images_keep_the_fast_layout(channels: int) -> None:
+    images = torch.randn(30, channels, 28, 28)
+    placed = place(Examples(images, torch.zeros(30)), torch.device("cpu"))
+    fast = (28 * 28 * channels, 1, 28 * channels, channels)
+    assert placed.inputs.stride() == fast
+    assert draw(placed, 4, np.random.default_rng(0)).inputs.stride() == fast
+    assert torch.equal(placed.inputs, images)
+
+
+def test_examples_in_place_are_not_copied() -> None:
+    placed = place(ImageTask().worker_data(0, 4, 1), torch.device("cpu"))
+    again = place(placed, torch.device("cpu"))
+    assert again.inputs.data_ptr() == placed.inputs.data_ptr()
+
+
+def test_a_model_of_another_task_is_refused() -> None:
+    with pytest.raises(OstrakonError, match="27 parameters"):
+        training(SmallTask()).momentum(1, "base", np.zeros(5, np.float32))
+
+
+def test_a_measurement_covers_every_block_of_the_test_set() -> None:
+    task = SmallTask()
+    theta, examples = model_of(task), task.test_data(1)
+    scores = examples.inputs.numpy() @ theta[:24].reshape(3, 8).T + theta[24:]
+    losses = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(1100), examples.labels.numpy()]
+    found = measure(task, flat(task), theta, examples)
+    assert found.accuracy == pytest.approx((scores.argmax(axis=1) == examples.labels.numpy()).mean())
+    assert found.loss == pytest.approx(losses.mean(), rel=1e-5)
+
+
+def test_a_model_that_is_not_finite_answers_nothing_rightly() -> None:
+    task = SmallTask()
+    found = measure(task, flat(task), np.full(27, np.nan, np.float32), task.test_data(1))
+    assert found.accuracy == 0
+    assert np.isnan(found.loss)
+
+
+def test_auto_takes_the_gpu_only_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto") == torch.device("cuda")
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert resolve_device("cuda") == torch.device("cuda")
+    with pytest.raises(OstrakonError, match="'cuda:1', but torch finds 1 GPU"):
+        resolve_device("cuda:1")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "meta"])
+def test_a_device_of_an_unknown_name_is_refused(name: str) -> None:
+    with pytest.raises(OstrakonError, match="use auto, cpu, cuda"):
+        resolve_device(name)

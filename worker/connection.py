@@ -1,0 +1,114 @@
+"""gRPC to the server: one channel, its certificates, its statuses as `CallFailed`."""
+
+from collections.abc import AsyncIterator, Awaitable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from common.errors import OstrakonError
+from common.identity import Credentials, Identity, Role, handshake_failure
+from common.settings import WorkerSettings
+from common.wire import IDENTITY_KEY, REASON_KEY
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from protos.ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
+from worker.transport import CallFailed
+
+# A waiting call is asked again after so many seconds: a server that vanished without a word is noticed then at the
+# latest, a dead connection by keepalive much earlier.
+PATIENCE_SECONDS = 300.0
+
+CHANNEL_OPTIONS = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+)
+
+T = TypeVar("T")
+
+
+class Connection:
+    """One channel to the server; a `Transport`."""
+
+    def __init__(self, settings: WorkerSettings, role: Role) -> None:
+        """Checks the certificate; connects when first called.
+
+        Raises:
+            OstrakonError: the certificate cannot be used for `role`, or there is none and no id either.
+        """
+        self._settings = settings
+        self._metadata: tuple[tuple[str, str], ...] = ()
+        if settings.tls is not None:
+            credentials = Credentials.load(settings.tls, role)
+            self.identity = credentials.identity
+            self.warnings = credentials.warnings
+            self._channel = grpc.aio.secure_channel(
+                settings.server, credentials.channel_credentials(), options=CHANNEL_OPTIONS
+            )
+        else:
+            if settings.id is None:
+                raise OstrakonError("this process has no certificate: give tls.ca, tls.certificate and tls.key, or id")
+            self.identity = Identity(role, settings.id)
+            self.warnings = ()
+            self._metadata = ((IDENTITY_KEY, self.identity.urn),)
+            self._channel = grpc.aio.insecure_channel(settings.server, options=CHANNEL_OPTIONS)
+        self._stub = pb_grpc.ParameterServerStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.close()
+
+    async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
+        """Introduce this process."""
+        return await self._unary(self._stub.Join(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+
+    def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
+        """Stream the committed model."""
+        return self._stream(self._stub.Broadcast(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+
+    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+        """Stream one momentum vector up."""
+        return await self._unary(self._stub.SubmitMomentum(parts, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+
+    def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
+        """Stream both candidates."""
+        return self._stream(self._stub.Propose(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+
+    async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
+        """Vote, and hear what was committed."""
+        return await self._unary(self._stub.Vote(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+
+    async def status(self) -> pb.StatusResponse:
+        """Where the run stands; for observers and operators."""
+        request = pb.StatusRequest(stamp=pb.Stamp(protocol=1))
+        return await self._unary(self._stub.Status(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+
+    def handshake_failure(self) -> str | None:
+        """Why TLS fails, which gRPC reports only as unavailable; None if it does not. Blocks for up to 3 s."""
+        if self._settings.tls is None:
+            return None
+        return handshake_failure(self._settings.server, self._settings.tls)
+
+    async def _unary(self, call: Awaitable[T]) -> T:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise _failed(error) from None
+
+    async def _stream(self, call: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        try:
+            async for part in call:
+                yield part
+        except grpc.aio.AioRpcError as error:
+            raise _failed(error) from None
+
+
+def _failed(error: grpc.aio.AioRpcError) -> CallFailed:
+    trailers = dict(error.trailing_metadata() or ())
+    return CallFailed(error.code().name, str(trailers.get(REASON_KEY, "")), error.details() or error.code().name)

@@ -1,0 +1,150 @@
+"""An observer that follows the committed models and measures them on the task's test data."""
+
+import asyncio
+import json
+import math
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+import uvloop
+
+from common.clock import MonotonicClock
+from common.device import resolve_device
+from common.errors import OstrakonError
+from common.flat_model import FlatModel
+from common.lifetime import stop_event
+from common.runtime import prepare, run_to_exit, start_log
+from common.settings import WorkerSettings, read
+from common.tasks.contract import initial_model
+from common.tasks.registry import task
+from common.wire import PROTOCOL, Vector
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from worker.measure import Measured, measure
+from worker.rounds import REJOIN, UNREACHABLE
+from worker.sampling import place
+from worker.transport import CallFailed, Models, receive_models
+
+if TYPE_CHECKING:
+    from worker.connection import Connection
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = (0.2, 2.0)
+
+
+def main(config: Path, log_file: Path | None) -> None:
+    """Follow a run as a settings file says; ends the process with its exit status."""
+    start_log(log_file)
+    run_to_exit(lambda: follow(read(WorkerSettings, config)), log_file)
+
+
+def follow(settings: WorkerSettings) -> None:
+    """Measure every so many committed models until the run is over; lines go to `evaluations.jsonl`.
+
+    Raises:
+        OstrakonError: the settings or the certificate cannot be used, or the server refuses this observer.
+    """
+    prepare(settings.threads)
+    if settings.output is None:
+        raise OstrakonError("setting output is missing: the folder that evaluations.jsonl is written to")
+    uvloop.run(_follow(settings, Evaluation(settings, settings.output / "evaluations.jsonl")))
+
+
+class Evaluation:
+    """The task's test data, and the file that measurements are written to."""
+
+    def __init__(self, settings: WorkerSettings, path: Path) -> None:
+        self._task = task(settings.task, settings.data)
+        device = resolve_device(settings.device)
+        self._model = FlatModel(initial_model(self._task, settings.seed), device)
+        self._examples = place(self._task.test_data(settings.seed), device)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+
+    def model(self, round: int, theta: Vector) -> None:
+        """Measure theta_t, (d,)."""
+        found = self._measure(theta)
+        self._write(round, accuracy=found.accuracy, loss=found.loss)
+
+    def average(self, round: int, theta: Vector) -> None:
+        """Measure the average of theta_1..theta_t, (d,)."""
+        found = self._measure(theta)
+        self._write(round, accuracy_of_average=found.accuracy, loss_of_average=found.loss)
+
+    def _measure(self, theta: Vector) -> Measured:
+        return measure(self._task, self._model, theta, self._examples)
+
+    def _write(self, round: int, **values: float) -> None:
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"round": round, **finite}) + "\n")
+
+
+async def _follow(settings: WorkerSettings, evaluation: Evaluation) -> None:
+    from worker.connection import Connection  # gRPC starts here, once the process is set up
+
+    stop = stop_event(asyncio.get_running_loop())
+    async with Connection(settings, "observer") as connection:
+        following = asyncio.create_task(Follower(settings, connection, evaluation).follow())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()
+        following.cancel()
+        await asyncio.wait({following})
+
+
+class Follower:
+    """Reads the committed models, one every `evaluate_every` rounds, and at the end the last one and the average."""
+
+    def __init__(self, settings: WorkerSettings, connection: "Connection", evaluation: Evaluation) -> None:
+        self._every = settings.evaluate_every
+        self._connection = connection
+        self._evaluation = evaluation
+        self._clock = MonotonicClock()
+        self._run = ""
+        self._term = 0
+
+    async def follow(self) -> None:
+        """Measure until the run is over."""
+        after = 0
+        while True:
+            models = await self._models(after)
+            over = models.header.phase in (pb.RUN_PHASE_COMPLETED, pb.RUN_PHASE_DIVERGED)
+            average = await self._models(0, average=True) if over else None  # fetched first: the server waits for it
+            round = models.header.head.round
+            await asyncio.to_thread(self._evaluation.model, round, models.vectors[models.header.digests[0]])
+            if average is not None:
+                await asyncio.to_thread(self._evaluation.average, round, average.vectors[average.header.digests[0]])
+                return
+            after = round + self._every - round % self._every  # the round after it collects once that one is committed
+
+    async def _models(self, after: int, *, average: bool = False) -> Models:
+        """Ask until the server answers.
+
+        Raises:
+            OstrakonError: it refuses, and asking again would not help.
+        """
+        attempt = 0
+        while True:
+            try:
+                if not self._run:
+                    status = await self._connection.status()
+                    self._run, self._term = status.stamp.run, status.stamp.term
+                stamp = pb.Stamp(protocol=PROTOCOL, run=self._run, term=self._term)
+                request = pb.BroadcastRequest(stamp=stamp, after=after, average=average)
+                return await receive_models(self._connection.broadcast(request), verify=not average)
+            except CallFailed as error:
+                if error.reason in REJOIN:
+                    self._run = ""
+                elif error.status not in UNREACHABLE:
+                    raise OstrakonError(str(error)) from None
+                elif attempt % 8 == 3:  # it has lasted: is there any point in waiting?
+                    sentence = await asyncio.to_thread(self._connection.handshake_failure)
+                    if sentence is not None:
+                        raise OstrakonError(sentence) from None
+            attempt += 1
+            first, longest = RETRY_SECONDS
+            pause = min(longest, first * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
+            await self._clock.wait(asyncio.Event(), self._clock.now() + pause)

@@ -1,0 +1,20 @@
+"""theta_0: the task's model with the weights that follow from the seed, as a file for the server."""
+
+from pathlib import Path
+
+from common.flat_model import FlatModel
+from common.model_file import write_model
+from common.settings import WorkerSettings
+from common.tasks.contract import initial_model
+from common.tasks.registry import task
+
+
+def write_initial(settings: WorkerSettings, path: Path) -> None:
+    """Write the initial model of the settings' task and seed.
+
+    Raises:
+        OstrakonError: the task cannot be used, its model cannot be flattened, or the file cannot be written.
+    """
+    model = FlatModel(initial_model(task(settings.task, settings.data), settings.seed), "cpu")
+    metadata = {"task": settings.task, "seed": str(settings.seed)}
+    write_model(path, model.theta.numpy(), model.layout, metadata)

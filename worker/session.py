@@ -1,0 +1,225 @@
+"""One process life of a worker: what the state machine in `rounds.py` says, done over a transport."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import structlog
+
+from common.clock import Clock
+from common.digest import DIGEST_SCHEME, digest
+from common.errors import OstrakonError
+from common.wire import PROTOCOL, Vector, chunks
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from worker.rounds import (
+    Action,
+    Again,
+    Decided,
+    End,
+    Event,
+    Failed,
+    GiveUp,
+    Inspect,
+    Join,
+    Joined,
+    Judged,
+    Outcome,
+    Receive,
+    Received,
+    Rounds,
+    Submit,
+    Submitted,
+    Train,
+    Trained,
+    Vote,
+)
+from worker.training import Momentum
+from worker.transport import CallFailed, Models, Transport, receive_models
+from worker.voting import Ballot
+
+log = structlog.get_logger()
+
+BACKOFF_SECONDS = (0.1, 5.0)  # first and longest pause between two attempts; doubling, with jitter
+OUTCOMES: dict[int, Outcome] = {pb.RUN_PHASE_COMPLETED: "completed", pb.RUN_PHASE_DIVERGED: "diverged"}
+
+
+class Learner(Protocol):
+    """What a worker computes: honest or not, the session does not know."""
+
+    def begin(self, position: int, workers: int) -> None:
+        """Take the examples of this place on the roster; called after every Join."""
+        ...
+
+    def momentum(self, round: int, base: str, theta: Vector) -> Momentum:
+        """What to send in this round."""
+        ...
+
+    def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
+        """What to vote in this round."""
+        ...
+
+
+class Session:
+    """Takes part in a run until it is over."""
+
+    def __init__(
+        self,
+        task: str,
+        parameters: int,
+        learner: Learner,
+        transport: Transport,
+        clock: Clock,
+        *,
+        diagnose: Callable[[], str | None] = lambda: None,
+        offload: Callable[..., Awaitable[Any]] = asyncio.to_thread,
+    ) -> None:
+        """`diagnose` says, blocking, why the server cannot be reached if no waiting will help; `offload(f, *args)`
+        runs blocking work off the event loop.
+        """
+        self._task = task
+        self._parameters = parameters
+        self._learner = learner
+        self._transport = transport
+        self._clock = clock
+        self._diagnose = diagnose
+        self._offload = offload
+        self._name = uuid.uuid4().hex
+        self._rounds = Rounds()
+        self._run = ""
+        self._head = pb.Head()
+        self._held: dict[str, Vector] = {}  # committed model and, between Propose and the commit, both candidates
+        self._momentum: Momentum | None = None
+        self._ballot: Ballot | None = None
+
+    async def take_part(self) -> Outcome:
+        """Work until the run is over.
+
+        Raises:
+            OstrakonError: this worker is not let in, or cannot go on.
+        """
+        action: Action = Join()
+        current = action
+        while True:
+            match action:
+                case End(outcome):
+                    return outcome
+                case GiveUp(sentence):
+                    raise OstrakonError(sentence)
+                case Again(attempt):
+                    await self._pause(attempt)
+                    action = current
+                    continue
+            current = action
+            try:
+                event = await self._perform(action)
+            except CallFailed as error:
+                log.info("call failed", call=type(action).__name__, status=error.status, why=str(error))
+                event = Failed(error.status, error.reason, str(error))
+            action = self._rounds.next(event)
+
+    async def _perform(self, action: Action) -> Event:
+        match action:
+            case Join():
+                return await self._join()
+            case Receive(after):
+                return await self._receive(after)
+            case Train(round, base):
+                self._momentum = await self._offload(self._learner.momentum, round, base, self._held[base])
+                return Trained()
+            case Submit(round, base):
+                await self._transport.submit(self._momentum_parts(round, base))
+                return Submitted()
+            case Inspect(round):
+                return await self._inspect(round)
+            case Vote(round):
+                return await self._vote(round)
+        raise RuntimeError(f"{action} is nothing to perform")
+
+    async def _join(self) -> Event:
+        response = await self._transport.join(
+            pb.JoinRequest(
+                stamp=self._stamp(),
+                session=self._name,
+                task=self._task,
+                parameters=self._parameters,
+                digest_scheme=DIGEST_SCHEME,
+                head=self._head,
+            )
+        )
+        self._run = response.stamp.run
+        await self._offload(self._learner.begin, response.position, response.workers)
+        log.info("joined", run=self._run, term=response.stamp.term, position=response.position, rule=response.rule)
+        return Joined(response.stamp.term, response.two_phase)
+
+    async def _receive(self, after: int) -> Event:
+        request = pb.BroadcastRequest(stamp=self._stamp(), after=after, holds=list(self._held), session=self._name)
+        models = await receive_models(self._transport.broadcast(request))
+        self._head = models.header.head
+        self._keep(models, list(models.header.digests))
+        base = models.header.digests[0]
+        return Received(models.stamp.round, base, OUTCOMES.get(models.header.phase))
+
+    async def _inspect(self, round: int) -> Event:
+        request = pb.ProposeRequest(stamp=self._stamp(), holds=list(self._held), session=self._name)
+        models = await receive_models(self._transport.propose(request))
+        if models.header.HasField("decided"):
+            return self._decided(round, models.header.decided)
+        inner, outer = models.header.digests
+        self._keep(models, [*self._held, inner, outer])
+        self._ballot = await self._offload(self._learner.judge, round, self._held[inner], self._held[outer])
+        return Judged()
+
+    async def _vote(self, round: int) -> Event:
+        if self._ballot is None:
+            raise RuntimeError("a vote without a ballot")
+        response = await self._transport.vote(
+            pb.VoteRequest(
+                stamp=self._stamp(),
+                session=self._name,
+                choice=pb.CHOICE_INNER if self._ballot.choice == "inner" else pb.CHOICE_OUTER,
+                inner_loss=self._ballot.inner_loss,
+                outer_loss=self._ballot.outer_loss,
+            )
+        )
+        return self._decided(round, response.commit)
+
+    def _decided(self, round: int, commit: pb.Commit) -> Event:
+        self._head = commit.head
+        self._held = {name: vector for name, vector in self._held.items() if name == commit.digest}
+        return Decided(round)
+
+    def _keep(self, models: Models, digests: list[str]) -> None:
+        known = self._held | models.vectors
+        self._held = {name: known[name] for name in digests}
+
+    def _stamp(self) -> pb.Stamp:
+        return pb.Stamp(protocol=PROTOCOL, run=self._run, term=self._rounds.term, round=self._rounds.round)
+
+    async def _momentum_parts(self, round: int, base: str) -> AsyncIterator[pb.MomentumPart]:
+        momentum = self._momentum
+        if momentum is None:
+            raise RuntimeError("a submission without a momentum")
+        stamp = self._stamp()
+        header = pb.MomentumHeader(
+            base=base,
+            parameters=self._parameters,
+            session=self._name,
+            digest=digest(momentum.vector) if momentum.finite else "",
+            loss=momentum.loss,
+            not_finite=not momentum.finite,
+        )
+        yield pb.MomentumPart(stamp=stamp, header=header)
+        if momentum.finite:
+            for chunk in chunks(momentum.vector):
+                yield pb.MomentumPart(stamp=stamp, chunk=chunk)
+
+    async def _pause(self, attempt: int) -> None:
+        first, longest = BACKOFF_SECONDS
+        if attempt % 8 == 3:  # it has lasted: is there any point in waiting?
+            sentence = await self._offload(self._diagnose)
+            if sentence is not None:
+                raise OstrakonError(sentence)
+        seconds = min(longest, first * 2**attempt) * random.uniform(0.5, 1.0)
+        await self._clock.wait(asyncio.Event(), self._clock.now() + seconds)

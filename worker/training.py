@@ -1,0 +1,84 @@
+"""Local momentum, computed on the device (Algorithm 1, the worker's lines)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.flat_model import FlatModel
+from common.tasks.contract import Examples, Task
+from worker.sampling import TRAINING, draw, generator, place
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """What one round of training gives.
+
+    Attributes:
+        vector: m_t, (d,) float32, contiguous. On a CPU it is the worker's momentum itself: read it, never write
+            into it, and be done with it before another round is trained.
+        loss: mean loss of the mini-batch at the base model.
+        finite: whether the gradient is; if not, `vector` is what it was before this round.
+    """
+
+    vector: NDArray[np.float32]
+    loss: float
+    finite: bool
+
+
+class Training:
+    """One worker's momentum over the rounds. It starts at 0 and is the worker's own.
+
+    Args:
+        examples: the worker's own; a worker that runs LF is given flipped labels.
+        model: where the computing is done; what it holds is overwritten, so it may be shared with the voter.
+        batch: examples in a mini-batch.
+        beta: momentum coefficient in [0, 1).
+        seed, worker: the mini-batch of a round follows from these two and the round's number alone.
+    """
+
+    def __init__(
+        self, task: Task, examples: Examples, model: FlatModel, *, batch: int, beta: float, seed: int, worker: int
+    ) -> None:
+        self._task = task
+        self._examples = place(examples, model.theta.device)
+        self._model = model
+        self._batch = batch
+        self._beta = beta
+        self._seed = seed
+        self._worker = worker
+        self._momentum = torch.zeros_like(model.theta)
+        self._trained: tuple[int, str] | None = None
+        self._result: Momentum | None = None
+
+    def momentum(self, round: int, base: str, theta: NDArray[np.float32]) -> Momentum:
+        """Train for one round: `m_t = beta * m_{t-1} + (1 - beta) * g_t`, g_t the gradient of a fresh mini-batch.
+
+        Asked again for the round and base that it trained last, it returns the same result and changes nothing.
+
+        Args:
+            round: the round's number t.
+            base: digest of `theta`.
+            theta: the model to take the gradient at, (d,).
+
+        Raises:
+            OstrakonError: `theta` does not fit the task's model.
+        """
+        if self._result is None or self._trained != (round, base):
+            self._result = self._train(round, theta)
+            self._trained = (round, base)
+        return self._result
+
+    def _train(self, round: int, theta: NDArray[np.float32]) -> Momentum:
+        model = self._model
+        model.load(torch.from_numpy(theta))
+        model.zero_gradient()
+        model.module.train()
+        batch = draw(self._examples, self._batch, generator(self._seed, TRAINING, self._worker, round))
+        loss = self._task.losses(model.module(batch.inputs), batch.labels).mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        finite = bool(torch.isfinite(model.gradient).all())
+        if finite:
+            self._momentum.mul_(self._beta).add_(model.gradient, alpha=1 - self._beta)
+        return Momentum(self._momentum.cpu().numpy(), loss.item(), finite)

@@ -1,0 +1,89 @@
+"""The worker's way to the server, as its session sees it, and models as they arrive."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from common.wire import Receiver, Vector, WireError
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+
+
+class CallFailed(Exception):
+    """A call that was refused or did not get through.
+
+    Attributes:
+        status: gRPC's name of the status.
+        reason: the server's two or three words; empty if the server did not answer.
+    """
+
+    def __init__(self, status: str, reason: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.reason = reason
+
+
+class Transport(Protocol):
+    """The six calls less Status. Every method raises `CallFailed`."""
+
+    async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
+        """Introduce this process."""
+        ...
+
+    def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
+        """Stream the committed model."""
+        ...
+
+    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+        """Stream one momentum vector up."""
+        ...
+
+    def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
+        """Stream both candidates."""
+        ...
+
+    async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
+        """Vote, and hear what was committed."""
+        ...
+
+
+@dataclass(frozen=True)
+class Models:
+    """What one stream of models brought: its header's stamp, its header, and the vectors that followed."""
+
+    stamp: pb.Stamp
+    header: pb.ModelHeader
+    vectors: dict[str, Vector]
+
+
+async def receive_models(parts: AsyncIterator[pb.ModelPart], *, verify: bool = True) -> Models:
+    """Read a stream of models into memory reserved for them, (d,) float32 each.
+
+    Args:
+        parts: the stream.
+        verify: check each vector against its digest; off where the name is no digest (the average).
+
+    Raises:
+        CallFailed: the stream failed (from `parts`), or what came is not what its header announced (INTERNAL).
+    """
+    first = await anext(parts, None)
+    if first is None or first.WhichOneof("part") != "header":
+        raise CallFailed("INTERNAL", "", "the server's stream of models has no header")
+    header = first.header
+    vectors: dict[str, Vector] = {}
+    try:
+        for digest in header.follow:
+            vector = np.empty(header.parameters, dtype=np.float32)
+            receiver = Receiver(vector)
+            while not receiver.complete:
+                part = await anext(parts, None)
+                if part is None:
+                    raise WireError("wrong length", f"the stream ended inside model {digest[:12]}")
+                receiver.write(part.chunk)
+            if verify:
+                receiver.finish(digest)
+            vectors[digest] = vector
+    except WireError as error:
+        raise CallFailed("INTERNAL", "", f"a damaged model came from the server: {error}") from None
+    return Models(first.stamp, header, vectors)

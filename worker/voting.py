@@ -1,0 +1,101 @@
+"""Which of two candidates is better, and what a Byzantine worker makes of that (Algorithm 3, the vote)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.flat_model import FlatModel
+from common.tasks.contract import Examples, Task
+from worker.sampling import VOTE, draw, generator, place
+
+Choice = Literal["inner", "outer"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a worker knows of the candidates when it votes: the mean loss of each on one new mini-batch."""
+
+    inner_loss: float
+    outer_loss: float
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """One worker's vote in one round, and the two losses that it reports with it."""
+
+    choice: Choice
+    inner_loss: float
+    outer_loss: float
+
+
+def smaller_loss(evidence: Evidence) -> Choice:
+    """The candidate with the smaller loss; Inner where they are equal. A loss that is not finite loses."""
+    return "outer" if _rank(evidence.outer_loss) < _rank(evidence.inner_loss) else "inner"
+
+
+CRITERIA: dict[str, Callable[[Evidence], Choice]] = {"loss": smaller_loss}
+
+
+def worst(ballot: Ballot) -> Ballot:
+    """The Byzantine vote: the larger loss, Outer where they are equal. A loss that is not finite is the largest.
+
+    The losses are reported as they are.
+    """
+    choice: Choice = "inner" if _rank(ballot.inner_loss) > _rank(ballot.outer_loss) else "outer"
+    return Ballot(choice, ballot.inner_loss, ballot.outer_loss)
+
+
+def _rank(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf
+
+
+class Voter:
+    """Judges each round's candidates on a mini-batch that no training step of the round has seen drawn.
+
+    Args:
+        examples: the worker's own, with their true labels.
+        model: where the computing is done; what it holds is overwritten, so it may be shared with the training.
+        batch: examples in a vote's mini-batch.
+        seed, worker: the mini-batch of a round follows from these two and the round's number alone.
+        criterion: a name in `CRITERIA`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        examples: Examples,
+        model: FlatModel,
+        *,
+        batch: int,
+        seed: int,
+        worker: int,
+        criterion: str = "loss",
+    ) -> None:
+        self._task = task
+        self._examples = place(examples, model.theta.device)
+        self._model = model
+        self._batch = batch
+        self._seed = seed
+        self._worker = worker
+        self._prefers = CRITERIA[criterion]
+
+    def judge(self, round: int, inner: NDArray[np.float32], outer: NDArray[np.float32]) -> Ballot:
+        """Vote in round `round` between two candidate models, (d,) each, on the same new mini-batch.
+
+        Raises:
+            OstrakonError: a candidate does not fit the task's model.
+        """
+        batch = draw(self._examples, self._batch, generator(self._seed, VOTE, self._worker, round))
+        evidence = Evidence(self._loss(inner, batch), self._loss(outer, batch))
+        return Ballot(self._prefers(evidence), evidence.inner_loss, evidence.outer_loss)
+
+    @torch.no_grad()
+    def _loss(self, theta: NDArray[np.float32], batch: Examples) -> float:
+        self._model.load(torch.from_numpy(theta))
+        self._model.module.eval()
+        return self._task.losses(self._model.module(batch.inputs), batch.labels).mean().item()
