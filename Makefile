@@ -10,8 +10,8 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc -I . --python_out=$(1) --pyi_out=$(1
 
 # What was set on this command line, each as one quoted KEY=VALUE word: a typo is refused by name, not overlooked.
 quote = '$(subst ','\'',$(1))'
-names := $(sort $(foreach word,$(MAKEOVERRIDES),$(firstword $(subst =, ,$(word)))))
-given = $(foreach name,$(filter-out PYTHON,$(names)),$(if $(filter command,$(firstword $(origin $(name)))),$(call quote,$(name)=$($(name)))))
+given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARIABLES)),$(if \
+  $(filter command line,$(origin $(name))),$(call quote,$(name)=$(value $(name)))))
 
 .PHONY: up status down test lint format proto clean help
 

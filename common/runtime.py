@@ -14,8 +14,10 @@ import torch
 
 from common.errors import OstrakonError
 
-M_MMAP_THRESHOLD = -3
+# glibc's mallopt, <malloc.h>.
 M_TRIM_THRESHOLD = -1
+M_MMAP_THRESHOLD = -3
+M_ARENA_MAX = -8
 
 
 def prepare(threads: int) -> None:
@@ -32,20 +34,26 @@ def prepare(threads: int) -> None:
 
 
 def _tune_allocator() -> None:
-    # glibc would map and unmap memory for every chunk: twice the CPU per transferred byte.
+    # glibc would map and unmap memory for every chunk: twice the CPU per transferred byte. Chunks come from the heap
+    # instead, which is then never trimmed, and there is one heap for all threads: each would keep its own peak.
     if not sys.platform.startswith("linux"):
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # another C library
         return
-    mallopt(M_MMAP_THRESHOLD, 1 << 30)
+    mallopt(M_MMAP_THRESHOLD, 4 << 20)  # larger than a chunk; vectors beyond it are given back when they are freed
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_ARENA_MAX, 1)
 
 
 def peak_bytes() -> int:
     """Peak resident memory of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    try:
+        status = Path("/proc/self/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    except (OSError, IndexError):  # not Linux; there the figure may include what the parent had
+        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def start_log(path: Path | None) -> None:

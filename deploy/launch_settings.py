@@ -1,5 +1,6 @@
 """What a user asks for: KEY=VALUE words, and what of them a run that exists accepts."""
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -9,6 +10,8 @@ from common.errors import OstrakonError
 from common.settings import RunSettings, build
 
 MAY_DIFFER = ("port", "device")  # on a resume; rounds may grow
+DEFAULT_RUN = "default"
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.]+")
 
 
 def parse(words: Iterable[str]) -> dict[str, str]:
@@ -37,12 +40,18 @@ def parse(words: Iterable[str]) -> dict[str, str]:
 
 
 def run_name(given: dict[str, str]) -> str:
-    """The run that is meant, the default one where none is named.
+    """The run that is meant: RUN, or else a name made of what was given.
+
+    `make up RULE=Avg` is the run `rule-Avg`, so that the same words go on with the same run.
 
     Raises:
         OstrakonError: the name cannot be a folder's.
     """
-    return _settings({}, {key: value for key, value in given.items() if key == "run"}).run
+    if "run" in given:
+        return _settings({}, {"run": given["run"]}).run
+    telling = sorted(given.keys() - {"rounds", *MAY_DIFFER})
+    parts = [f"{key}-{Path(given[key]).name if key == 'data' else given[key]}" for key in telling]
+    return "_".join(_NOT_IN_NAMES.sub("-", part).strip("-") for part in parts) or DEFAULT_RUN
 
 
 def new_run(given: dict[str, str]) -> RunSettings:
@@ -51,7 +60,7 @@ def new_run(given: dict[str, str]) -> RunSettings:
     Raises:
         OstrakonError: a value cannot be used.
     """
-    return _settings({}, given)
+    return _settings({}, {**given, "run": run_name(given)})
 
 
 def resumed_run(stored: RunSettings, given: dict[str, str]) -> RunSettings:

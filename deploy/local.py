@@ -19,7 +19,7 @@ Settings, in any letter case, with their defaults:
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, epilog=_SETTINGS
 )
-OneRun = Annotated[list[str] | None, typer.Argument(metavar="[RUN=NAME]")]
+OneRun = Annotated[list[str] | None, typer.Argument(metavar="[RUN=NAME | the settings given to up]")]
 
 
 @app.callback()
@@ -52,10 +52,7 @@ def down_command(run: OneRun = None) -> None:
 
 
 def _name(words: list[str] | None) -> str:
-    given = parse(words or [])
-    if surplus := given.keys() - {"run"}:
-        raise OstrakonError(f"only RUN=NAME is expected here, but {', '.join(sorted(surplus)).upper()} was given too")
-    return run_name(given)
+    return run_name(parse(words or []))
 
 
 def main() -> None:

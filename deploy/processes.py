@@ -19,20 +19,20 @@ from pathlib import Path
 DONE, USER_ERROR = 0, 2
 
 _CONTEXT = get_context("forkserver")
-_PRELOADED = [
-    "torch",
-    "uvloop",
-    "structlog",
-    "common.settings",
-    "common.aggregation",
-    "common.tasks",
-    "common.flat_model",
-    "common.model_file",
+PRELOADED = (
+    "common.tasks.registry",
+    "common.tasks.glyphs",
     "worker.attacks",
-    "worker.training",
+    "worker.process",
+    "worker.session",
+    "worker.evaluator",
+    "server.aggregator",
+    "server.ledger.sqlite",
+    "server.model_store",
     "typer",
     "deploy.launch_settings",
-]
+    "deploy.processes",
+)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds before a restart
 _STEADY = 60.0  # seconds of life after which the pauses start over
 _LAST_LINES = 4096  # bytes of a log that are searched for an error
@@ -41,7 +41,7 @@ _LAST_LINES = 4096  # bytes of a log that are searched for an error
 def start_fork_server() -> None:
     """Start the process that the others are forked from; call it before anything starts threads or gRPC here."""
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-    _CONTEXT.set_forkserver_preload(_PRELOADED)
+    _CONTEXT.set_forkserver_preload(list(PRELOADED))
     # It is to ignore Ctrl-C from its first instruction on, and so are its children: that is the launcher's to answer.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -8,12 +8,12 @@ import grpc
 
 from common.identity import Credentials
 from common.settings import ServerSettings, read
+from common.wire import PROTOCOL
 from deploy.live import Progress
 from deploy.record import EVALUATIONS
 from deploy.run_folder import RunFolder
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 
-_PROTOCOL = 1
 _OPTIONS = (
     # The server starts while we look for it, and may be started again.
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -46,7 +46,7 @@ class Watch:
             if "accuracy" in line:
                 progress.measured = line
         try:
-            status = self._status(pb.StatusRequest(stamp=pb.Stamp(protocol=_PROTOCOL)), timeout=timeout)
+            status = self._status(pb.StatusRequest(stamp=pb.Stamp(protocol=PROTOCOL)), timeout=timeout)
         except grpc.RpcError:
             return False
         progress.update(status, now)

@@ -255,6 +255,8 @@ class Calls:
 
     def refuse(self, caller: Identity | None, reason: str) -> None:
         """Count a refused call under its reason; callers that are not members are counted together."""
+        if self._state.finished is not None:
+            return  # whoever is late now has done nothing wrong
         member = caller is not None and caller.role == "worker" and caller.id in self._state.roster.members
         self._state.count_refusal(caller.id if caller is not None and member else "", reason)
 

@@ -50,8 +50,11 @@ class Coordinator:
         clock: Clock,
         metrics: Metrics,
         offload: Offload = asyncio.to_thread,
+        started: float | None = None,
     ) -> None:
-        """`offload(function, *args)` runs blocking work off the event loop."""
+        """`offload(function, *args)` runs blocking work off the event loop; `started`: when, by the clock, this server
+        process began (now, if not given).
+        """
         self.settings = settings
         self.run_id = run.genesis.run
         self.term = term
@@ -77,6 +80,7 @@ class Coordinator:
             settings.roster, settings.f, settings.quorum == "asynchronous", settings.grace, settings.grace_floor
         )
         self.candidates: dict[rounds.Choice, Candidate] = {}
+        self.serialised: dict[str, list[bytes]] = {}  # models as messages for this round's readers, by digest
         self.uploads: dict[str, asyncio.Task[Any]] = {}
         self._members: tuple[str, ...] = ()  # whose rows the candidates were formed from
         self._refused: Counter[tuple[str, str]] = Counter()
@@ -85,7 +89,7 @@ class Coordinator:
         self._kept = [run.key]
         self._writing: asyncio.Task[dict[str, Key]] | None = None
 
-        self.started = clock.now()
+        self.started = clock.now() if started is None else started
         self.traffic = Traffic()
         self._counted = Traffic()  # what earlier rounds' metrics hold already
         self.seconds_to_first_commit: float | None = None
@@ -100,7 +104,7 @@ class Coordinator:
         return 0 if self.last is None else self.last.round
 
     def elapsed(self) -> float:
-        """Seconds since this server opened its first round."""
+        """Seconds since this server began."""
         return rounded(self.clock.now() - self.started)
 
     async def run(self) -> Finished:
@@ -294,6 +298,7 @@ class Coordinator:
         self.running_sum += winner.theta  # in float64, the same sum that the winner's file holds
         self._kept = [*self._kept, Key(entry.winner, entry.running_sum)][-self.settings.keep_models :]
         self.candidates = {}
+        self.serialised = {}
         self.history.add(entry)
         self.roster.close_round(frozenset(round.submissions))
         finite = [loss for loss in self.reports.values() if math.isfinite(loss)]

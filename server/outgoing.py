@@ -15,8 +15,6 @@ class Outgoing:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
-        self._serialised: dict[str, list[bytes]] = {}
-        self._serialised_at = 0  # head round; the next round's stamps differ
 
     def stamp(self, round: int | None = None) -> pb.Stamp:
         """Run, term and, unless told otherwise, the round that is being decided."""
@@ -63,12 +61,10 @@ class Outgoing:
         )
 
     def _once(self, digest: str, vector: Vector) -> list[bytes]:
-        if self._serialised_at != self._coordinator.head_round:
-            self._serialised_at = self._coordinator.head_round
-            self._serialised = {}
-        if digest not in self._serialised:
-            self._serialised[digest] = list(self._chunks(vector))
-        return self._serialised[digest]
+        serialised = self._coordinator.serialised
+        if digest not in serialised:
+            serialised[digest] = list(self._chunks(vector))
+        return serialised[digest]
 
     def _chunks(self, vector: Vector) -> Iterator[bytes]:
         stamp = self.stamp()

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
 from common.aggregation import Rule, rule
-from common.clock import MonotonicClock
+from common.clock import Clock, MonotonicClock
 from common.device import resolve_device
 from common.errors import OstrakonError
 from common.identity import Credentials
@@ -62,16 +62,18 @@ def serve(settings: ServerSettings, *, take_over: bool = False) -> None:
     Raises:
         OstrakonError: the settings, the port, the run's folder or the certificate cannot be used.
     """
+    clock = MonotonicClock()
+    started = clock.now()
     prepare(settings.threads)
     chosen = rule(settings.rule)
     chosen.check(len(settings.roster), settings.f)
     _check_address(settings)
     settings.directory.mkdir(parents=True, exist_ok=True)
     with _lock(settings.directory / LOCK, settings.listen, take_over=take_over):
-        uvloop.run(_serve(settings, chosen))
+        uvloop.run(_serve(settings, chosen, clock, started))
 
 
-async def _serve(settings: ServerSettings, chosen: Rule) -> None:
+async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: float) -> None:
     stop = stop_event(asyncio.get_running_loop())
     server = grpc.aio.server(options=SERVER_OPTIONS)
     _bind(server, settings)
@@ -91,8 +93,9 @@ async def _serve(settings: ServerSettings, chosen: Rule) -> None:
         ledger=ledger,
         store=store,
         aggregator=aggregator,
-        clock=MonotonicClock(),
+        clock=clock,
         metrics=metrics,
+        started=started,
     )
     calls = Calls(coordinator)
     server.add_generic_rpc_handlers((Service(coordinator, calls, secure=settings.tls is not None).handler(),))

@@ -84,6 +84,8 @@ async def receive_models(parts: AsyncIterator[pb.ModelPart], *, verify: bool = T
             if verify:
                 receiver.finish(digest)
             vectors[digest] = vector
+        if await anext(parts, None) is not None:  # read to the end: the server then knows that we have it all
+            raise WireError("too much data", "more follows the announced models")
     except WireError as error:
         raise CallFailed("INTERNAL", "", f"a damaged model came from the server: {error}") from None
     return Models(first.stamp, header, vectors)

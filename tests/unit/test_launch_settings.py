@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from common.errors import OstrakonError
 from common.settings import RunSettings, ServerSettings, WorkerSettings, read
 from deploy import run_folder
-from deploy.launch_settings import check_names, described, new_run, parse, resumed_run
+from deploy.launch_settings import check_names, described, new_run, parse, resumed_run, run_name
+from deploy.processes import PRELOADED
 from deploy.run_folder import RunFolder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -131,8 +133,24 @@ def test_a_run_has_one_launcher_and_the_second_is_told_which(folder: RunFolder) 
     assert folder.holder() is None
 
 
+def imported(modules: Iterable[str], among: Sequence[str]) -> list[str]:
+    """Which of `among` a fresh process has imported after `modules`."""
+    program = f"import {', '.join(modules)}, sys; print(*[name for name in {list(among)} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
 def test_the_module_that_every_process_imports_stays_light() -> None:
-    heavy = "grpc", "torch", "matplotlib", "cryptography"
-    program = f"import deploy.local, sys; print([name for name in {heavy} if name in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
+    assert imported(["deploy.local"], among=["grpc", "torch", "matplotlib", "cryptography"]) == []
+
+
+def test_what_processes_are_forked_from_has_torch_but_not_grpc() -> None:
+    assert imported(PRELOADED, among=["torch", "grpc"]) == ["torch"]
+
+
+def test_without_a_name_the_words_name_the_run_and_find_it_again() -> None:
+    assert run_name({}) == "default"
+    assert new_run(parse(["RULE=Avg", "ATTACK=SF(scale=10)", "ROUNDS=9"])).run == "attack-SF-scale-10_rule-Avg"
+    assert run_name(parse(["attack=SF(scale=10)", "RULE=Avg", "PORT=7000"])) == "attack-SF-scale-10_rule-Avg"
+    assert run_name(parse(["DATA=somewhere/some.npz", "TASK=femnist"])) == "data-some.npz_task-femnist"
+    assert run_name(parse(["RUN=mine", "RULE=Avg"])) == "mine"

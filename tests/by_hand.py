@@ -1,0 +1,96 @@
+"""A worker driven call by call from a test, over gRPC and mTLS: for saying things that no honest worker says."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import numpy as np
+
+from common.digest import DIGEST_SCHEME, digest
+from common.settings import WorkerSettings
+from common.wire import PROTOCOL, Vector, chunks
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from tests.cluster import Cluster
+from worker.connection import Connection
+from worker.transport import CallFailed, Models, receive_models
+
+Change = Callable[[Any], None]
+
+
+def nothing(message: Any) -> None:
+    """Change nothing."""
+
+
+class ByHand:
+    """One roster member; every call can be bent by a function that changes the message before it is sent."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.name = name
+        self.connection = Connection(WorkerSettings.model_validate(cluster.worker_settings(name)), "worker")
+        self.session = uuid.uuid4().hex
+        self.run, self.term, self.round, self.base, self.d = "", 0, 0, "", 0
+        self.held: dict[str, Vector] = {}
+
+    def stamp(self) -> pb.Stamp:
+        return pb.Stamp(protocol=PROTOCOL, run=self.run, term=self.term, round=self.round)
+
+    async def join(self, task: str = "linear", d: int = 170, change: Change = nothing) -> pb.JoinResponse:
+        request = pb.JoinRequest(
+            stamp=self.stamp(), session=self.session, task=task, parameters=d, digest_scheme=DIGEST_SCHEME
+        )
+        change(request)
+        response = await self.connection.join(request)
+        self.run, self.term, self.d = response.stamp.run, response.stamp.term, response.parameters
+        return response
+
+    async def receive(self, after: int = 0) -> Models:
+        request = pb.BroadcastRequest(stamp=self.stamp(), after=after, holds=list(self.held), session=self.session)
+        models = await receive_models(self.connection.broadcast(request))
+        self.round, self.base = models.stamp.round, models.header.digests[0]
+        self.held |= models.vectors
+        return models
+
+    async def submit(
+        self, vector: Vector, header: Change = nothing, chunk: Change = nothing, announced: Vector | None = None
+    ) -> pb.SubmitMomentumResponse:
+        async def parts() -> AsyncIterator[pb.MomentumPart]:
+            first = pb.MomentumPart(
+                stamp=self.stamp(),
+                header=pb.MomentumHeader(
+                    base=self.base,
+                    parameters=self.d,
+                    session=self.session,
+                    digest=digest(vector if announced is None else announced),
+                ),
+            )
+            header(first)
+            yield first
+            for one in chunks(vector):
+                chunk(one)
+                yield pb.MomentumPart(stamp=self.stamp(), chunk=one)
+
+        return await self.connection.submit(parts())
+
+    async def candidates(self) -> Models:
+        request = pb.ProposeRequest(stamp=self.stamp(), holds=list(self.held), session=self.session)
+        models = await receive_models(self.connection.propose(request))
+        self.held |= models.vectors
+        return models
+
+    async def vote(self, choice: pb.Choice = pb.CHOICE_INNER, change: Change = nothing) -> pb.VoteResponse:
+        request = pb.VoteRequest(stamp=self.stamp(), session=self.session, choice=choice)
+        change(request)
+        return await self.connection.vote(request)
+
+
+async def refusal(call: Any) -> tuple[str, str]:
+    """Status and reason of a call that must be refused."""
+    try:
+        await call
+    except CallFailed as failed:
+        return failed.status, failed.reason
+    raise AssertionError("the call was answered")
+
+
+def random_vector(d: int, seed: int) -> Vector:
+    return np.random.default_rng(seed).standard_normal(d).astype(np.float32)

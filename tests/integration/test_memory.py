@@ -1,0 +1,61 @@
+"""The server's memory is bounded by n and d alone (I8), and so is what a round moves."""
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+
+from common.model_file import write_model
+from common.settings import WorkerSettings
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from tests.by_hand import ByHand, random_vector
+from tests.cluster import Cluster, wait_for
+from worker.connection import Connection
+
+MIB = 1 << 20
+N, F, ROUNDS = 5, 2, 2
+
+
+async def play(cluster: Cluster, d: int) -> tuple[int, int]:
+    """Every member does its part in every round; returns peak memory and traffic of the server."""
+    members = [ByHand(cluster, name) for name in cluster.roster]
+    observer = Connection(
+        WorkerSettings.model_validate(cluster.worker_settings("", tls=cluster.tls("observer", "evaluator"))), "observer"
+    )
+
+    async def take_part(member: ByHand, seed: int) -> None:
+        await member.join(d=d)
+        for round in range(ROUNDS):
+            await member.receive(after=round)
+            await member.submit(random_vector(d, N * round + seed))
+            await member.candidates()
+            committed = (await member.vote()).commit.digest
+            member.held = {committed: member.held[committed]}
+
+    async def gather() -> pb.StatusResponse:
+        await asyncio.gather(*(take_part(member, seed) for seed, member in enumerate(members)))
+        return await observer.status()
+
+    status = await asyncio.wait_for(gather(), 120)
+    for connection in (observer, *(member.connection for member in members)):
+        await connection.__aexit__(None, None, None)
+    assert status.committed.head.round == ROUNDS
+    return status.peak_bytes, status.bytes_received + status.bytes_sent
+
+
+def test_memory_and_traffic_stay_within_their_bounds_at_five_million_parameters(
+    cluster: Callable[..., Cluster],
+) -> None:
+    peak, traffic = {}, {}
+    for d in (1_000, 5_000_000):
+        run = cluster(f"d{d}", workers=N, f=F, rounds=ROUNDS, gamma=0.01, linger=60.0)
+        write_model(run.initial, np.zeros(d, dtype=np.float32), (("weight", (d,)),), {"task": "linear"})
+        server = run.server()
+        wait_for(lambda server=server: "serving" in server.text, "the server")
+        peak[d], traffic[d] = asyncio.run(play(run, d))
+        run.stop()
+    d = 5_000_000
+    assert peak[d] - peak[1_000] <= (N + 8) * 4 * d + 8 * 12 * MIB
+    # theta_0 reaches everybody once; then 3d a worker and round.
+    assert traffic[d] <= N * (ROUNDS * 3.01 + 1) * 4 * d
+    print(f"{(peak[d] - peak[1_000]) / MIB:.0f} MiB of {((N + 8) * 4 * d + 8 * 12 * MIB) / MIB:.0f} MiB allowed")
