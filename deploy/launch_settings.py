@@ -86,21 +86,26 @@ def resumed_run(stored: RunSettings, given: dict[str, str]) -> RunSettings:
     return wanted
 
 
-def check_names(settings: RunSettings) -> None:
-    """Refuse a rule, an attack or a task that cannot be had.
+def check_parts(settings: RunSettings) -> None:
+    """Refuse a rule, an attack or a task that cannot be had, before anything is written.
 
     Raises:
-        OstrakonError: the name or a parameter of it is unknown, the rule cannot meet the bound, or the task's data
-            cannot be read.
+        OstrakonError: the name or a parameter of it is unknown, the rule cannot meet the bound, or the task's model or
+            data cannot be used.
     """
     # They bring torch, which nobody should wait for whose words are wrong already.
     from common.aggregation import rule
+    from common.flat_model import FlatModel
+    from common.tasks.contract import initial_model
     from common.tasks.registry import task
     from worker.attacks import attack
 
     rule(settings.rule).check(settings.workers, settings.f)
     attack(settings.attack)
-    task(settings.task, settings.data)
+    made = task(settings.task, settings.data)
+    FlatModel(initial_model(made, settings.seed), "cpu")
+    made.test_data(settings.seed)
+    made.worker_data(settings.workers - 1, settings.workers, settings.seed)
 
 
 def described() -> str:

@@ -47,7 +47,7 @@ def up(words: list[str]) -> int:
             return _launch(folder, settings)
     settings = launch_settings.new_run(given)
     processes.start_fork_server()
-    launch_settings.check_names(settings)
+    launch_settings.check_parts(settings)
     with folder.held():
         return _launch(folder, settings)
 
@@ -119,6 +119,8 @@ class _Launch:
                 processes.stop(self.children, _STOP)
         if self.server.status == USER_ERROR:
             raise OstrakonError(self.server.error())
+        if len(self._refused()) > self.settings.f:
+            raise OstrakonError(f"too few workers are left for a quorum: {self._refused()[0].error()}")
         if self.signal is None and _is_over(self.folder, self.settings):
             return _report(self.folder)
         print(f"run {self.folder.name} was stopped; `make up RUN={self.folder.name}` goes on with it")
@@ -131,7 +133,7 @@ class _Launch:
         for child in self.children:
             child.start()
         with closing(Watch(self.folder)) as watch:
-            while self.signal is None and self.server.status is None:
+            while self.signal is None and self.server.status is None and len(self._refused()) <= self.settings.f:
                 watch.poll(progress, time.monotonic(), timeout=_POLL)
                 self._tend(shown, progress)
                 shown.show(progress)
@@ -150,6 +152,10 @@ class _Launch:
             if happened and not (child is self.server and child.status == USER_ERROR):
                 shown.say(happened)
         progress.restarts = {child.name: child.restarts for child in self.children if child.restarts}
+
+    def _refused(self) -> list[Child]:
+        """Workers that ended with a user's error and are not started again."""
+        return [worker for worker in self.workers if worker.status == USER_ERROR]
 
     def _child(self, name: str, module: str, config: Path) -> Child:
         return Child(name, module, config, self.folder.log(name), self.folder.processes_lock)

@@ -1,0 +1,161 @@
+"""`make up` as a user runs it: from an empty folder to a summary, interrupted, killed, resumed, ended."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from server.audit import audit
+from server.ledger.sqlite import SqliteLedger
+from tests.cluster import PATIENCE, ROOT, wait_for
+
+SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=1", "F=1", "GAMMA=0.5", "RUN=small", "GRACE_FLOOR=3")
+
+
+class Launcher:
+    """`python -m deploy.local` in a folder of its own, its output in a file."""
+
+    def __init__(self, folder: Path, command: str, *words: str) -> None:
+        self.output = folder / "output.txt"
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        with self.output.open("ab") as sink:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "deploy.local", command, *words],
+                cwd=folder,
+                env=environment,
+                stdout=sink,
+                stderr=sink,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE)
+
+    @property
+    def text(self) -> str:
+        return self.output.read_text()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def committed(folder: Path) -> int:
+    ledger_file = folder / "runs" / "small" / "ledger.sqlite"
+    if not ledger_file.exists():
+        return 0
+    ledger = SqliteLedger(ledger_file)
+    try:
+        head = ledger.head()
+        return 0 if head is None else head.round
+    finally:
+        ledger.close()
+
+
+def run(folder: Path, command: str, *words: str) -> Launcher:
+    launcher = Launcher(folder, command, *words)
+    launcher.wait()
+    return launcher
+
+
+def children(folder: Path) -> list[int]:
+    """Processes that a launcher in this folder has started: they hold the run's lock file open."""
+    lock = str(folder / "runs" / "small" / "processes.lock")
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                files = [os.readlink(link) for link in (process / "fd").iterdir()]
+            except OSError:
+                continue
+            if lock in files:
+                found.append(int(process.name))
+    return found
+
+
+def test_a_run_ends_with_its_summary_curves_and_models_and_is_not_repeated(folder: Path) -> None:
+    up = run(folder, "up", *SMALL, "ROUNDS=15")
+    assert up.process.returncode == 0, up.text
+    home = folder / "runs" / "small"
+    summary = json.loads((home / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    assert summary["rounds"] == 15
+    assert summary["accuracy"] > 0.3
+    assert summary["accuracy_of_average"] > 0.1
+    assert summary["wins"]["inner"] + summary["wins"]["outer"] == 15
+    assert 0 < summary["seconds_to_first_commit"] < summary["seconds"]
+    assert summary["bytes_per_worker_round"] > 0
+    assert summary["server_peak_bytes"] > 0
+    assert (home / "curves.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("last.safetensors", "average.safetensors", "settings.toml", "metrics.jsonl"):
+        assert (home / name).exists()
+
+    again = run(folder, "up", *SMALL, "ROUNDS=15")
+    assert again.process.returncode == 0, again.text
+    assert "nothing is left to do" in again.text
+    other = run(folder, "up", *SMALL[:-3], "RUN=small", "GAMMA=0.25")
+    assert other.process.returncode == 2
+    assert "GAMMA=0.5, now GAMMA=0.25" in other.text
+    longer = run(folder, "up", "RUN=small", "ROUNDS=20")
+    assert longer.process.returncode == 0, longer.text
+    assert json.loads((home / "summary.json").read_text())["rounds"] == 20
+
+
+def test_ctrl_c_kill_9_and_down_lose_nothing_and_leave_nobody_behind(folder: Path) -> None:
+    words = (*SMALL, "ROUNDS=100000")
+    up = Launcher(folder, "up", *words)
+    wait_for(lambda: committed(folder) >= 3, "three rounds")
+    second = run(folder, "up", *words)
+    assert second.process.returncode == 2
+    assert f"process {up.process.pid}" in second.text
+    status = run(folder, "status", "RUN=small")
+    assert status.process.returncode == 0
+    assert "won so far" in status.text
+
+    # Every process killed with -9 is started again; the launcher killed with -9 takes the others along.
+    for victim in children(folder):
+        os.kill(victim, signal.SIGKILL)
+    before = committed(folder)
+    wait_for(lambda: committed(folder) >= before + 3, "rounds after every process was killed")
+    up.process.kill()
+    up.wait()
+    wait_for(lambda: not children(folder), "the end of the processes whose launcher was killed")
+
+    before = committed(folder)
+    up = Launcher(folder, "up", *words)
+    wait_for(lambda: committed(folder) >= before + 3, "rounds after the launcher was killed")
+    up.process.send_signal(signal.SIGINT)
+    assert up.wait() == 130
+    wait_for(lambda: not children(folder), "the end of all processes after Ctrl-C")
+
+    before = committed(folder)
+    up = Launcher(folder, "up", "RUN=small")
+    wait_for(lambda: committed(folder) >= before + 3, "rounds after Ctrl-C")
+    down = run(folder, "down", "RUN=small")
+    assert down.process.returncode == 0, down.text
+    assert up.wait() == 0
+    assert not children(folder)
+    audit(folder / "runs" / "small")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("RUEL=Avg",), "did you mean RULE?"),
+        (("F=5",), "f must be below n/2, so at most 4"),
+        (("TASK=femnist", "DATA=nowhere.npz"), "nowhere.npz"),
+    ],
+)
+def test_what_cannot_be_run_is_named_and_leaves_nothing_behind(
+    folder: Path, words: tuple[str, ...], expected: str
+) -> None:
+    up = run(folder, "up", *words)
+    assert up.process.returncode == 2, up.text
+    assert expected in up.text
+    assert "Traceback" not in up.text
+    assert not (folder / "runs").exists()
