@@ -5,7 +5,6 @@ parameter stands under its own name, so that `model.load_state_dict(safetensors.
 Format: https://github.com/huggingface/safetensors (8 bytes of header length, a JSON header, the raw data).
 """
 
-import errno
 import json
 import math
 import os
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from common.errors import OstrakonError
+from common.errors import NO_SPACE, OstrakonError
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
 """Names and shapes of the parameters, in flat order."""
@@ -29,7 +28,6 @@ TEMPORARY_SUFFIX = ".tmp"  # of a file that is being written; one left behind by
 
 _LAYOUT = "layout"  # the metadata key that keeps the flat order
 _VALUE_BYTES = {"F32": 4, "F64": 8}
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def write_safetensors(path: Path, tensors: Sequence[Tensor], metadata: Mapping[s
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        if error.errno in NO_SPACE:
             raise OstrakonError(
                 f"no space left for {path} ({error.strerror}): free space or make its folder writable, "
                 "and start again; nothing committed is lost"

@@ -1,5 +1,6 @@
 """What every process does before it works: allocator, threads, log. And what it tells about its memory."""
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -10,9 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 import structlog
-import torch
 
-from common.errors import OstrakonError
+from common.errors import NO_SPACE, OstrakonError
 
 # glibc's mallopt, <malloc.h>.
 M_TRIM_THRESHOLD = -1
@@ -20,14 +20,20 @@ M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
 
 
+def quieten_grpc() -> None:
+    """Call it before gRPC is imported: nothing here forks once it runs, and its failures reach us as statuses."""
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
 def prepare(threads: int) -> None:
-    """Set up this process; call it before gRPC is imported.
+    """Set up this process for large vectors.
 
     Args:
         threads: CPU threads for torch; 0 leaves one per core.
     """
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # failures reach us as statuses
+    import torch  # not above: a launcher needs the rest of this module at once
+
     _tune_allocator()
     if threads:
         torch.set_num_threads(threads)
@@ -79,19 +85,27 @@ def start_log(path: Path | None) -> None:
 def run_to_exit(work: Callable[[], None], log: Path | None) -> None:
     """Run a process's work and turn what stopped it into an exit status.
 
-    Exit status 0: done; 2: a user's error, its sentence on the last line after `error: `.
+    Exit status 0: done; 1: it died; 2: a user's error or a full disk, its sentence on the last line after `error: `.
     """
     try:
         work()
     except OstrakonError as error:
-        line = f"error: {error}"
-        if log is None:
-            print(line, file=sys.stderr)
-        else:
-            with log.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
+        _tell(f"error: {error}", log)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in NO_SPACE:
+            raise
+        _tell(f"error: no space left ({error}): free space and start again; nothing committed is lost", log)
         sys.exit(2)
     except Exception:
         structlog.get_logger().exception("died")
         sys.exit(1)
     sys.exit(0)
+
+
+def _tell(line: str, log: Path | None) -> None:
+    if log is None:
+        print(line, file=sys.stderr)
+        return
+    with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")

@@ -3,13 +3,13 @@
 Every process of a run imports this module again, so that it stays light: the rest is imported where it is used.
 """
 
-import os
 import sys
 from typing import Annotated
 
 import typer
 
 from common.errors import OstrakonError
+from common.runtime import quieten_grpc
 from deploy.launch_settings import described, parse, run_name
 
 _SETTINGS = f"""\b
@@ -56,8 +56,7 @@ def _name(words: list[str] | None) -> str:
 
 
 def main() -> None:
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # failures reach us as statuses
+    quieten_grpc()
     try:
         app()
     except OstrakonError as error:

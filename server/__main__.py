@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from common.runtime import run_to_exit
+from common.runtime import quieten_grpc, run_to_exit
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -36,4 +36,6 @@ def audit(directory: Annotated[Path, typer.Argument(help="The run's folder, as i
     run_to_exit(lambda: print(check(directory)), None)
 
 
-app()
+if __name__ == "__main__":
+    quieten_grpc()
+    app()

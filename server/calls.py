@@ -3,24 +3,28 @@
 Protobuf messages in and out, no gRPC. Decisions about a round are `round.py`'s; this is where calls wait for them.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import structlog
 
+from common.choice import Choice
 from common.digest import DIGEST_SCHEME
 from common.errors import OstrakonError
 from common.identity import Identity
 from common.runtime import peak_bytes
-from common.wire import PROTOCOL, Receiver, WireError
+from common.wire import PROTOCOL
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server import round as rounds
 from server.coordinator import Coordinator
 from server.outgoing import Outgoing, commit_message, run_phase
 from server.refusal import Code, Refused
 from server.roster import KnownHead
+from server.streams import Displaced, Streams
 
 log = structlog.get_logger()
+
+LONGEST_NAME = 200  # characters: what a worker makes the server remember
 
 
 class Calls:
@@ -29,7 +33,7 @@ class Calls:
     def __init__(self, coordinator: Coordinator) -> None:
         self._state = coordinator
         self._outgoing = Outgoing(coordinator)
-        self._upload_slots = asyncio.Semaphore(coordinator.settings.uploads)
+        self._readers = Streams()
         self._told: set[Identity] = set()  # who has heard that the run is over
         self._observers: set[Identity] = set()
 
@@ -38,6 +42,8 @@ class Calls:
         state, settings = self._state, self._state.settings
         self._check_protocol(request.stamp, run_may_be_empty=True)
         member = state.roster.member(caller)
+        if max(map(len, (request.session, request.head.hash, request.task))) > LONGEST_NAME:
+            raise Refused(Code.INVALID_ARGUMENT, "long name", f"a name in a Join has up to {LONGEST_NAME} characters")
         if request.task != settings.task:
             raise Refused(
                 Code.INVALID_ARGUMENT,
@@ -62,9 +68,7 @@ class Calls:
         if state.roster.join(member, request.session, head):
             log.warning("one certificate, two processes: the older session is closed", member=member)
             state.count_refusal(member, "older session closed")
-            upload = state.uploads.pop(member, None)
-            if upload is not None:
-                upload.cancel()
+            state.uploads.close(member)
         self._check_memory_of_the_head()
         return pb.JoinResponse(
             stamp=self._outgoing.stamp(),
@@ -118,8 +122,9 @@ class Calls:
             if request.average
             else self._outgoing.models({state.digest: state.theta}, request.holds)
         )
-        for part in parts:
-            yield part
+        with self._reading(caller):
+            for part in parts:
+                yield part
         if finished and (worker or request.average):  # an observer asks for the average last
             self._told.add(caller)
             state.notify()
@@ -128,9 +133,7 @@ class Calls:
         """Receive one momentum vector into the caller's row."""
         state = self._state
         member = state.roster.member(caller)
-        first = await anext(parts, None)
-        if first is None or first.WhichOneof("part") != "header":
-            raise Refused(Code.INVALID_ARGUMENT, "no header", "expected a MomentumHeader as the first part")
+        first = await state.uploads.header(parts)
         header = first.header
         self._check_stamp(first.stamp)
         state.roster.check_session(member, header.session)
@@ -145,42 +148,13 @@ class Calls:
         if needed and header.not_finite:
             state.step(rounds.GradientNotFinite(member))
         elif needed:
-            await self._receive(member, header, parts)
-            state.reports[member] = header.loss
+            row = state.aggregator.row(state.roster.position(member))
+            await state.uploads.receive(member, parts, row, header.digest)
             state.step(rounds.Submitted(member, header.session, header.digest))
+            if member not in state.round.submissions:
+                raise Refused(Code.FAILED_PRECONDITION, "late submission", "the round closed with the last byte")
+            state.reports[member] = header.loss
         return pb.SubmitMomentumResponse(stamp=self._outgoing.stamp(), uploaded=needed and not header.not_finite)
-
-    async def _receive(self, member: str, header: pb.MomentumHeader, parts: AsyncIterator[pb.MomentumPart]) -> None:
-        """Write one stream into the member's row, which is this stream's until it ends or is cancelled."""
-        uploads = self._state.uploads
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("uploads are received inside a task")
-        earlier = uploads.pop(member, None)
-        if earlier is not None:
-            earlier.cancel()
-        uploads[member] = task
-        try:
-            async with self._upload_slots:
-                receiver = Receiver(self._state.aggregator.row(self._state.roster.position(member)))
-                async for part in parts:
-                    if part.WhichOneof("part") != "chunk":
-                        raise WireError("no chunk", "expected chunks after the header")
-                    receiver.write(part.chunk)
-                receiver.finish(header.digest)
-                receiver.check_finite()
-        except WireError as error:
-            raise Refused(Code.INVALID_ARGUMENT, error.reason, str(error)) from None
-        except asyncio.CancelledError:
-            if uploads.get(member) is task:  # the caller went away; nobody here took the row
-                raise
-            task.uncancel()
-            raise Refused(
-                Code.FAILED_PRECONDITION, "late submission", "the row was closed while the momentum was being uploaded"
-            ) from None
-        finally:
-            if uploads.get(member) is task:
-                del uploads[member]
 
     async def propose(self, caller: Identity, request: pb.ProposeRequest) -> AsyncIterator[bytes]:
         """Both candidates of the round, once they are formed; serialised `ModelPart`s."""
@@ -195,8 +169,9 @@ class Calls:
             yield self._outgoing.decided(state.last)
         elif state.round.number == number and state.round.phase is rounds.Phase.VOTING:
             vectors = {candidate.digest: candidate.theta for candidate in state.candidates.values()}
-            for part in self._outgoing.models(vectors, request.holds):
-                yield part
+            with self._reading(caller):
+                for part in self._outgoing.models(vectors, request.holds):
+                    yield part
         else:
             raise Refused(Code.FAILED_PRECONDITION, "wrong round", f"round {number} has no candidates any more")
 
@@ -270,6 +245,17 @@ class Calls:
 
         await state.until(all_told, state.clock.now() + state.settings.linger)
 
+    @contextmanager
+    def _reading(self, caller: Identity) -> Iterator[None]:
+        """Be the caller's one stream of models: one that asks again instead of reading loses the older stream."""
+        try:
+            with self._readers.claim(caller):
+                yield
+        except Displaced:
+            raise Refused(
+                Code.FAILED_PRECONDITION, "newer stream", f"{caller.urn} has asked for models again"
+            ) from None
+
     def _check_member_call(self, caller: Identity, stamp: pb.Stamp, session: str) -> int:
         """Admit a roster member's call of its newest session; returns the round it speaks of."""
         member = self._state.roster.member(caller)
@@ -309,7 +295,7 @@ class Calls:
             )
 
 
-def _choice(choice: int) -> rounds.Choice:
+def _choice(choice: int) -> Choice:
     if choice == pb.CHOICE_INNER:
         return "inner"
     if choice == pb.CHOICE_OUTER:

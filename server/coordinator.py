@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import structlog
 
+from common.choice import Choice
 from common.clock import Clock
 from common.errors import OstrakonError
 from common.settings import ServerSettings
@@ -25,6 +26,7 @@ from server.metrics import Metrics, Traffic
 from server.model_store import Key, ModelStore
 from server.opening import OpenRun
 from server.roster import Roster
+from server.uploads import Uploads
 
 log = structlog.get_logger()
 
@@ -79,9 +81,10 @@ class Coordinator:
         self.terms = rounds.Terms(
             settings.roster, settings.f, settings.quorum == "asynchronous", settings.grace, settings.grace_floor
         )
-        self.candidates: dict[rounds.Choice, Candidate] = {}
+        self.candidates: dict[Choice, Candidate] = {}
         self.serialised: dict[str, list[bytes]] = {}  # models as messages for this round's readers, by digest
-        self.uploads: dict[str, asyncio.Task[Any]] = {}
+        # One slot more than liars: those that hang in theirs keep nobody out.
+        self.uploads = Uploads(max(settings.uploads, settings.f + 1), settings.upload_timeout)
         self._members: tuple[str, ...] = ()  # whose rows the candidates were formed from
         self._refused: Counter[tuple[str, str]] = Counter()
         self.reports: dict[str, float] = {}  # member -> mini-batch loss at the base model, as it says
@@ -145,9 +148,9 @@ class Coordinator:
                 return action
             deadline = self.round.deadline()
             await self.clock.wait(self._changed, stalled if deadline is None else deadline)
-            if deadline is None and self.clock.now() >= stalled:
-                stalled = float("inf")
-                log.warning("waiting", why=self.waiting())
+            if self.clock.now() >= stalled and (why := self.waiting()):
+                stalled = math.inf  # said once a phase
+                log.warning("waiting", why=why)
             self.step(rounds.Tick())
 
     def step(self, event: rounds.Event) -> None:
@@ -179,9 +182,7 @@ class Coordinator:
         )
 
     async def _aggregate(self, members: tuple[str, ...], f: int) -> None:
-        for task in self.uploads.values():  # no stream writes after its phase
-            task.cancel()
-        self.uploads.clear()
+        self.uploads.close_all()
         candidates = await self.offload(
             self.aggregator.candidates,
             self.theta,
@@ -189,7 +190,7 @@ class Coordinator:
             f,
             self.settings.gamma,
         )
-        choices: tuple[rounds.Choice, ...] = ("inner", "outer")
+        choices: tuple[Choice, ...] = ("inner", "outer")
         self.candidates = {c: found for c, found in zip(choices, candidates, strict=False) if found is not None}
         digests = {choice: candidate.digest for choice, candidate in self.candidates.items()}
         self._members = members
@@ -203,7 +204,7 @@ class Coordinator:
                 written[candidate.digest] = await self.offload(self._store.write, candidate.theta, self.running_sum)
         return written
 
-    async def _commit(self, choice: rounds.Choice) -> None:
+    async def _commit(self, choice: Choice) -> None:
         """The winner's file, then the ledger entry, then the announcement."""
         written = await (self._writing or self._write_candidates())
         self._writing = None
@@ -217,7 +218,7 @@ class Coordinator:
         self.notify()
         await self.offload(self._store.prune, frozenset(self._kept))
 
-    def _entry(self, choice: rounds.Choice, key: Key, refused: Counter[tuple[str, str]]) -> Entry:
+    def _entry(self, choice: Choice, key: Key, refused: Counter[tuple[str, str]]) -> Entry:
         round = self.round
         return Entry(
             round=round.number,
@@ -245,11 +246,11 @@ class Coordinator:
             previous=self.head_hash,
         )
 
-    def _digest_of(self, choice: rounds.Choice) -> str | None:
+    def _digest_of(self, choice: Choice) -> str | None:
         candidate = self.candidates.get(choice)
         return None if candidate is None else candidate.digest
 
-    def _cluster(self, choice: rounds.Choice) -> tuple[str, ...]:
+    def _cluster(self, choice: Choice) -> tuple[str, ...]:
         candidate = self.candidates.get(choice)
         return () if candidate is None else tuple(self._members[i] for i in candidate.cluster)
 
@@ -300,7 +301,7 @@ class Coordinator:
         self.candidates = {}
         self.serialised = {}
         self.history.add(entry)
-        self.roster.close_round(frozenset(round.submissions))
+        self.roster.close_round(round.not_finite | round.submissions.keys())
         finite = [loss for loss in self.reports.values() if math.isfinite(loss)]
         self.reported_loss = median(finite) if finite else None
         self.reports.clear()
@@ -346,7 +347,7 @@ class Coordinator:
     def waiting(self) -> str:
         """Why the run is held up, in a sentence; empty if it is not."""
         round = self.round
-        held = self.clock.now() - round.phase_opened > max(round.patience, self.settings.grace_floor)
+        held = self.clock.now() - round.phase_opened >= max(round.patience, self.settings.grace_floor)
         if self.finished is not None or not held:
             return ""
         awaited = ", ".join(round.awaited() or self.roster.absent()) or "nobody"

@@ -44,6 +44,7 @@ SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),  # otherwise a second server shares the port in silence
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_allowed_incoming_connections", 1024),
+    ("grpc.max_concurrent_streams", 16),  # a caller needs one or two at a time
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -81,8 +82,8 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     ledger = SqliteLedger(settings.directory / LEDGER)
     store = ModelStore(settings.directory / MODELS)
     metrics = MetricsFile(settings.directory / METRICS)
-    run = open_run(settings, ledger, store)
     term = ledger.draw_term(f"{socket.gethostname()} process {os.getpid()}")
+    run = open_run(settings, ledger, store)  # after the term: nobody else can move the head any more
     device = resolve_device(settings.device)
     aggregator = Aggregator(chosen, len(settings.roster), run.theta.size, device)
     coordinator = Coordinator(

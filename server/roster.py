@@ -1,5 +1,6 @@
 """Who counts: members and their positions, one live session each, and who is not worth waiting for."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 from common.identity import Identity
@@ -82,10 +83,10 @@ class Roster:
         expected = self.expected()
         return tuple(m for m in self.members if m not in expected)
 
-    def close_round(self, submitted: frozenset[str]) -> None:
+    def close_round(self, heard: Set[str]) -> None:
         """Remember who was there."""
         for member in self.members:
-            self.missed[member] = 0 if member in submitted else self.missed.get(member, 0) + 1
+            self.missed[member] = 0 if member in heard else self.missed.get(member, 0) + 1
 
     def ahead_of(self, round: int, hash: str) -> list[str]:
         """Members that remember an entry which a ledger ending with (round, hash) does not hold."""

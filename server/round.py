@@ -1,17 +1,16 @@
 """One round as a pure state machine: no clock, no socket, no torch.
 
-COLLECTING -> AGGREGATING -> VOTING -> COMMITTING. `advance(round, event, now)` changes the state and says what to
-do next; the coordinator does it. What a late or lying worker may send is judged here too (`admit`, `check_vote`).
+COLLECTING -> AGGREGATING -> VOTING -> COMMITTING, or DIVERGED. `advance(round, event, now)` changes the state and says
+what to do next; the coordinator does it. What a late or lying worker may send is judged here too (`admit`,
+`check_vote`).
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
 
+from common.choice import Choice
 from server.refusal import Code, Refused
-
-Choice = Literal["inner", "outer"]
 
 
 class Phase(Enum):
@@ -21,6 +20,7 @@ class Phase(Enum):
     AGGREGATING = "aggregating"
     VOTING = "voting"
     COMMITTING = "committing"
+    DIVERGED = "diverged"
 
 
 @dataclass(frozen=True)
@@ -269,6 +269,7 @@ def advance(round: Round, event: Event, now: float) -> Action | None:
 def _collect(round: Round, now: float) -> Action | None:
     terms = round.terms
     if len(round.not_finite) > terms.f:
+        _enter(round, Phase.DIVERGED, now)
         return Diverge(
             f"{len(round.not_finite)} workers, more than f = {terms.f}, report that their gradient at the committed "
             f"model of round {round.number - 1} is not finite"
@@ -291,6 +292,7 @@ def _collect(round: Round, now: float) -> Action | None:
 
 def _propose(round: Round, inner: str | None, outer: str | None, now: float) -> Action:
     if inner is None and outer is None:
+        _enter(round, Phase.DIVERGED, now)
         return Diverge(f"no candidate of round {round.number} is finite")
     if inner is not None and outer is not None and inner != outer:
         _enter(round, Phase.VOTING, now)
@@ -312,7 +314,8 @@ def _count(round: Round, now: float) -> Action | None:
             return None
         for member in round.terms.roster:
             if member not in round.votes:
-                round.missing[member] = "silent" if round.missing.get(member) == "no submission" else "no vote"
+                earlier = round.missing.get(member, "no vote")
+                round.missing[member] = "silent" if earlier == "no submission" else earlier
     _enter(round, Phase.COMMITTING, now)
     return Commit("outer" if outer > inner else "inner")
 

@@ -1,6 +1,5 @@
 """gRPC in and out: bytes to messages, certificates to identities, refusals to statuses. No decisions."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
 
@@ -83,15 +82,10 @@ class Service:
 
     async def _submit(self, raw_parts: AsyncIterator[bytes], context: Context) -> bytes:
         caller: Identity | None = None
-        timeout = self._coordinator.settings.upload_timeout
         try:
             caller = self._caller(context)
-            async with asyncio.timeout(timeout):
-                response = await self._calls.submit(caller, self._parts(raw_parts, caller))
+            response = await self._calls.submit(caller, self._parts(raw_parts, caller))
             return self._sent(response.SerializeToString(), caller)
-        except TimeoutError:
-            sentence = f"an upload may take {timeout:g} s (setting upload_timeout)"
-            await self._refuse(context, caller, Refused(Code.DEADLINE_EXCEEDED, "slow upload", sentence))
         except Refused as refusal:
             await self._refuse(context, caller, refusal)
 

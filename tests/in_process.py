@@ -1,80 +1,159 @@
-"""A server and its workers in one process: the real round logic on a fake transport, clock, learner and metrics."""
+"""A server and its workers in one process: the real round logic on a fake network, clock, learner and metrics."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 
-from common.aggregation import rule
-from common.clock import MonotonicClock
+from common.aggregation import Rule, rule
+from common.clock import Clock, MonotonicClock
 from common.digest import digest
 from common.identity import Identity
 from common.model_file import write_model
 from common.settings import ServerSettings
-from common.wire import Vector
+from common.wire import PROTOCOL, Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.aggregator import Aggregator
 from server.calls import Calls
-from server.coordinator import Coordinator
+from server.coordinator import Coordinator, Offload
+from server.ledger import Entry, Ledger
 from server.ledger.sqlite import SqliteLedger
 from server.model_store import ModelStore
 from server.opening import open_run
 from server.refusal import Refused
+from tests.by_hand import ByHand
 from worker.session import Session
 from worker.training import Momentum
 from worker.transport import CallFailed
 from worker.voting import Ballot
 
 D = 3
+LIMIT = 20.0  # seconds, real ones, after which a scenario that hangs is a failed one
+
+T = TypeVar("T")
+
+
+def play(scenario: Coroutine[Any, Any, T]) -> T:
+    """Run a scenario, which must not hang."""
+    return asyncio.run(asyncio.wait_for(scenario, LIMIT))
+
+
+async def reached(condition: Callable[[], Any]) -> None:
+    """Let everybody else run until the condition holds."""
+    while not condition():
+        await asyncio.sleep(0)
+
+
+async def settle() -> None:
+    """Let everything happen that can happen by itself."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+async def cancel(*tasks: asyncio.Task[Any]) -> None:
+    """End these tasks, whatever they are waiting for."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def inline(function: Callable[..., T], *arguments: Any) -> T:
+    """Blocking work done on the spot: nothing here takes long, and no thread makes the order a matter of luck."""
+    return function(*arguments)
+
+
+class FakeClock:
+    """Stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._moved = asyncio.Event()
+
+    def now(self) -> float:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def wait(self, event: asyncio.Event, until: float | None) -> None:
+        while not event.is_set() and (until is None or self._now < until):
+            either = [asyncio.create_task(one.wait()) for one in (event, self._moved)]
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in either:
+                    task.cancel()
+
+
+class Impatient(FakeClock):
+    """A worker's clock whose pauses are over at once: the time that passes is counted, not spent."""
+
+    async def wait(self, event: asyncio.Event, until: float | None) -> None:
+        await asyncio.sleep(0)
+        if until is not None and until > self.now():
+            self.advance(until - self.now())
+
+
+class Port:
+    """Where a house answers. A house that is opened at another's port takes the calls from then on."""
+
+    def __init__(self) -> None:
+        self.house: House | None = None
 
 
 class FakeTransport:
-    """Calls the server's answers directly, as one caller."""
+    """One caller's way to a port. As with gRPC, each call is a task of the server's and breaks when that dies."""
 
-    def __init__(self, calls: Calls, caller: Identity) -> None:
-        self.calls = calls
+    def __init__(self, port: Port, caller: Identity) -> None:
+        self.port = port
         self.caller = caller
 
     async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
-        with self._refusals():
-            return self.calls.join(self.caller, request)
+        async def answer(calls: Calls) -> pb.JoinResponse:
+            return calls.join(self.caller, request)
+
+        return await self._call(answer)
 
     async def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
-        with self._refusals():
-            async for part in self.calls.broadcast(self.caller, request):
-                yield pb.ModelPart.FromString(part)
+        for part in await self._call(lambda calls: _all(calls.broadcast(self.caller, request))):
+            yield pb.ModelPart.FromString(part)
 
     async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
-        with self._refusals():
-            return await self.calls.submit(self.caller, parts)
+        return await self._call(lambda calls: calls.submit(self.caller, parts))
 
     async def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
-        with self._refusals():
-            async for part in self.calls.propose(self.caller, request):
-                yield pb.ModelPart.FromString(part)
+        for part in await self._call(lambda calls: _all(calls.propose(self.caller, request))):
+            yield pb.ModelPart.FromString(part)
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
-        with self._refusals():
-            return await self.calls.vote(self.caller, request)
+        return await self._call(lambda calls: calls.vote(self.caller, request))
 
-    def _refusals(self) -> "_Refusals":
-        return _Refusals(self)
+    async def _call(self, answer: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
+        house = self.port.house
+        if house is None:
+            raise CallFailed("UNAVAILABLE", "", "nobody answers at this port")
+        task = asyncio.create_task(answer(house.calls))
+        house.serving.add(task)
+        try:
+            await asyncio.wait({task})
+            if task.cancelled():
+                raise CallFailed("UNAVAILABLE", "", "the connection broke")
+            return task.result()
+        except Refused as refusal:
+            house.calls.refuse(self.caller, refusal.reason)
+            raise CallFailed(refusal.code.name, refusal.reason, str(refusal)) from None
+        finally:
+            task.cancel()
+            house.serving.discard(task)
 
 
-class _Refusals:
-    def __init__(self, transport: FakeTransport) -> None:
-        self.transport = transport
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, Refused):
-            self.transport.calls.refuse(self.transport.caller, error.reason)
-            raise CallFailed(error.code.name, error.reason, str(error)) from None
+async def _all(parts: AsyncIterator[bytes]) -> list[bytes]:
+    return [part async for part in parts]
 
 
 class Pull:
@@ -106,41 +185,150 @@ class Recorded:
 
 
 class House:
-    """One run's server side in a folder; `open` it again to restart the server."""
+    """One run's server side in a folder; open another in the same folder to restart the server, or to take over.
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    `ledger` wraps the real one, `chosen` stands in for the settings' rule.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: Port | None = None,
+        clock: Clock | None = None,
+        ledger: Callable[[Ledger], Ledger] = lambda real: real,
+        chosen: Rule | None = None,
+        offload: Offload = inline,
+        **settings: Any,
+    ) -> None:
         initial = directory / "initial.safetensors"
         if not initial.exists():
             write_model(initial, np.zeros(D, dtype=np.float32), (("weight", (D,)),), {"task": "pull"})
         values = {"task": "pull", "roster": ("a", "b", "c"), "f": 1, "gamma": 0.5, "rounds": 3, "rule": "Mean2P"}
         self.settings = ServerSettings(directory=directory, initial=initial, linger=5, **(values | settings))
-        self.ledger = SqliteLedger(directory / "ledger.sqlite")
+        self.ledger: Any = ledger(SqliteLedger(directory / "ledger.sqlite"))
         self.metrics = Recorded()
+        term = self.ledger.draw_term("test")
         run = open_run(self.settings, self.ledger, ModelStore(directory / "models"))
-        chosen = rule(self.settings.rule)
+        chosen = chosen or rule(self.settings.rule)
         self.coordinator = Coordinator(
             self.settings,
             run,
-            self.ledger.draw_term("test"),
+            term,
             two_phase=chosen.two_phase,
             ledger=self.ledger,
             store=ModelStore(directory / "models"),
             aggregator=Aggregator(chosen, len(self.settings.roster), D, torch.device("cpu")),
-            clock=MonotonicClock(),
+            clock=clock or MonotonicClock(),
             metrics=self.metrics,
+            offload=offload,
         )
         self.calls = Calls(self.coordinator)
+        self.serving: set[asyncio.Task[Any]] = set()
+        self.running: asyncio.Task[str] | None = None
+        self.port = port or Port()
+        self.port.house = self
 
     def transport(self, worker: str, role: Any = "worker") -> FakeTransport:
-        return FakeTransport(self.calls, Identity(role, worker))
+        return FakeTransport(self.port, Identity(role, worker))
 
     def session(self, worker: str, learner: Any) -> Session:
-        return Session("pull", D, learner, self.transport(worker), MonotonicClock())
+        return Session("pull", D, learner, self.transport(worker), Impatient(), offload=inline)
+
+    async def members(self) -> list["Member"]:
+        """Everybody on the roster, joined and with the model."""
+        members = [Member(self, name) for name in self.settings.roster]
+        for member in members:
+            await member.enter()
+        return members
 
     async def run(self, *sessions: Session) -> list[str]:
         """Everybody to the end; returns the outcomes, the server's first."""
-        return list(await asyncio.gather(self.coordinator.run(), *(session.take_part() for session in sessions)))
+        return list(await asyncio.gather(self.start(), *(session.take_part() for session in sessions)))
+
+    def start(self) -> asyncio.Task[str]:
+        """Begin to decide rounds; the task ends as the server would."""
+        self.running = asyncio.create_task(self.coordinator.run())
+        return self.running
+
+    def break_connections(self) -> None:
+        """Every open call fails at its caller."""
+        for task in self.serving:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """End as a killed server does: open calls break, and nobody is told anything more."""
+        if self.port.house is self:
+            self.port.house = None
+        tasks = [*self.serving, *([self.running] if self.running else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.ledger.close()
+
+    def entry(self, round: int = 1) -> Entry:
+        """The entry of a committed round."""
+        found = self.ledger.entry(round)
+        assert isinstance(found, Entry)
+        return found
+
+    def status(self) -> pb.StatusResponse:
+        """Where the run stands, as an observer hears it."""
+        return self.calls.status(Identity("observer", "watcher"), pb.StatusRequest(stamp=pb.Stamp(protocol=PROTOCOL)))
 
     @property
     def digest(self) -> str:
         return digest(self.coordinator.theta)
+
+
+def pulls(house: House) -> list[Session]:
+    """Sessions of a, b and c, which never submit equal vectors."""
+    return [house.session(name, Pull(target)) for name, target in (("a", 1.0), ("b", 1.3), ("c", 0.6))]
+
+
+class Member(ByHand):
+    """A roster member driven call by call from a test."""
+
+    def __init__(self, house: House, name: str, session: str | None = None) -> None:
+        self.name = name
+        self.connection: Any = house.transport(name)
+        self.session = session or f"session of {name}"
+        self.run, self.term, self.round, self.base, self.d = "", 0, 0, "", D
+        self.held: dict[str, Vector] = {}
+
+    async def enter(self) -> Self:
+        """Join and receive the model."""
+        await self.join("pull", D)
+        await self.receive()
+        return self
+
+
+def vector(*values: float) -> Vector:
+    """(D,) float32; one value stands for all of them."""
+    return np.array(values if len(values) == D else values * D, dtype=np.float32)
+
+
+# Vectors of which the rule makes two candidates, if it has to reckon with liars among those that came.
+APART = {"a": vector(1.0), "b": vector(1.1), "c": vector(0.5), "d": vector(0.2), "e": vector(2.0)}
+
+
+async def submit_all(members: list[Member]) -> None:
+    """Everybody submits, so that there is something to vote on."""
+    for member in members:
+        await member.submit(np.resize(APART[member.name], D))
+
+
+async def vote_all(members: list[Member], choice: pb.Choice = pb.CHOICE_INNER) -> list[pb.VoteResponse]:
+    """Everybody asks for the candidates, votes, and hears what was committed."""
+    for member in members:
+        await member.candidates()
+    return list(await asyncio.gather(*(member.vote(choice) for member in members)))
+
+
+async def up_to_the_vote(house: House) -> list[asyncio.Task[pb.VoteResponse]]:
+    """One round in which everybody has submitted and voted; the votes wait for their answer."""
+    members = await house.members()
+    await submit_all(members)
+    for member in members:
+        await member.candidates()
+    return [asyncio.create_task(member.vote()) for member in members]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from common.runtime import run_to_exit
+from common.runtime import quieten_grpc, run_to_exit
 from common.settings import WorkerSettings, read
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -46,4 +46,6 @@ def evaluate(config: Config) -> None:
     main(config, None)
 
 
-app()
+if __name__ == "__main__":
+    quieten_grpc()
+    app()

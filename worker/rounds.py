@@ -6,7 +6,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Choice = Literal["inner", "outer"]
 Outcome = Literal["completed", "diverged"]
 
 # Statuses, by gRPC's names, after which the same call may succeed later.

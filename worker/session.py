@@ -221,5 +221,5 @@ class Session:
             sentence = await self._offload(self._diagnose)
             if sentence is not None:
                 raise OstrakonError(sentence)
-        seconds = min(longest, first * 2**attempt) * random.uniform(0.5, 1.0)
+        seconds = min(longest, first * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
         await self._clock.wait(asyncio.Event(), self._clock.now() + seconds)

@@ -3,17 +3,15 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.choice import Choice
 from common.flat_model import FlatModel
 from common.tasks.contract import Examples, Task
 from worker.sampling import VOTE, draw, generator, place
-
-Choice = Literal["inner", "outer"]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.ledger.entry import Choice, CountedVote, Entry, Genesis
+from server.ledger.entry import CountedVote, Entry, Genesis
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,6 @@ class Ledger(Protocol):
 
 __all__ = [
     "Already",
-    "Choice",
     "Committed",
     "CountedVote",
     "Entry",

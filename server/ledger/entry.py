@@ -9,11 +9,10 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Self
 
+from common.choice import Choice
 from common.model_file import Layout
-
-Choice = Literal["inner", "outer"]
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,9 @@ def test_a_full_disk_ends_the_server_with_a_sentence_and_the_run_goes_on_later(
     server, workers = run.server(), run.workers()
     wait_for(lambda: len(run.entries()) >= 3, "three rounds")
     filler = small_disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        with contextlib.suppress(OSError):
-            while True:
-                file.write(bytes(4096))
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
     assert server.wait() == 2, server.text
     last = server.text.strip().splitlines()[-1]
     assert last.startswith("error: ")

@@ -11,7 +11,7 @@ import pytest
 from common.errors import OstrakonError
 from common.settings import RunSettings, ServerSettings, WorkerSettings, read
 from deploy import run_folder
-from deploy.launch_settings import check_names, described, new_run, parse, resumed_run, run_name
+from deploy.launch_settings import check_parts, described, new_run, parse, resumed_run, run_name
 from deploy.processes import PRELOADED
 from deploy.run_folder import RunFolder
 
@@ -64,11 +64,11 @@ def test_values_that_cannot_be_used_are_refused(words: list[str], said: str) -> 
 @pytest.mark.parametrize("word", ["RULE=Men2P", "ATTACK=Gaus", "TASK=glyfs"])
 def test_unknown_names_are_refused_with_the_nearest(word: str) -> None:
     with pytest.raises(OstrakonError, match="did you mean"):
-        check_names(new_run(parse([word])))
+        check_parts(new_run(parse([word])))
 
 
 def test_the_defaults_are_names_that_exist() -> None:
-    check_names(new_run({}))
+    check_parts(new_run({}))
 
 
 def test_every_setting_is_described() -> None:

@@ -1,0 +1,5 @@
+"""Which of a round's two candidates."""
+
+from typing import Literal
+
+Choice = Literal["inner", "outer"]

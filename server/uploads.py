@@ -1,0 +1,82 @@
+"""Momenta on their way into their rows: one stream per member, a bounded number at a time, each in bounded time."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from common.wire import Receiver, Vector, WireError
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from server.refusal import Code, Refused
+from server.streams import Displaced, Streams
+
+
+class Uploads:
+    """Receives uploads. A row belongs to one stream; closing the phase closes them all."""
+
+    def __init__(self, slots: int, timeout: float) -> None:
+        """`slots` uploads are received at a time, each for at most `timeout` seconds; the others wait."""
+        self._slots = asyncio.Semaphore(slots)
+        self._timeout = timeout
+        self._streams = Streams()
+
+    async def header(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.MomentumPart:
+        """The first part of an upload.
+
+        Raises:
+            Refused: it is no header, or does not come in time.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                first = await anext(parts, None)
+        except TimeoutError:
+            raise self._slow() from None
+        if first is None or first.WhichOneof("part") != "header":
+            raise Refused(Code.INVALID_ARGUMENT, "no header", "expected a MomentumHeader as the first part")
+        return first
+
+    async def receive(self, member: str, parts: AsyncIterator[pb.MomentumPart], row: Vector, digest: str) -> None:
+        """Write the chunks of one upload into the member's row, (d,) float32.
+
+        Raises:
+            Refused: they are not the finite vector that `digest` names, come too slowly, or the row is no longer
+                this stream's.
+        """
+        try:
+            with self._streams.claim(member):
+                async with self._slots, asyncio.timeout(self._timeout):
+                    receiver = Receiver(row)
+                    async for part in parts:
+                        if part.WhichOneof("part") != "chunk":
+                            raise WireError("no chunk", "expected chunks after the header")
+                        if not self._streams.holds(member):
+                            raise Displaced
+                        receiver.write(part.chunk)
+                    if not self._streams.holds(member):
+                        raise Displaced
+                    receiver.finish(digest)
+                    receiver.check_finite()
+        except WireError as error:
+            raise Refused(Code.INVALID_ARGUMENT, error.reason, str(error)) from None
+        except TimeoutError:
+            raise self._slow() from None
+        except Displaced:
+            raise Refused(
+                Code.FAILED_PRECONDITION,
+                "late submission",
+                "the row was closed during the upload: by the end of the phase, or by a newer upload",
+            ) from None
+
+    def __len__(self) -> int:
+        """How many uploads are open, waiting ones included."""
+        return len(self._streams)
+
+    def close(self, member: str) -> None:
+        """Close the member's upload, if one is open."""
+        self._streams.close(member)
+
+    def close_all(self) -> None:
+        """Close every upload: no stream writes after its phase."""
+        self._streams.close_all()
+
+    def _slow(self) -> Refused:
+        sentence = f"an upload may take {self._timeout:g} s (setting upload_timeout)"
+        return Refused(Code.DEADLINE_EXCEEDED, "slow upload", sentence)

@@ -1,0 +1,208 @@
+"""What members may do with their uploads, streams and certificates while a round goes on."""
+
+import asyncio
+import tracemalloc
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.digest import digest
+from common.errors import OstrakonError
+from common.wire import Vector
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from tests import in_process
+from tests.by_hand import refusal
+from tests.in_process import APART, FakeClock, House, Member, Pull, cancel, play, reached, submit_all, vector, vote_all
+from worker.transport import CallFailed
+
+GRACE = 1000.0  # seconds, more than any grace in these tests
+
+FIVE: dict[str, Any] = {"roster": tuple(APART), "f": 2}
+
+
+# Uploads.
+
+
+class Upload:
+    """A submission that stops after its first value until it is released."""
+
+    def __init__(self, member: Member, momentum: Vector, *, stubborn: bool = False) -> None:
+        self.started, self.released = asyncio.Event(), asyncio.Event()
+        self.task = asyncio.create_task(member.connection.submit(self._parts(member, momentum, stubborn)))
+
+    async def _parts(self, member: Member, momentum: Vector, stubborn: bool) -> AsyncIterator[pb.MomentumPart]:
+        header = pb.MomentumHeader(base=member.base, parameters=3, session=member.session, digest=digest(momentum))
+        yield pb.MomentumPart(stamp=member.stamp(), header=header)
+        data = momentum.tobytes()
+        yield pb.MomentumPart(stamp=member.stamp(), chunk=pb.Chunk(offset=0, data=data[:4]))
+        self.started.set()
+        while not self.released.is_set():
+            try:
+                await self.released.wait()
+            except asyncio.CancelledError:
+                if not stubborn:
+                    raise
+        yield pb.MomentumPart(stamp=member.stamp(), chunk=pb.Chunk(offset=4, data=data[4:]))
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_an_upload_ends_with_its_phase_and_never_writes_after(tmp_path: Path, stubborn: bool) -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        house = House(tmp_path, clock=clock, **FIVE)
+        house.start()
+        *others, late = await house.members()
+        upload = Upload(late, vector(9.0), stubborn=stubborn)
+        await upload.started.wait()
+        await submit_all(others)
+        clock.advance(GRACE)
+        await others[0].candidates()
+        row = house.coordinator.aggregator.row(4).tolist()
+        upload.released.set()
+        assert await refusal(upload.task) == ("FAILED_PRECONDITION", "late submission")
+        assert house.coordinator.aggregator.row(4).tolist() == row
+        assert len(house.coordinator.uploads) == 0
+        await vote_all(others)
+        assert house.entry().missing["e"] == "no submission"
+        await house.stop()
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_a_row_belongs_to_the_newest_upload(tmp_path: Path, stubborn: bool) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, grace_floor=GRACE)
+        house.start()
+        _, _, c = await house.members()
+        older = Upload(c, vector(9.0), stubborn=stubborn)
+        await older.started.wait()
+        newer = Upload(c, vector(8.0))
+        await newer.started.wait()
+        older.released.set()
+        assert await refusal(older.task) == ("FAILED_PRECONDITION", "late submission")
+        newer.released.set()
+        assert (await newer.task).uploaded
+        assert house.coordinator.aggregator.row(2).tolist() == [8.0] * 3
+        assert house.coordinator.round.submissions["c"].digest == digest(vector(8.0))
+        await house.stop()
+
+    play(scenario())
+
+
+def test_an_upload_that_broke_off_leaves_nothing_behind_and_may_be_repeated(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, uploads=1, grace_floor=GRACE)
+        house.start()
+        _, _, c = await house.members()
+        broken = Upload(c, vector(9.0))
+        await broken.started.wait()
+        broken.task.cancel()
+        await reached(lambda: len(house.coordinator.uploads) == 0)
+        assert house.coordinator.round.submissions == {}
+        assert (await c.submit(APART["c"])).uploaded  # the only slot is free again
+        await house.stop()
+
+    play(scenario())
+
+
+def test_the_rule_never_sees_a_row_that_was_not_accepted(tmp_path: Path) -> None:
+    async def final_model(folder: Path, *, poison: bool) -> str:
+        clock = FakeClock()
+        folder.mkdir()
+        house = House(folder, clock=clock, rounds=1, **FIVE)
+        house.start()
+        liar, *others = await house.members()
+        if poison:
+            await refusal(liar.submit(vector(np.nan)))  # lies in row 0 when the others' rows are aggregated
+        await submit_all(others)
+        clock.advance(GRACE)
+        await vote_all(others)
+        await house.stop()
+        return house.digest
+
+    assert play(final_model(tmp_path / "1", poison=True)) == play(final_model(tmp_path / "2", poison=False))
+
+
+# Readers.
+
+
+def test_a_member_that_asks_for_models_and_never_reads_them_does_not_fill_the_servers_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    d = 20_000
+    monkeypatch.setattr(in_process, "D", d)
+
+    async def read_nothing(parts: AsyncIterator[bytes]) -> None:
+        async for _ in parts:
+            await asyncio.Event().wait()  # as gRPC does while the reader's window is full
+
+    async def scenario() -> float:
+        house = House(tmp_path, rounds=20)
+        house.start()
+        members = await house.members()
+        liar = members[2]
+        readers: set[asyncio.Task[None]] = set()
+        held: list[int] = []
+        tracemalloc.start()
+        for number in range(1, 13):
+            for member in members:
+                member.held = {}
+                await member.receive(after=number - 1)
+            await submit_all(members)
+            request = pb.ProposeRequest(stamp=liar.stamp(), session=liar.session)
+            stream = house.calls.propose(liar.connection.caller, request)
+            reader = asyncio.create_task(read_nothing(stream))
+            readers.add(reader)
+            reader.add_done_callback(readers.discard)
+            del reader, stream
+            await vote_all(members)
+            held.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.stop()
+        await cancel(*readers)
+        await house.stop()
+        return (held[-1] - held[2]) / (4 * d)
+
+    assert play(scenario()) < 6  # models; two a round would be 18
+
+
+# Two processes with one certificate.
+
+
+def test_of_two_processes_with_one_certificate_the_older_is_closed_and_says_why(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, grace_floor=GRACE)
+        house.start()
+        await Member(house, "b").enter()
+        older = asyncio.create_task(house.session("a", Pull(1.0)).take_part())
+        await reached(lambda: "a" in house.coordinator.round.submissions)
+        newer = await Member(house, "a", session="newer").enter()
+        house.break_connections()
+        with pytest.raises(OstrakonError, match="another process has joined as a since"):
+            await older
+        assert ("a", "older session closed") in {(one.worker, one.reason) for one in house.status().refused}
+        assert await refusal(newer.submit(vector(7.0))) == ("ALREADY_EXISTS", "already submitted")
+        await house.stop()
+
+    play(scenario())
+
+
+def test_a_new_process_ends_the_upload_of_the_older_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, grace_floor=GRACE)
+        house.start()
+        _, _, c = await house.members()
+        upload = Upload(c, vector(9.0))
+        await upload.started.wait()
+        newer = await Member(house, "c", session="newer").enter()
+        upload.released.set()
+        with pytest.raises(CallFailed):
+            await upload.task
+        assert house.coordinator.round.submissions == {}
+        assert (await newer.submit(APART["c"])).uploaded
+        await house.stop()
+
+    play(scenario())

@@ -1,0 +1,53 @@
+"""A worker's process life when its server does not answer."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from common.errors import OstrakonError
+from tests.in_process import House, Impatient, Port, Pull, inline, play
+from worker.session import BACKOFF_SECONDS, Session
+from worker.transport import CallFailed
+
+
+class Unanswered:
+    """A way to a house that nobody opens for the first `refusals` calls."""
+
+    def __init__(self, house: House, name: str, refusals: int) -> None:
+        self._way = house.transport(name)
+        self._refusals = refusals
+
+    def __getattr__(self, call: str) -> object:
+        if self._refusals > 0:
+            self._refusals -= 1
+            raise CallFailed("UNAVAILABLE", "", "nobody answers")
+        return getattr(self._way, call)
+
+
+@pytest.mark.parametrize("attempts", [1, 5, 1100])
+def test_a_worker_outlasts_a_server_that_is_away_however_long(tmp_path: Path, attempts: int) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, rounds=1)
+        clock = Impatient()
+        patient = Session("pull", 3, Pull(1.0), Unanswered(house, "a", attempts), clock, offload=inline)  # type: ignore[arg-type]
+        others = [house.session(name, Pull(target)) for name, target in (("b", 1.1), ("c", 0.9))]
+        assert await house.run(patient, *others) == ["completed"] * 4
+        first, longest = BACKOFF_SECONDS
+        assert first / 2 <= clock.now() / attempts <= longest  # it has not asked without a pause
+        await house.stop()
+
+    play(scenario())
+
+
+def test_a_worker_gives_up_when_no_waiting_will_help(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        way = House(tmp_path).transport("a")
+        way.port = Port()
+        session = Session(
+            "pull", 3, Pull(1.0), way, Impatient(), diagnose=lambda: "the certificate has expired", offload=inline
+        )
+        with pytest.raises(OstrakonError, match="the certificate has expired"):
+            await asyncio.wait_for(session.take_part(), 10)
+
+    play(scenario())

@@ -1,0 +1,203 @@
+"""A worker's round: what it does next, whatever happened."""
+
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from server.refusal import Code
+from worker.rounds import (
+    FATAL,
+    REJOIN,
+    UNREACHABLE,
+    Again,
+    Decided,
+    End,
+    Event,
+    Failed,
+    GiveUp,
+    Inspect,
+    Join,
+    Joined,
+    Judged,
+    Outcome,
+    Receive,
+    Received,
+    Rounds,
+    Submit,
+    Submitted,
+    Train,
+    Trained,
+    Vote,
+)
+
+# Every refusal that the server knows, as (status, reason).
+REFUSALS = [
+    *[
+        ("FAILED_PRECONDITION", reason)
+        for reason in (
+            "wrong protocol",
+            "wrong run",
+            "wrong term",
+            "wrong round",
+            "wrong base",
+            "late submission",
+            "early vote",
+            "not joined",
+            "older session",
+        )
+    ],
+    *[("ALREADY_EXISTS", reason) for reason in ("equivocation", "already submitted", "second vote")],
+    *[
+        ("INVALID_ARGUMENT", reason)
+        for reason in ("wrong length", "wrong offset", "wrong digest", "too much data", "not finite", "no choice")
+    ],
+    *[("INVALID_ARGUMENT", reason) for reason in ("different task", "different model", "different digest")],
+    *[("PERMISSION_DENIED", reason) for reason in ("wrong role", "not on the roster")],
+    ("UNAUTHENTICATED", "no identity"),
+    ("DEADLINE_EXCEEDED", "slow upload"),
+]
+
+
+def at_round(number: int = 4, *, two_phase: bool = True) -> Rounds:
+    """A worker that has received the model of a round and trained on it."""
+    rounds = Rounds()
+    rounds.next(Joined(2, two_phase))
+    rounds.next(Received(number, "base", None))
+    rounds.next(Trained())
+    return rounds
+
+
+def failed(reason: str, status: str = "FAILED_PRECONDITION") -> Failed:
+    return Failed(status, reason, f"because of {reason}")
+
+
+def test_a_round_of_two_phases() -> None:
+    rounds = Rounds()
+    assert rounds.next(Joined(1, True)) == Receive(0)
+    assert rounds.next(Received(1, "theta_0", None)) == Train(1, "theta_0")
+    assert rounds.next(Trained()) == Submit(1, "theta_0")
+    assert rounds.next(Submitted()) == Inspect(1)
+    assert rounds.next(Judged()) == Vote(1)
+    assert rounds.next(Decided(1)) == Receive(1)
+    assert rounds.next(Received(2, "theta_1", None)) == Train(2, "theta_1")
+
+
+def test_a_round_of_one_phase_knows_no_vote() -> None:
+    rounds = Rounds()
+    assert rounds.next(Joined(1, False)) == Receive(0)
+    assert rounds.next(Received(1, "theta_0", None)) == Train(1, "theta_0")
+    assert rounds.next(Trained()) == Submit(1, "theta_0")
+    assert rounds.next(Submitted()) == Receive(1)
+
+
+@pytest.mark.parametrize("outcome", get_args(Outcome))
+def test_the_end_of_the_run_ends_the_worker(outcome: Outcome) -> None:
+    assert at_round().next(Received(5, "base", outcome)) == End(outcome)
+
+
+def test_a_round_that_needed_no_vote_is_followed_by_the_next() -> None:
+    rounds = at_round(4)
+    rounds.next(Submitted())
+    assert rounds.next(Decided(4)) == Receive(4)
+
+
+@pytest.mark.parametrize("reason", ["late submission", "already submitted"])
+def test_who_comes_late_still_votes(reason: str) -> None:
+    assert at_round(4).next(failed(reason)) == Inspect(4)
+    assert at_round(4, two_phase=False).next(failed(reason)) == Receive(4)
+
+
+@pytest.mark.parametrize("reason", ["wrong round", "wrong base"])
+def test_who_is_left_behind_asks_for_the_present_model(reason: str) -> None:
+    assert at_round(4).next(failed(reason)) == Receive(0)
+
+
+@pytest.mark.parametrize("reason", sorted(REJOIN))
+def test_another_server_is_joined_anew_and_the_round_is_worked_again(reason: str) -> None:
+    rounds = at_round(4)
+    assert rounds.next(failed(reason)) == Join()
+    assert rounds.next(Joined(3, True)) == Receive(0)  # round 4 may be collected again: its rows are lost
+    assert rounds.next(Received(4, "base", None)) == Train(4, "base")
+
+
+def test_a_worker_never_goes_back_to_a_smaller_term() -> None:
+    rounds = at_round()
+    answer = rounds.next(Joined(1, True))
+    assert isinstance(answer, GiveUp)
+    assert "1" in answer.sentence and "2" in answer.sentence
+    assert rounds.term == 2
+
+
+def test_the_same_term_may_be_joined_twice() -> None:
+    assert at_round().next(Joined(2, True)) == Receive(0)
+
+
+@pytest.mark.parametrize("reason", sorted(FATAL))
+def test_what_no_retry_mends_ends_the_worker_with_the_servers_sentence(reason: str) -> None:
+    assert at_round().next(failed(reason)) == GiveUp(f"because of {reason}")
+
+
+@pytest.mark.parametrize("status", ["PERMISSION_DENIED", "UNAUTHENTICATED"])
+def test_who_is_not_let_in_says_so(status: str) -> None:
+    assert Rounds().next(failed("not on the roster", status)) == GiveUp("because of not on the roster")
+    assert at_round().next(failed("not on the roster", status)) == GiveUp("because of not on the roster")
+
+
+@pytest.mark.parametrize("status", sorted(UNREACHABLE))
+def test_an_unreachable_server_is_tried_again_with_growing_patience(status: str) -> None:
+    rounds = at_round()
+    assert [rounds.next(failed("", status)) for _ in range(4)] == [Again(0), Again(1), Again(2), Again(3)]
+    rounds.next(Submitted())
+    assert rounds.next(failed("", status)) == Again(0)
+
+
+@pytest.mark.parametrize("reason", ["not finite", "wrong digest", "second vote", "equivocation", "early vote"])
+def test_what_the_server_will_not_take_is_not_sent_again(reason: str) -> None:
+    rounds = at_round(4)
+    assert rounds.next(failed(reason, "INVALID_ARGUMENT")) == Receive(4)
+
+
+def test_a_refused_first_join_ends_the_worker_rather_than_turning_in_circles() -> None:
+    assert Rounds().next(failed("anything", "INVALID_ARGUMENT")) == GiveUp("because of anything")
+
+
+def test_a_decision_of_an_older_round_does_not_send_the_worker_back() -> None:
+    rounds = at_round(4)
+    rounds.next(Submitted())
+    rounds.next(Decided(4))
+    assert rounds.next(Decided(2)) == Receive(4)
+
+
+Next = Callable[[Rounds], Event]
+
+# What a server may say, which is trusted not to send an older model than was asked for.
+events: st.SearchStrategy[Next] = st.one_of(
+    st.builds(lambda term: lambda rounds: Joined(term, True), st.integers(1, 3)),
+    st.builds(lambda ahead: lambda rounds: Received(rounds.done + ahead, "x", None), st.integers(1, 3)),
+    st.builds(lambda event: lambda rounds: event, st.sampled_from([Trained(), Submitted(), Judged()])),
+    st.just(lambda rounds: Decided(rounds.round)),
+    st.builds(lambda why: lambda rounds: failed(why[1], why[0]), st.sampled_from(REFUSALS)),
+    st.builds(lambda status: lambda rounds: failed("", status), st.sampled_from(sorted(UNREACHABLE))),
+)
+
+
+@given(st.lists(events, max_size=40))
+def test_whatever_happens_term_and_finished_rounds_never_go_back(happened: list[Next]) -> None:
+    rounds = Rounds()
+    for event in happened:
+        term, done = rounds.term, rounds.done
+        action = rounds.next(event(rounds))
+        assert rounds.term >= term and rounds.done >= done
+        if isinstance(action, Receive):
+            assert action.after == rounds.done
+        if isinstance(action, Submit | Train):
+            assert (action.round, action.base) == (rounds.round, rounds.base)
+        if isinstance(action, Inspect | Vote):
+            assert action.round == rounds.round
+
+
+def test_the_statuses_of_this_file_are_the_servers() -> None:
+    assert {status for status, _ in REFUSALS} == {code.name for code in Code}
