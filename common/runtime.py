@@ -48,7 +48,7 @@ def _tune_allocator() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # another C library
         return
-    mallopt(M_MMAP_THRESHOLD, 4 << 20)  # larger than a chunk; vectors beyond it are given back when they are freed
+    mallopt(M_MMAP_THRESHOLD, 1 << 30)
     mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
     mallopt(M_ARENA_MAX, 1)
 

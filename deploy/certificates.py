@@ -6,7 +6,6 @@ signs, which suits one machine; a run over several hosts keeps it elsewhere.
 """
 
 import ipaddress
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +25,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.errors import OstrakonError
 from common.identity import Credentials, Identity, Role, parse
+from common.runtime import run_to_exit
 from common.settings import TlsFiles
 from deploy.files import write_atomically
 
@@ -214,13 +214,5 @@ def issue_command(
     typer.echo(f"certificate: {files.certificate}\nkey: {files.key}")
 
 
-def main() -> None:
-    try:
-        app()
-    except OstrakonError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run_to_exit(app, None)

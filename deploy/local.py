@@ -3,13 +3,11 @@
 Every process of a run imports this module again, so that it stays light: the rest is imported where it is used.
 """
 
-import sys
 from typing import Annotated
 
 import typer
 
-from common.errors import OstrakonError
-from common.runtime import quieten_grpc
+from common.runtime import quieten_grpc, run_to_exit
 from deploy.launch_settings import described, parse, run_name
 
 _SETTINGS = f"""\b
@@ -55,16 +53,6 @@ def _name(words: list[str] | None) -> str:
     return run_name(parse(words or []))
 
 
-def main() -> None:
-    quieten_grpc()
-    try:
-        app()
-    except OstrakonError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
 if __name__ == "__main__":
-    main()
+    quieten_grpc()
+    run_to_exit(app, None)

@@ -4,7 +4,6 @@
 """
 
 import json
-import sys
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import OstrakonError
+from common.runtime import run_to_exit
 from deploy import plots
 from deploy.files import write_atomically
 from deploy.record import Record, read_record
@@ -159,13 +158,5 @@ def report(
         Console().print(table(folder.name, write(folder)))
 
 
-def main() -> None:
-    try:
-        app()
-    except OstrakonError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    main()
+    run_to_exit(app, None)

@@ -83,8 +83,7 @@ class Coordinator:
         )
         self.candidates: dict[Choice, Candidate] = {}
         self.serialised: dict[str, list[bytes]] = {}  # models as messages for this round's readers, by digest
-        # One slot more than liars: those that hang in theirs keep nobody out.
-        self.uploads = Uploads(max(settings.uploads, settings.f + 1), settings.upload_timeout)
+        self.uploads = Uploads(upload_slots(settings), settings.upload_timeout)
         self._members: tuple[str, ...] = ()  # whose rows the candidates were formed from
         self._refused: Counter[tuple[str, str]] = Counter()
         self.reports: dict[str, float] = {}  # member -> mini-batch loss at the base model, as it says
@@ -358,6 +357,11 @@ class Coordinator:
         else:
             return ""
         return f"round {round.number} has {have} of the {need} {what} it needs; waiting for {awaited}"
+
+
+def upload_slots(settings: ServerSettings) -> int:
+    """Uploads at the same time: one more than liars at least, so that those that hang in theirs keep nobody out."""
+    return max(settings.uploads, settings.f + 1)
 
 
 def rounded(seconds: float) -> float:

@@ -28,7 +28,7 @@ from common.runtime import peak_bytes, prepare, run_to_exit, start_log
 from common.settings import ServerSettings, read
 from server.aggregator import Aggregator
 from server.calls import Calls
-from server.coordinator import Coordinator
+from server.coordinator import Coordinator, upload_slots
 from server.ledger.sqlite import SqliteLedger
 from server.metrics import MetricsFile
 from server.model_store import ModelStore
@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 LEDGER, MODELS, METRICS, LOCK = "ledger.sqlite", "models", "metrics.jsonl", "server.lock"
 LAST, AVERAGE = "last.safetensors", "average.safetensors"
+
+UPLOAD_BUFFER_BYTES = 12 << 20  # gRPC's own, of one upload; measured
 
 SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),  # otherwise a second server shares the port in silence
@@ -103,9 +105,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     await _serve_health(server)
     await server.start()
     log.info("serving", address=settings.listen, run=coordinator.run_id, term=term, round=coordinator.head_round + 1)
-    log.info(
-        "memory", device=str(device), rows_bytes=4 * len(settings.roster) * run.theta.size, uploads=settings.uploads
-    )
+    log.info("host memory", at_most_bytes=_host_memory(settings, run.theta.size), device=str(device))
 
     rounds = asyncio.create_task(coordinator.run())
     stopped = asyncio.create_task(stop.wait())
@@ -133,6 +133,15 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         await server.stop(grace=1)
         metrics.close()
         ledger.close()
+
+
+def _host_memory(settings: ServerSettings, d: int) -> int:
+    """The bound on this server's memory beyond what an idle one takes, in bytes.
+
+    A row of d float32 values per member; the model, both candidates, the running sum in float64 (two units) and what
+    is serialised of them; and what gRPC buffers for each upload.
+    """
+    return (len(settings.roster) + 8) * 4 * d + upload_slots(settings) * UPLOAD_BUFFER_BYTES
 
 
 async def _serve_health(server: grpc.aio.Server) -> None:

@@ -1,0 +1,31 @@
+"""The README's task of one's own, with the README's command."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cluster import PATIENCE, ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_task_of_the_readme_learns_although_one_of_three_workers_lies(tmp_path: Path) -> None:
+    (source,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (words,) = re.findall(r"^make up (TASK=mytask:Spirals .*)$", README, re.MULTILINE)
+    assert len(source.splitlines()) < 30
+    (tmp_path / "mytask.py").write_text(source, encoding="utf-8")
+
+    command = [sys.executable, "-m", "deploy.local", "up", *shlex.split(words)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    up = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert up.returncode == 0, up.stdout + up.stderr
+
+    summary = json.loads((tmp_path / "runs" / "spirals" / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    assert summary["accuracy"] > 0.8  # guessing gives a third
+    assert not summary["missing"]
+    assert not summary["refused"]
