@@ -51,6 +51,11 @@ class RunFolder:
         Raises:
             OstrakonError: there is no such run, or its settings are damaged.
         """
+        if not self.exists():
+            known = sorted(path.parent.name for path in RUNS.glob("*/settings.toml"))
+            raise OstrakonError(
+                f"there is no run {self.name} (known: {', '.join(known) or 'none'}): name one with RUN="
+            )
         return read(RunSettings, self.settings)
 
     @contextmanager

@@ -40,7 +40,7 @@ class Report:
 
     def __str__(self) -> str:
         return (
-            f"run {self.run} is intact: {self.rounds} rounds over {self.terms} terms "
+            f"run {self.run} is intact: {self.rounds} rounds, terms drawn: {self.terms} "
             f"(inner won {self.inner_wins}, outer {self.outer_wins}, thin {self.thin}), "
             f"{self.models} model files match, head {self.head}"
         )

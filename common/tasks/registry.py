@@ -42,6 +42,10 @@ def _find(name: str) -> type[Task]:
         sys.path.append(str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise OstrakonError(
+            f"task {name!r}: there is no module {error.name!r}: save it in this folder ({Path.cwd()}) or install it"
+        ) from error
     except Exception as error:  # a user's module may raise anything while it is imported
         raise OstrakonError(f"task {name!r}: module {module_name!r} cannot be imported ({error!r})") from error
     found = getattr(module, class_name, None)

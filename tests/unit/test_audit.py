@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.choice import Choice
 from common.digest import digest
 from common.errors import OstrakonError
 from server.audit import Broken, audit
-from server.ledger import Choice, CountedVote, Entry, Genesis
+from server.ledger import CountedVote, Entry, Genesis
 from server.ledger.sqlite import SqliteLedger
 from server.model_store import Key, ModelStore
 
@@ -120,7 +121,7 @@ def test_an_untouched_run_is_intact(run: Path) -> None:
     report = audit(run)
     assert (report.rounds, report.terms, report.models) == (ROUNDS, 2, KEPT)
     assert (report.inner_wins, report.outer_wins, report.thin) == (4, 1, 1)
-    assert "5 rounds over 2 terms" in str(report)
+    assert "5 rounds, terms drawn: 2" in str(report)
     assert report.head in str(report)
 
 

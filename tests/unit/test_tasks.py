@@ -131,8 +131,8 @@ def test_a_users_task_is_found_in_the_current_directory_and_given_its_data(own: 
     ("name", "sentence"),
     [
         ("glyps", r"unknown task 'glyps'; did you mean glyphs\? \(known: glyphs, linear, femnist, package\.module"),
-        ("no_such_module:Mine", r"module 'no_such_module' cannot be imported \(ModuleNotFoundError"),
-        ("broken_task:Mine", r"'broken_task' cannot be imported .*no_such_package_at_all"),
+        ("no_such_module:Mine", r"there is no module 'no_such_module': save it in this folder"),
+        ("broken_task:Mine", r"'broken_task:Mine': there is no module 'no_such_package_at_all'"),
         (":Mine", r"module '' cannot be imported"),
         ("own_task:Pears", r"own_task\.py has no such class"),
         ("own_task:NoTask", r"NoTask is no subclass of ostrakon\.Task"),
