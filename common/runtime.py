@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -60,6 +61,15 @@ def peak_bytes() -> int:
         return 1024 * int(status.partition("VmHWM:")[2].split()[0])
     except (OSError, IndexError):  # not Linux; there the figure may include what the parent had
         return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def process_age() -> float:
+    """Seconds since this process was started, imports included; 0 where the system does not tell."""
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    except (OSError, AttributeError):  # not Linux
+        return 0.0
 
 
 def start_log(path: Path | None) -> None:

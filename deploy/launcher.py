@@ -123,6 +123,8 @@ class _Launch:
             raise OstrakonError(f"too few workers are left for a quorum: {self._refused()[0].error()}")
         if self.signal is None and _is_over(self.folder, self.settings):
             return _report(self.folder)
+        if (self.folder.path / LEDGER).exists():
+            _report(self.folder)
         print(f"run {self.folder.name} was stopped; `make up RUN={self.folder.name}` goes on with it")
         return INTERRUPTED if self.signal == signal.SIGINT else 0
 

@@ -79,8 +79,9 @@ class Progress:
         if status is None:
             rows.append(("waiting", "for the server to answer"))
         else:
+            reported = f"{status.reported_loss:.3g}" if status.HasField("reported_loss") else "none yet"
             rows += [
-                ("loss, as the workers report it", f"{status.reported_loss:.3g}" if self.round else "none yet"),
+                ("loss, as the workers report it", reported),
                 ("last round", self.last_vote() or "none yet"),
                 ("won so far", f"Inner {status.inner_wins}, Outer {status.outer_wins}"),
                 ("awaited", ", ".join(status.awaited) or "nobody"),

@@ -25,6 +25,11 @@ class Life:
     finished: dict[str, Any] | None = None  # None: it was killed, or it lives
 
     @property
+    def lines(self) -> list[dict[str, Any]]:
+        """All that it measured."""
+        return [*self.rounds.values(), *([] if self.finished is None else [self.finished])]
+
+    @property
     def seconds(self) -> float:
         """How long it lived, as far as is known."""
         if self.finished is not None:

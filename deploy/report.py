@@ -42,7 +42,6 @@ class Summary:
 
 def summarise(record: Record) -> Summary:
     """Draw the figures of a run from its record."""
-    ends = [life.finished for life in record.lives if life.finished is not None]
     seconds = sum(life.seconds for life in record.lives)
     wins = Counter(entry.choice for entry in record.entries)
     return Summary(
@@ -57,7 +56,7 @@ def summarise(record: Record) -> Summary:
         wins={"inner": wins["inner"], "outer": wins["outer"]},
         refused=_refused(record),
         missing=_missing(record),
-        server_peak_bytes=max((int(end["peak_bytes"]) for end in ends), default=None),
+        server_peak_bytes=max((int(line["peak_bytes"]) for life in record.lives for line in life.lines), default=None),
     )
 
 

@@ -16,6 +16,7 @@ from deploy.files import write_atomically
 
 RUNS = Path("runs")
 HOST = "127.0.0.1"
+LINGER = 60.0  # seconds: the evaluator may be in the middle of a measurement when the run ends
 
 
 class RunFolder:
@@ -156,6 +157,7 @@ class RunFolder:
             threads=1,
             join_timeout=settings.join_timeout,
             grace_floor=settings.grace_floor,
+            linger=LINGER,
         )
         _write_toml(self.server, server)
         evaluator = self._worker_settings(settings, address, attack=None).model_copy(

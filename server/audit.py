@@ -90,6 +90,7 @@ def _audit(ledger: SqliteLedger, store: ModelStore, directory: Path) -> Report:
         _check_chain(entry, round, previous, key.digest)
         _check_term(entry, term, terms)
         _check_winner(entry)
+        _check_quorum(entry, genesis)
         _check_votes(entry, genesis)
         key = Key(entry.winner, entry.running_sum)
         models += _model_is_kept(store, round, key)
@@ -131,6 +132,15 @@ def _check_winner(entry: Entry) -> None:
     proposed = entry.inner if entry.choice == "inner" else entry.outer
     if proposed is None or entry.winner != proposed:
         raise Broken(entry.round, f"the winner is {entry.winner}, but {entry.choice} is {proposed}")
+
+
+def _check_quorum(entry: Entry, genesis: Genesis) -> None:
+    roster, f = genesis.settings["roster"], genesis.settings["f"]
+    silent = sum(why != "no vote" for why in entry.missing.values())
+    if silent > f:
+        raise Broken(entry.round, f"{silent} of {len(roster)} workers submitted nothing, more than f = {f}")
+    if entry.thin != (len(roster) - silent < 2 * f + 1):
+        raise Broken(entry.round, f"thin is {entry.thin}, but {len(roster) - silent} submitted and 2f+1 is {2 * f + 1}")
 
 
 def _check_votes(entry: Entry, genesis: Genesis) -> None:

@@ -3,8 +3,7 @@
 Protobuf messages in and out, no gRPC. Decisions about a round are `round.py`'s; this is where calls wait for them.
 """
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import structlog
 
@@ -20,9 +19,11 @@ from server.coordinator import Coordinator
 from server.outgoing import Outgoing, commit_message, run_phase
 from server.refusal import Code, Refused
 from server.roster import KnownHead
-from server.streams import Displaced, Streams
+from server.streams import Displaced
 
 log = structlog.get_logger()
+
+Send = Callable[[bytes], Awaitable[None]]  # puts one serialised `ModelPart` on the wire
 
 LONGEST_NAME = 200  # characters: what a worker makes the server remember
 
@@ -33,7 +34,6 @@ class Calls:
     def __init__(self, coordinator: Coordinator) -> None:
         self._state = coordinator
         self._outgoing = Outgoing(coordinator)
-        self._readers = Streams()
         self._told: set[Identity] = set()  # who has heard that the run is over
         self._observers: set[Identity] = set()
 
@@ -69,6 +69,7 @@ class Calls:
             log.warning("one certificate, two processes: the older session is closed", member=member)
             state.count_refusal(member, "older session closed")
             state.uploads.close(member)
+            state.readers.close(caller)
         self._check_memory_of_the_head()
         return pb.JoinResponse(
             stamp=self._outgoing.stamp(),
@@ -94,8 +95,8 @@ class Calls:
                 )
             )
 
-    async def broadcast(self, caller: Identity, request: pb.BroadcastRequest) -> AsyncIterator[bytes]:
-        """The committed model, once the round after it collects; serialised `ModelPart`s."""
+    async def broadcast(self, caller: Identity, request: pb.BroadcastRequest, send: Send) -> None:
+        """Send the committed model, once the round after it collects."""
         state = self._state
         self._check_stamp(request.stamp)
         worker = caller.role == "worker"
@@ -122,9 +123,7 @@ class Calls:
             if request.average
             else self._outgoing.models({state.digest: state.theta}, request.holds)
         )
-        with self._reading(caller):
-            for part in parts:
-                yield part
+        await self._send(caller, parts, send)
         if finished and (worker or request.average):  # an observer asks for the average last
             self._told.add(caller)
             state.notify()
@@ -149,15 +148,15 @@ class Calls:
             state.step(rounds.GradientNotFinite(member))
         elif needed:
             row = state.aggregator.row(state.roster.position(member))
-            await state.uploads.receive(member, parts, row, header.digest)
+            await state.uploads.receive(member, parts, row, first)
             state.step(rounds.Submitted(member, header.session, header.digest))
             if member not in state.round.submissions:
                 raise Refused(Code.FAILED_PRECONDITION, "late submission", "the round closed with the last byte")
             state.reports[member] = header.loss
         return pb.SubmitMomentumResponse(stamp=self._outgoing.stamp(), uploaded=needed and not header.not_finite)
 
-    async def propose(self, caller: Identity, request: pb.ProposeRequest) -> AsyncIterator[bytes]:
-        """Both candidates of the round, once they are formed; serialised `ModelPart`s."""
+    async def propose(self, caller: Identity, request: pb.ProposeRequest, send: Send) -> None:
+        """Send both candidates of the round, once they are formed."""
         state = self._state
         number = self._check_member_call(caller, request.stamp, request.session)
         if number > state.head_round:
@@ -166,12 +165,10 @@ class Calls:
             lambda: state.finished is not None or state.head_round >= number or state.round.phase is rounds.Phase.VOTING
         )
         if state.last is not None and state.head_round == number:
-            yield self._outgoing.decided(state.last)
+            await send(self._outgoing.decided(state.last))
         elif state.round.number == number and state.round.phase is rounds.Phase.VOTING:
             vectors = {candidate.digest: candidate.theta for candidate in state.candidates.values()}
-            with self._reading(caller):
-                for part in self._outgoing.models(vectors, request.holds):
-                    yield part
+            await self._send(caller, self._outgoing.models(vectors, request.holds), send)
         else:
             raise Refused(Code.FAILED_PRECONDITION, "wrong round", f"round {number} has no candidates any more")
 
@@ -180,7 +177,9 @@ class Calls:
         state = self._state
         number = self._check_member_call(caller, request.stamp, request.session)
         choice = _choice(request.choice)
-        if number > state.head_round:
+        if number <= state.head_round:
+            state.late_votes += 1
+        else:
             self._check_round(request.stamp)
             if rounds.check_vote(state.round, caller.id, choice):
                 ballot = rounds.Ballot(choice, request.inner_loss, request.outer_loss)
@@ -211,7 +210,7 @@ class Calls:
             absent=state.roster.absent(),
             refused=_counts(state.refused()),
             missing=_counts(state.history.missing),
-            reported_loss=float("nan") if state.reported_loss is None else state.reported_loss,
+            reported_loss=state.reported_loss,
             seconds=state.elapsed(),
             seconds_to_first_commit=state.seconds_to_first_commit or 0.0,
             bytes_received=state.traffic.received,
@@ -240,20 +239,22 @@ class Calls:
         state = self._state
 
         def all_told() -> bool:
-            live = {member for member in state.roster.sessions if member not in state.roster.absent()}
+            if state.seconds_to_first_commit is None:
+                return False  # this server found the run at its end: who is still to be told is not known
+            live = set(state.roster.sessions) - set(state.roster.absent())
             return live <= {who.id for who in self._told if who.role == "worker"} and self._observers <= self._told
 
         await state.until(all_told, state.clock.now() + state.settings.linger)
 
-    @contextmanager
-    def _reading(self, caller: Identity) -> Iterator[None]:
-        """Be the caller's one stream of models: one that asks again instead of reading loses the older stream."""
+    async def _send(self, caller: Identity, parts: Iterator[bytes], send: Send) -> None:
+        """Be the caller's one stream of models, until it is sent or no longer worth sending."""
         try:
-            with self._readers.claim(caller):
-                yield
+            with self._state.readers.claim(caller):
+                for part in parts:
+                    await send(part)
         except Displaced:
             raise Refused(
-                Code.FAILED_PRECONDITION, "newer stream", f"{caller.urn} has asked for models again"
+                Code.FAILED_PRECONDITION, "model replaced", "the next model was committed, or asked for: ask again"
             ) from None
 
     def _check_member_call(self, caller: Identity, stamp: pb.Stamp, session: str) -> int:

@@ -18,7 +18,9 @@ import structlog
 from common.choice import Choice
 from common.clock import Clock
 from common.errors import OstrakonError
+from common.runtime import peak_bytes
 from common.settings import ServerSettings
+from common.wire import Vector
 from server import round as rounds
 from server.aggregator import Aggregator, Candidate
 from server.ledger import Already, Committed, CountedVote, Entry, Fenced, Ledger, Unknown
@@ -26,6 +28,7 @@ from server.metrics import Metrics, Traffic
 from server.model_store import Key, ModelStore
 from server.opening import OpenRun
 from server.roster import Roster
+from server.streams import Streams
 from server.uploads import Uploads
 
 log = structlog.get_logger()
@@ -83,7 +86,9 @@ class Coordinator:
         )
         self.candidates: dict[Choice, Candidate] = {}
         self.serialised: dict[str, list[bytes]] = {}  # models as messages for this round's readers, by digest
-        self.uploads = Uploads(upload_slots(settings), settings.upload_timeout)
+        self.uploads = Uploads(upload_slots(settings), upload_seconds(settings, run.theta.size))
+        self.readers = Streams()  # of models
+        self.late_votes = 0  # that came after their round was decided
         self._members: tuple[str, ...] = ()  # whose rows the candidates were formed from
         self._refused: Counter[tuple[str, str]] = Counter()
         self.reports: dict[str, float] = {}  # member -> mini-batch loss at the base model, as it says
@@ -176,6 +181,7 @@ class Coordinator:
             number=self.head_round + 1,
             base=self.digest,
             expected=self.roster.expected(),
+            voters=self.roster.voters(),
             opened=self.clock.now(),
             patience=patience,
         )
@@ -211,11 +217,12 @@ class Coordinator:
         refused, self._refused = self._refused, Counter()
         entry = self._entry(choice, written[winner.digest], refused)
         await self._make_durable(entry)
+        losers = [key for key in written.values() if key.digest != winner.digest]
         self._adopt(entry, winner)
         if self.head_round < self.settings.rounds:
             self.round = self._open_round()
         self.notify()
-        await self.offload(self._store.prune, frozenset(self._kept))
+        await self.offload(self._forget, losers)
 
     def _entry(self, choice: Choice, key: Key, refused: Counter[tuple[str, str]]) -> Entry:
         round = self.round
@@ -244,6 +251,13 @@ class Coordinator:
             running_sum=key.running_sum,
             previous=self.head_hash,
         )
+
+    def _forget(self, losers: list[Key]) -> None:
+        """Delete what this server wrote and nobody needs. What it does not know may be a successor's."""
+        while len(self._kept) > self.settings.keep_models:
+            losers.append(self._kept.pop(0))
+        for key in losers:
+            self._store.delete(key)
 
     def _digest_of(self, choice: Choice) -> str | None:
         candidate = self.candidates.get(choice)
@@ -296,11 +310,16 @@ class Coordinator:
         self.head_hash = entry.hash
         self.theta, self.digest = winner.theta, winner.digest
         self.running_sum += winner.theta  # in float64, the same sum that the winner's file holds
-        self._kept = [*self._kept, Key(entry.winner, entry.running_sum)][-self.settings.keep_models :]
+        self._kept.append(Key(entry.winner, entry.running_sum))
         self.candidates = {}
         self.serialised = {}
+        self.readers.close_all()  # of models that are not worth reading any more; they would keep them in memory
         self.history.add(entry)
-        self.roster.close_round(round.not_finite | round.submissions.keys())
+        self.roster.close_round(
+            submitted=round.not_finite | round.submissions.keys(),
+            voted=round.votes.keys(),
+            unheard={member for member, why in round.missing.items() if why in ("silent", "no vote")},
+        )
         finite = [loss for loss in self.reports.values() if math.isfinite(loss)]
         self.reported_loss = median(finite) if finite else None
         self.reports.clear()
@@ -318,7 +337,10 @@ class Coordinator:
             bytes_received=self.traffic.received - self._counted.received,
             bytes_sent=self.traffic.sent - self._counted.sent,
             thin=entry.thin,
+            late_votes=self.late_votes,
+            peak_bytes=peak_bytes(),
         )
+        self.late_votes = 0
         self._counted = replace(self.traffic)
 
     def count_refusal(self, member: str, reason: str) -> None:
@@ -332,6 +354,13 @@ class Coordinator:
         """Refusals in this run by (member, reason), those of the open round included."""
         strangers = Counter({("", reason): count for reason, count in self.history.strangers.items()})
         return self.history.refused + self._refused + strangers
+
+    def average(self) -> Vector:
+        """The average of the committed iterates theta_1..theta_t, (d,) float32; theta_0 before the first commit."""
+        if not self.head_round:
+            return self.theta
+        average: Vector = (self.running_sum / self.head_round).astype("float32")
+        return average
 
     def fail(self, error: OstrakonError) -> None:
         """End the run with this error at the next step."""
@@ -362,6 +391,11 @@ class Coordinator:
 def upload_slots(settings: ServerSettings) -> int:
     """Uploads at the same time: one more than liars at least, so that those that hang in theirs keep nobody out."""
     return max(settings.uploads, settings.f + 1)
+
+
+def upload_seconds(settings: ServerSettings, d: int) -> float:
+    """How long one upload may take: `upload_timeout`, and a second for each MB."""
+    return settings.upload_timeout + 4 * d / 1e6
 
 
 def rounded(seconds: float) -> float:

@@ -1,10 +1,10 @@
-"""What happened, as JSON lines in the run's folder. A torn last line after a crash is for readers to skip."""
+"""What happened, as JSON lines in the run's folder."""
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from common.json_lines import JsonLines
 
 
 class Metrics(Protocol):
@@ -15,28 +15,18 @@ class Metrics(Protocol):
 
 
 class MetricsFile:
-    """Appends one JSON object a line to `metrics.jsonl`."""
+    """Keeps events as lines of `metrics.jsonl`."""
 
     def __init__(self, path: Path) -> None:
-        """Opens the file for appending; a line that a crash tore is ended first."""
-        torn = path.exists() and path.stat().st_size > 0 and _last_byte(path) != b"\n"
-        self._file = path.open("a", encoding="utf-8", buffering=1)
-        if torn:
-            self._file.write("\n")
+        self._lines = JsonLines(path)
 
     def record(self, event: str, **values: Any) -> None:
         """Keep one event."""
-        self._file.write(json.dumps({"event": event, **values}) + "\n")
+        self._lines.add({"event": event, **values})
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
-
-
-def _last_byte(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1)
+        self._lines.close()
 
 
 @dataclass

@@ -65,7 +65,7 @@ def open_run(settings: ServerSettings, ledger: Ledger, store: ModelStore) -> Ope
     genesis = ledger.genesis()
     if genesis is None:
         return _begin(settings, ledger, store)
-    _check_same(genesis, settings)
+    check_same_run(settings, ledger)
     history = History()
     head: Entry | None = None
     for head in ledger.entries():
@@ -96,11 +96,24 @@ def _begin(settings: ServerSettings, ledger: Ledger, store: ModelStore) -> OpenR
     return OpenRun(genesis, None, initial.theta, np.zeros(initial.theta.size), key, History())
 
 
-def _check_same(genesis: Genesis, settings: ServerSettings) -> None:
+def check_same_run(settings: ServerSettings, ledger: Ledger) -> None:
+    """Check that the settings are those of the run that the ledger holds, if it holds one.
+
+    Raises:
+        OstrakonError: naming the setting that differs, both values, and what to do.
+    """
+    genesis = ledger.genesis()
+    if genesis is None:
+        return
+    advice = "resume with the old value, or start a new run under another name"
     now: dict[str, Any] = settings.identity()
     for name, then in genesis.settings.items():
         if now.get(name) != then:
             raise OstrakonError(
-                f"this run was started with {name} = {then!r}, the settings now say {now.get(name)!r}: "
-                "resume with the old value, or start a new run under another name"
+                f"this run was started with {name} = {then!r}, the settings now say {now.get(name)!r}: {advice}"
             )
+    if settings.initial.exists() and (found := digest(read_model(settings.initial).theta)) != genesis.theta_0:
+        raise OstrakonError(
+            f"this run was started from model {genesis.theta_0[:12]}, initial = {settings.initial} holds "
+            f"{found[:12]}: {advice}"
+        )

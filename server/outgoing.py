@@ -40,11 +40,9 @@ class Outgoing:
         return part.SerializeToString()
 
     def average(self) -> Iterator[bytes]:
-        """The average of the committed iterates theta_1..theta_t, in float32; theta_0 before the first commit."""
-        state = self._coordinator
-        average: Vector = (state.running_sum / state.head_round).astype("float32") if state.head_round else state.theta
+        """The average of the committed iterates."""
         yield self._header([AVERAGE], [AVERAGE]).SerializeToString()
-        yield from self._chunks(average)
+        yield from self._chunks(self._coordinator.average())
 
     def _header(self, digests: list[str], follow: list[str]) -> pb.ModelPart:
         state = self._coordinator

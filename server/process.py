@@ -24,15 +24,16 @@ from common.errors import OstrakonError
 from common.identity import Credentials
 from common.lifetime import stop_event
 from common.model_file import write_model
-from common.runtime import peak_bytes, prepare, run_to_exit, start_log
+from common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
 from common.settings import ServerSettings, read
+from common.wire import CHUNK_BYTES
 from server.aggregator import Aggregator
 from server.calls import Calls
 from server.coordinator import Coordinator, upload_slots
 from server.ledger.sqlite import SqliteLedger
 from server.metrics import MetricsFile
 from server.model_store import ModelStore
-from server.opening import open_run
+from server.opening import check_same_run, open_run
 from server.service import SERVICE, Service
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),  # otherwise a second server shares the port in silence
     ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.max_allowed_incoming_connections", 1024),
+    ("grpc.max_receive_message_length", CHUNK_BYTES + (64 << 10)),
     ("grpc.max_concurrent_streams", 16),  # a caller needs one or two at a time
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -66,7 +68,7 @@ def serve(settings: ServerSettings, *, take_over: bool = False) -> None:
         OstrakonError: the settings, the port, the run's folder or the certificate cannot be used.
     """
     clock = MonotonicClock()
-    started = clock.now()
+    started = clock.now() - process_age()
     prepare(settings.threads)
     chosen = rule(settings.rule)
     chosen.check(len(settings.roster), settings.f)
@@ -84,8 +86,10 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     ledger = SqliteLedger(settings.directory / LEDGER)
     store = ModelStore(settings.directory / MODELS)
     metrics = MetricsFile(settings.directory / METRICS)
+    check_same_run(settings, ledger)  # before the term, which ends every other server
     term = ledger.draw_term(f"{socket.gethostname()} process {os.getpid()}")
     run = open_run(settings, ledger, store)  # after the term: nobody else can move the head any more
+    store.prune({run.key})
     device = resolve_device(settings.device)
     aggregator = Aggregator(chosen, len(settings.roster), run.theta.size, device)
     coordinator = Coordinator(
@@ -105,7 +109,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     await _serve_health(server)
     await server.start()
     log.info("serving", address=settings.listen, run=coordinator.run_id, term=term, round=coordinator.head_round + 1)
-    log.info("host memory", at_most_bytes=_host_memory(settings, run.theta.size), device=str(device))
+    log.info("host memory", at_most_bytes=_host_memory(settings, run.theta.size), rule=chosen.cost.memory)
 
     rounds = asyncio.create_task(coordinator.run())
     stopped = asyncio.create_task(stop.wait())
@@ -115,10 +119,9 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         if rounds.done():
             farewell = asyncio.create_task(calls.farewell())
             await asyncio.wait({farewell, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            average = coordinator.running_sum / max(coordinator.head_round, 1)
-            for name, theta in ((LAST, coordinator.theta), (AVERAGE, average.astype("float32"))):
-                metadata = {"task": settings.task, "round": str(coordinator.head_round), "run": coordinator.run_id}
-                write_model(settings.directory / name, theta, run.genesis.layout, metadata)
+        for name, theta in ((LAST, coordinator.theta), (AVERAGE, coordinator.average())):
+            metadata = {"task": settings.task, "round": str(coordinator.head_round), "run": coordinator.run_id}
+            write_model(settings.directory / name, theta, run.genesis.layout, metadata)
         metrics.record(
             "finished",
             status=status,

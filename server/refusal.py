@@ -11,6 +11,7 @@ class Code(Enum):
     PERMISSION_DENIED = auto()
     FAILED_PRECONDITION = auto()
     DEADLINE_EXCEEDED = auto()
+    RESOURCE_EXHAUSTED = auto()
     UNAUTHENTICATED = auto()
 
 

@@ -23,7 +23,8 @@ class Roster:
     absent_after: int  # rounds missed in a row
     sessions: dict[str, str] = field(default_factory=dict)
     heads: dict[str, KnownHead] = field(default_factory=dict)
-    missed: dict[str, int] = field(default_factory=dict)
+    missed: dict[str, int] = field(default_factory=dict)  # submissions in a row
+    missed_votes: dict[str, int] = field(default_factory=dict)  # in a row
 
     def member(self, caller: Identity) -> str:
         """The roster id of a caller.
@@ -78,15 +79,23 @@ class Roster:
         """Members worth waiting for: all but those that missed several rounds running."""
         return frozenset(m for m in self.members if self.missed.get(m, 0) < self.absent_after)
 
+    def voters(self) -> frozenset[str]:
+        """Members whose votes are worth waiting for."""
+        return frozenset(m for m in self.expected() if self.missed_votes.get(m, 0) < self.absent_after)
+
     def absent(self) -> tuple[str, ...]:
         """Members that are not waited for until they submit again."""
         expected = self.expected()
         return tuple(m for m in self.members if m not in expected)
 
-    def close_round(self, heard: Set[str]) -> None:
-        """Remember who was there."""
+    def close_round(self, submitted: Set[str], voted: Set[str], unheard: Set[str]) -> None:
+        """Remember who was there; `unheard` are those whose votes were waited for in vain."""
         for member in self.members:
-            self.missed[member] = 0 if member in heard else self.missed.get(member, 0) + 1
+            self.missed[member] = 0 if member in submitted else self.missed.get(member, 0) + 1
+            if member in voted:
+                self.missed_votes[member] = 0
+            elif member in unheard:
+                self.missed_votes[member] = self.missed_votes.get(member, 0) + 1
 
     def ahead_of(self, round: int, hash: str) -> list[str]:
         """Members that remember an entry which a ledger ending with (round, hash) does not hold."""

@@ -5,7 +5,7 @@ what to do next; the coordinator does it. What a late or lying worker may send i
 `check_vote`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -65,14 +65,15 @@ class Ballot:
 class Round:
     """The state of one round.
 
-    `expected` are the members worth waiting for; `patience` is the least number of seconds to wait for them all
-    (join_timeout in a server's first round, otherwise 0).
+    `expected` are the members whose momenta, `voters` those whose votes are worth waiting for; `patience` is the least
+    number of seconds to wait for all momenta (join_timeout in a server's first round, otherwise 0).
     """
 
     terms: Terms
     number: int
     base: str
     expected: frozenset[str]
+    voters: frozenset[str]
     opened: float
     patience: float = 0.0
     phase: Phase = Phase.COLLECTING
@@ -93,13 +94,12 @@ class Round:
 
     def awaited(self) -> tuple[str, ...]:
         """Members this phase still waits for, in roster order."""
-        heard: Mapping[str, object] = self.votes if self.phase is Phase.VOTING else self.submissions
-        if self.phase not in (Phase.COLLECTING, Phase.VOTING):
-            return ()
-        return tuple(m for m in self.terms.roster if m in self.expected and m not in heard and not self._excused(m))
-
-    def _excused(self, member: str) -> bool:
-        return self.phase is Phase.COLLECTING and member in self.not_finite
+        awaited: Set[str] = frozenset()
+        if self.phase is Phase.COLLECTING:
+            awaited = self.expected - self.submissions.keys() - self.not_finite
+        elif self.phase is Phase.VOTING:
+            awaited = self.voters - self.votes.keys()
+        return tuple(member for member in self.terms.roster if member in awaited)
 
     def deadline(self) -> float | None:
         """When this phase ends without those who are still silent; None while it cannot end."""

@@ -1,6 +1,8 @@
 """gRPC in and out: bytes to messages, certificates to identities, refusals to statuses. No decisions."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -10,11 +12,13 @@ from common.errors import OstrakonError
 from common.identity import Identity, identity_of, parse
 from common.wire import IDENTITY_KEY, REASON_KEY, ROUND_KEY, TERM_KEY
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.calls import Calls
+from server.calls import Calls, Send
 from server.coordinator import Coordinator
 from server.refusal import Code, Refused
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ParameterServer"].full_name
+
+MOST_OPEN_CALLS = 8  # of one identity; an honest worker has one or two
 
 M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,6 +32,7 @@ class Service:
         self._coordinator = coordinator
         self._calls = calls
         self._secure = secure
+        self._open_calls: Counter[Identity] = Counter()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Everything to register with a gRPC server; messages are parsed and serialised in here."""
@@ -58,23 +63,27 @@ class Service:
             caller: Identity | None = None
             try:
                 caller = self._caller(context)
-                request = self._parse(kind, raw, caller)
-                return self._sent((await answer(caller, request)).SerializeToString(), caller)
+                with self._admitted(caller):
+                    request = self._parse(kind, raw, caller)
+                    return self._sent((await answer(caller, request)).SerializeToString(), caller)
             except Refused as refusal:
                 await self._refuse(context, caller, refusal)
 
         return call
 
     def _stream(
-        self, kind: type[M], answer: Callable[[Identity, M], AsyncIterator[bytes]]
-    ) -> Callable[[bytes, Context], AsyncIterator[bytes]]:
-        async def call(raw: bytes, context: Context) -> AsyncIterator[bytes]:
+        self, kind: type[M], answer: Callable[[Identity, M, Send], Awaitable[None]]
+    ) -> Callable[[bytes, Context], Awaitable[None]]:
+        async def call(raw: bytes, context: Context) -> None:
             caller: Identity | None = None
             try:
                 caller = self._caller(context)
-                request = self._parse(kind, raw, caller)
-                async for part in answer(caller, request):
-                    yield self._sent(part, caller)
+                with self._admitted(caller):
+                    await answer(
+                        caller,
+                        self._parse(kind, raw, caller),
+                        lambda part: context.write(self._sent(part, caller)),
+                    )
             except Refused as refusal:
                 await self._refuse(context, caller, refusal)
 
@@ -84,14 +93,34 @@ class Service:
         caller: Identity | None = None
         try:
             caller = self._caller(context)
-            response = await self._calls.submit(caller, self._parts(raw_parts, caller))
-            return self._sent(response.SerializeToString(), caller)
+            with self._admitted(caller):
+                response = await self._calls.submit(caller, self._parts(raw_parts, caller))
+                return self._sent(response.SerializeToString(), caller)
         except Refused as refusal:
             await self._refuse(context, caller, refusal)
 
     async def _parts(self, raw_parts: AsyncIterator[bytes], caller: Identity) -> AsyncIterator[pb.MomentumPart]:
         async for raw in raw_parts:
             yield self._parse(pb.MomentumPart, raw, caller)
+
+    @contextmanager
+    def _admitted(self, caller: Identity) -> Iterator[None]:
+        """Count a call while it lasts: nobody may have more than a few open.
+
+        Raises:
+            Refused: the caller has.
+        """
+        if self._open_calls[caller] >= MOST_OPEN_CALLS:
+            raise Refused(
+                Code.RESOURCE_EXHAUSTED, "too many calls", f"{caller.urn} has {MOST_OPEN_CALLS} calls open already"
+            )
+        self._open_calls[caller] += 1
+        try:
+            yield
+        finally:
+            self._open_calls[caller] -= 1
+            if not self._open_calls[caller]:
+                del self._open_calls[caller]
 
     def _caller(self, context: Context) -> Identity:
         if self._secure:

@@ -33,12 +33,14 @@ class Uploads:
             raise Refused(Code.INVALID_ARGUMENT, "no header", "expected a MomentumHeader as the first part")
         return first
 
-    async def receive(self, member: str, parts: AsyncIterator[pb.MomentumPart], row: Vector, digest: str) -> None:
-        """Write the chunks of one upload into the member's row, (d,) float32.
+    async def receive(
+        self, member: str, parts: AsyncIterator[pb.MomentumPart], row: Vector, first: pb.MomentumPart
+    ) -> None:
+        """Write the chunks of one upload, whose header was `first`, into the member's row, (d,) float32.
 
         Raises:
-            Refused: they are not the finite vector that `digest` names, come too slowly, or the row is no longer
-                this stream's.
+            Refused: they are not the finite vector that the header names, belong elsewhere, come too slowly, or the
+                row is no longer this stream's.
         """
         try:
             with self._streams.claim(member):
@@ -47,12 +49,14 @@ class Uploads:
                     async for part in parts:
                         if part.WhichOneof("part") != "chunk":
                             raise WireError("no chunk", "expected chunks after the header")
+                        if part.stamp != first.stamp:
+                            raise WireError("mixed stamps", "every part carries the run, term and round of its header")
                         if not self._streams.holds(member):
                             raise Displaced
                         receiver.write(part.chunk)
                     if not self._streams.holds(member):
                         raise Displaced
-                    receiver.finish(digest)
+                    receiver.finish(first.header.digest)
                     receiver.check_finite()
         except WireError as error:
             raise Refused(Code.INVALID_ARGUMENT, error.reason, str(error)) from None

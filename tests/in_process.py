@@ -1,7 +1,8 @@
 """A server and its workers in one process: the real round logic on a fake network, clock, learner and metrics."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -17,7 +18,7 @@ from common.settings import ServerSettings
 from common.wire import PROTOCOL, Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.aggregator import Aggregator
-from server.calls import Calls
+from server.calls import Calls, Send
 from server.coordinator import Coordinator, Offload
 from server.ledger import Entry, Ledger
 from server.ledger.sqlite import SqliteLedger
@@ -120,14 +121,14 @@ class FakeTransport:
         return await self._call(answer)
 
     async def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
-        for part in await self._call(lambda calls: _all(calls.broadcast(self.caller, request))):
+        for part in await self._call(lambda calls: _all(partial(calls.broadcast, self.caller, request))):
             yield pb.ModelPart.FromString(part)
 
     async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
         return await self._call(lambda calls: calls.submit(self.caller, parts))
 
     async def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
-        for part in await self._call(lambda calls: _all(calls.propose(self.caller, request))):
+        for part in await self._call(lambda calls: _all(partial(calls.propose, self.caller, request))):
             yield pb.ModelPart.FromString(part)
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
@@ -152,8 +153,14 @@ class FakeTransport:
             house.serving.discard(task)
 
 
-async def _all(parts: AsyncIterator[bytes]) -> list[bytes]:
-    return [part async for part in parts]
+async def _all(stream: Callable[[Send], Awaitable[None]]) -> list[bytes]:
+    parts: list[bytes] = []
+
+    async def send(part: bytes) -> None:
+        parts.append(part)
+
+    await stream(send)
+    return parts
 
 
 class Pull:

@@ -1,7 +1,6 @@
 """An observer that follows the committed models and measures them on the task's test data."""
 
 import asyncio
-import json
 import math
 import random
 from pathlib import Path
@@ -14,6 +13,7 @@ from common.clock import MonotonicClock
 from common.device import resolve_device
 from common.errors import OstrakonError
 from common.flat_model import FlatModel
+from common.json_lines import JsonLines
 from common.lifetime import stop_event
 from common.runtime import prepare, run_to_exit, start_log
 from common.settings import WorkerSettings, read
@@ -22,7 +22,7 @@ from common.tasks.registry import task
 from common.wire import PROTOCOL, Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from worker.measure import Measured, measure
-from worker.rounds import REJOIN, UNREACHABLE
+from worker.rounds import OVERTAKEN, REJOIN, UNREACHABLE
 from worker.sampling import place
 from worker.transport import CallFailed, Models, receive_models
 
@@ -60,8 +60,7 @@ class Evaluation:
         device = resolve_device(settings.device)
         self._model = FlatModel(initial_model(self._task, settings.seed), device)
         self._examples = place(self._task.test_data(settings.seed), device)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._lines = JsonLines(path)
 
     def model(self, round: int, theta: Vector) -> None:
         """Measure theta_t, (d,)."""
@@ -78,7 +77,7 @@ class Evaluation:
 
     def _write(self, round: int, **values: float) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._file.write(json.dumps({"round": round, **finite}) + "\n")
+        self._lines.add({"round": round, **finite})
 
 
 async def _follow(settings: WorkerSettings, evaluation: Evaluation) -> None:
@@ -138,7 +137,7 @@ class Follower:
             except CallFailed as error:
                 if error.reason in REJOIN:
                     self._run = ""
-                elif error.status not in UNREACHABLE:
+                elif error.reason not in OVERTAKEN and error.status not in UNREACHABLE:
                     raise OstrakonError(str(error)) from None
                 elif attempt % 8 == 3:  # it has lasted: is there any point in waiting?
                     sentence = await asyncio.to_thread(self._connection.handshake_failure)

@@ -12,6 +12,8 @@ Outcome = Literal["completed", "diverged"]
 UNREACHABLE = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "RESOURCE_EXHAUSTED"})
 # Reasons of a FAILED_PRECONDITION that a new Join may mend: another server, or a restarted one, is answering.
 REJOIN = frozenset({"wrong term", "not joined"})
+# Reasons after which the current model has to be asked for: the others went on without us.
+OVERTAKEN = frozenset({"wrong round", "wrong base", "model replaced"})
 # Reasons that no retry mends: this worker must end and say why.
 FATAL = frozenset(
     {"wrong protocol", "wrong run", "older session", "different task", "different model", "different digest"}
@@ -197,12 +199,12 @@ class Rounds:
             return Again(self.attempt - 1)
         if reason in REJOIN:
             return Join()
+        if reason in OVERTAKEN and self.term:
+            return Receive(self.done)
         if reason in FATAL or self.round == 0 or status in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
             return GiveUp(sentence)
         if reason == "already submitted":  # by this worker's earlier life: its vote still counts
             return self._submitted()
-        if reason in ("wrong round", "wrong base"):  # the others went on without us
-            return Receive(self.done)
         if reason == "late submission":
             return self._submitted()
         # Anything else is about what we sent in this round: it will not get better by sending it again.

@@ -44,7 +44,8 @@ def terms(draw: st.DrawFn) -> Terms:
 
 
 def open_round(of: Terms, expected: frozenset[str] | None = None, patience: float = 0.0) -> Round:
-    return Round(of, 3, "base", frozenset(of.roster) if expected is None else expected, opened=0.0, patience=patience)
+    members = frozenset(of.roster) if expected is None else expected
+    return Round(of, 3, "base", members, members, opened=0.0, patience=patience)
 
 
 class AnyOrder(RuleBasedStateMachine):

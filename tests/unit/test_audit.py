@@ -66,7 +66,7 @@ def run(tmp_path: Path) -> Path:
             votes=votes("iooo" if choice == "outer" else "ioi"),
             inner_cluster=("a", "b", "c"),
             outer_cluster=("d", "e"),
-            missing={},
+            missing={"e": "no submission"} if round == 2 else {},
             refused={},
             thin=round == 2,
             seconds=0.5,
@@ -252,3 +252,10 @@ def test_a_cut_off_end_is_not_seen_but_its_model_is_missed(run: Path) -> None:
     found = broken(run)
     assert found.round == ROUNDS - KEPT
     assert "missing" in found.what
+
+
+def test_an_entry_without_a_quorum_of_submissions_is_found(run: Path) -> None:
+    forge(run, 4, missing=dict.fromkeys("abc", "silent"), thin=True)
+    found = broken(run)
+    assert found.round == 4
+    assert "3 of 5 workers submitted nothing, more than f = 2" in str(found)

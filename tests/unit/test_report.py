@@ -56,7 +56,7 @@ def started() -> dict[str, Any]:
 
 
 def round_line(round: int, elapsed: float) -> dict[str, Any]:
-    measured = {"seconds": 0.5, "winner": "inner", "votes": [3, 0], "reported_loss": 1.0, "thin": False}
+    measured = {"seconds": 0.5, "winner": "inner", "votes": [3, 0], "reported_loss": 1.0, "peak_bytes": 900}
     return {"event": "round", "round": round, "elapsed": elapsed, "bytes_received": 300, "bytes_sent": 600, **measured}
 
 
@@ -117,7 +117,7 @@ def test_a_killed_run_is_interrupted_and_a_torn_line_is_left_out(folder: Path) -
     write_lines(folder / "evaluations.jsonl", [{"round": 0, "accuracy": 0.1, "loss": 4.0}], torn='{"round": 4, "acc')
     summary = report.write(folder)
     assert (summary.status, summary.rounds, summary.accuracy) == ("interrupted", 4, 0.1)
-    assert (summary.accuracy_of_average, summary.server_peak_bytes) == (None, None)
+    assert (summary.accuracy_of_average, summary.server_peak_bytes) == (None, 900)
 
 
 def test_time_adds_up_over_the_server_processes_of_a_run(folder: Path) -> None:

@@ -31,6 +31,7 @@ FIVE = Terms(("a", "b", "c", "d", "e"), f=2, asynchronous=False, grace=1.0, grac
 
 def open_round(terms: Terms = FIVE, **values: object) -> Round:
     values = {"expected": frozenset(terms.roster), "opened": 100.0, **values}
+    values.setdefault("voters", values["expected"])
     return Round(terms, number=7, base="base", **values)  # type: ignore[arg-type]
 
 

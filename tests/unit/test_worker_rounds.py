@@ -49,6 +49,8 @@ REFUSALS = [
             "older session",
         )
     ],
+    ("RESOURCE_EXHAUSTED", "too many calls"),
+    ("FAILED_PRECONDITION", "model replaced"),
     *[("ALREADY_EXISTS", reason) for reason in ("equivocation", "already submitted", "second vote")],
     *[
         ("INVALID_ARGUMENT", reason)
