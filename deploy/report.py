@@ -17,6 +17,7 @@ from common.runtime import run_to_exit
 from deploy import plots
 from deploy.files import write_atomically
 from deploy.record import Record, read_record
+from server.opening import History
 
 SUMMARY = "summary.json"
 CURVES = "curves.png"
@@ -35,7 +36,7 @@ class Summary:
     seconds_to_first_commit: float | None  # from the start of the first server process
     bytes_per_worker_round: float | None  # received and sent by the server
     wins: dict[str, int]  # of inner and outer
-    refused: dict[str, dict[str, int]]  # worker -> reason -> how often
+    refused: dict[str, dict[str, int]]  # worker, or "" for callers that are none -> reason -> how often
     missing: dict[str, dict[str, int]]  # worker -> reason -> rounds
     server_peak_bytes: int | None  # resident memory, the largest of all server processes
 
@@ -43,7 +44,7 @@ class Summary:
 def summarise(record: Record) -> Summary:
     """Draw the figures of a run from its record."""
     seconds = sum(life.seconds for life in record.lives)
-    wins = Counter(entry.choice for entry in record.entries)
+    history = _history(record)
     return Summary(
         status=record.status,
         rounds=record.rounds,
@@ -53,9 +54,9 @@ def summarise(record: Record) -> Summary:
         rounds_per_second=record.rounds / seconds if seconds else None,
         seconds_to_first_commit=_first_commit(record),
         bytes_per_worker_round=_bytes_per_worker_round(record),
-        wins={"inner": wins["inner"], "outer": wins["outer"]},
-        refused=_refused(record),
-        missing=_missing(record),
+        wins={"inner": history.wins["inner"], "outer": history.wins["outer"]},
+        refused=_by_worker(history.refused),
+        missing=_by_worker(history.missing),
         server_peak_bytes=max((int(line["peak_bytes"]) for life in record.lives for line in life.lines), default=None),
     )
 
@@ -116,20 +117,21 @@ def _bytes_per_worker_round(record: Record) -> float | None:
     return total / (record.n * len(measured))
 
 
-def _refused(record: Record) -> dict[str, dict[str, int]]:
-    total: dict[str, Counter[str]] = {}
+def _history(record: Record) -> History:
+    history = History()
     for entry in record.entries:
-        for worker, reasons in entry.refused.items():
-            total.setdefault(worker, Counter()).update(reasons)
-    return {worker: dict(total[worker]) for worker in sorted(total)}
+        history.add(entry)
+    for life in record.lives:
+        if life.finished is not None:  # what a server that was killed refused outside its entries is not known
+            history.refused.update({(who, why): count for who, why, count in life.finished["refused"]})
+    return history
 
 
-def _missing(record: Record) -> dict[str, dict[str, int]]:
-    total: dict[str, Counter[str]] = {}
-    for entry in record.entries:
-        for worker, reason in entry.missing.items():
-            total.setdefault(worker, Counter())[reason] += 1
-    return {worker: dict(total[worker]) for worker in sorted(total)}
+def _by_worker(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    return {
+        worker: {why: count for (who, why), count in sorted(counts.items()) if who == worker}
+        for worker in sorted({who for who, _ in counts})
+    }
 
 
 def _percent(value: float | None) -> str:

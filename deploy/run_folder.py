@@ -134,9 +134,7 @@ class RunFolder:
             return
         from worker.initial import write_initial  # torch comes with it
 
-        temporary = self.initial.with_name(f".{self.initial.name}")
-        write_initial(self._worker_settings(settings, "", attack=None), temporary)
-        temporary.replace(self.initial)
+        write_initial(self._worker_settings(settings, "", attack=None), self.initial)
 
     def write_processes(self, settings: RunSettings) -> None:
         """Write the settings of the server, the evaluator and every worker, for a port that is free now."""

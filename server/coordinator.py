@@ -351,9 +351,13 @@ class Coordinator:
             self.history.strangers[reason] += 1
 
     def refused(self) -> Counter[tuple[str, str]]:
-        """Refusals in this run by (member, reason), those of the open round included."""
+        """Refusals in this run by (member, reason), those that are in no entry included."""
+        return self.history.refused + self.refused_beside()
+
+    def refused_beside(self) -> Counter[tuple[str, str]]:
+        """Refusals that are in no entry: of callers that are no members (""), and in the open round."""
         strangers = Counter({("", reason): count for reason, count in self.history.strangers.items()})
-        return self.history.refused + self._refused + strangers
+        return self._refused + strangers
 
     def average(self) -> Vector:
         """The average of the committed iterates theta_1..theta_t, (d,) float32; theta_0 before the first commit."""

@@ -9,7 +9,7 @@ import grpc
 from common.errors import OstrakonError
 from common.identity import Credentials, Identity, Role, handshake_failure
 from common.settings import WorkerSettings
-from common.wire import IDENTITY_KEY, REASON_KEY
+from common.wire import IDENTITY_KEY, PROTOCOL, REASON_KEY
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from protos.ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
 from worker.transport import CallFailed
@@ -86,7 +86,7 @@ class Connection:
 
     async def status(self) -> pb.StatusResponse:
         """Where the run stands; for observers and operators."""
-        request = pb.StatusRequest(stamp=pb.Stamp(protocol=1))
+        request = pb.StatusRequest(stamp=pb.Stamp(protocol=PROTOCOL))
         return await self._unary(self._stub.Status(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
 
     def handshake_failure(self) -> str | None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from common.tasks.contract import initial_model
 from common.tasks.registry import task
 from common.wire import PROTOCOL, Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from worker.backoff import Backoff
 from worker.measure import Measured, measure
 from worker.rounds import OVERTAKEN, REJOIN, UNREACHABLE
 from worker.sampling import place
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from worker.connection import Connection
 
 log = structlog.get_logger()
-
-RETRY_SECONDS = (0.2, 2.0)
 
 
 def main(config: Path, log_file: Path | None) -> None:
@@ -101,7 +99,7 @@ class Follower:
         self._every = settings.evaluate_every
         self._connection = connection
         self._evaluation = evaluation
-        self._clock = MonotonicClock()
+        self._backoff = Backoff(MonotonicClock(), connection.handshake_failure, asyncio.to_thread)
         self._run = ""
         self._term = 0
 
@@ -139,11 +137,5 @@ class Follower:
                     self._run = ""
                 elif error.reason not in OVERTAKEN and error.status not in UNREACHABLE:
                     raise OstrakonError(str(error)) from None
-                elif attempt % 8 == 3:  # it has lasted: is there any point in waiting?
-                    sentence = await asyncio.to_thread(self._connection.handshake_failure)
-                    if sentence is not None:
-                        raise OstrakonError(sentence) from None
+            await self._backoff.pause(attempt)
             attempt += 1
-            first, longest = RETRY_SECONDS
-            pause = min(longest, first * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
-            await self._clock.wait(asyncio.Event(), self._clock.now() + pause)

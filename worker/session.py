@@ -1,7 +1,6 @@
 """One process life of a worker: what the state machine in `rounds.py` says, done over a transport."""
 
 import asyncio
-import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
@@ -13,6 +12,7 @@ from common.digest import DIGEST_SCHEME, digest
 from common.errors import OstrakonError
 from common.wire import PROTOCOL, Vector, chunks
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from worker.backoff import Backoff
 from worker.rounds import (
     Action,
     Again,
@@ -41,7 +41,6 @@ from worker.voting import Ballot
 
 log = structlog.get_logger()
 
-BACKOFF_SECONDS = (0.1, 5.0)  # first and longest pause between two attempts; doubling, with jitter
 OUTCOMES: dict[int, Outcome] = {pb.RUN_PHASE_COMPLETED: "completed", pb.RUN_PHASE_DIVERGED: "diverged"}
 
 
@@ -82,8 +81,7 @@ class Session:
         self._parameters = parameters
         self._learner = learner
         self._transport = transport
-        self._clock = clock
-        self._diagnose = diagnose
+        self._backoff = Backoff(clock, diagnose, offload)
         self._offload = offload
         self._name = uuid.uuid4().hex
         self._rounds = Rounds()
@@ -108,7 +106,7 @@ class Session:
                 case GiveUp(sentence):
                     raise OstrakonError(sentence)
                 case Again(attempt):
-                    await self._pause(attempt)
+                    await self._backoff.pause(attempt)
                     action = current
                     continue
             current = action
@@ -214,12 +212,3 @@ class Session:
         if momentum.finite:
             for chunk in chunks(momentum.vector):
                 yield pb.MomentumPart(stamp=stamp, chunk=chunk)
-
-    async def _pause(self, attempt: int) -> None:
-        first, longest = BACKOFF_SECONDS
-        if attempt % 8 == 3:  # it has lasted: is there any point in waiting?
-            sentence = await self._offload(self._diagnose)
-            if sentence is not None:
-                raise OstrakonError(sentence)
-        seconds = min(longest, first * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
-        await self._clock.wait(asyncio.Event(), self._clock.now() + seconds)

@@ -8,7 +8,7 @@ import numpy as np
 from common.model_file import write_model
 from common.settings import WorkerSettings
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from tests.by_hand import ByHand, random_vector
+from tests.by_hand import ByHand, random_vector, refusal
 from tests.cluster import Cluster, wait_for
 from worker.connection import Connection
 
@@ -59,3 +59,38 @@ def test_memory_and_traffic_stay_within_their_bounds_at_five_million_parameters(
     # theta_0 reaches everybody once; then 3d a worker and round.
     assert traffic[d] <= N * (ROUNDS * 3.01 + 1) * 4 * d
     print(f"{(peak[d] - peak[1_000]) / MIB:.0f} MiB of {((N + 8) * 4 * d + 8 * 12 * MIB) / MIB:.0f} MiB allowed")
+
+
+def test_a_reader_that_stops_reading_loses_its_stream_when_the_round_is_committed(
+    cluster: Callable[..., Cluster],
+) -> None:
+    d = 2_000_000  # more than the network buffers
+    run = cluster(workers=N, f=F, rounds=ROUNDS, gamma=0.01, linger=60.0)
+    write_model(run.initial, np.zeros(d, dtype=np.float32), (("weight", (d,)),), {"task": "linear"})
+    server = run.server()
+    wait_for(lambda: "serving" in server.text, "the server")
+
+    async def scenario() -> None:
+        members = [ByHand(run, name) for name in run.roster]
+        for seed, member in enumerate(members):
+            await member.join(d=d)
+            await member.receive()
+            await member.submit(random_vector(d, seed))
+        *others, stalled = members
+        request = pb.ProposeRequest(stamp=stalled.stamp(), session=stalled.session)
+        unread = stalled.connection.propose(request)
+        assert (await anext(unread)).HasField("header")
+        for member in others:
+            await member.candidates()
+        await asyncio.gather(*(member.vote() for member in others))
+
+        async def read_on() -> None:
+            async for _ in unread:
+                pass
+
+        assert await refusal(read_on()) == ("FAILED_PRECONDITION", "model replaced")
+        assert (await stalled.receive(after=1)).header.head.round == 1
+        for member in members:
+            await member.connection.__aexit__(None, None, None)
+
+    asyncio.run(asyncio.wait_for(scenario(), 120))

@@ -62,7 +62,7 @@ def round_line(round: int, elapsed: float) -> dict[str, Any]:
 
 def finished(status: str, round: int, seconds: float, peak: int = 1000) -> dict[str, Any]:
     ended = {"event": "finished", "status": status, "round": round, "seconds": seconds, "peak_bytes": peak}
-    return {**ended, "seconds_to_first_commit": 1.0}
+    return {**ended, "seconds_to_first_commit": 1.0, "refused": [["", "wrong role", 2]]}
 
 
 def write_lines(path: Path, lines: list[dict[str, Any]], torn: str = "") -> None:
@@ -105,7 +105,7 @@ def test_the_summary_holds_the_figures_of_the_run(folder: Path) -> None:
         "seconds_to_first_commit": 1.5,
         "bytes_per_worker_round": 300.0,
         "wins": {"inner": 3, "outer": 1},
-        "refused": {"w00": {"not finite": 3, "wrong base": 1}},
+        "refused": {"": {"wrong role": 2}, "w00": {"not finite": 3, "wrong base": 1}},
         "missing": {"w01": {"gone": 1}, "w02": {"late": 2}},
         "server_peak_bytes": 1000,
     }

@@ -7,7 +7,8 @@ import pytest
 
 from common.errors import OstrakonError
 from tests.in_process import House, Impatient, Port, Pull, inline, play
-from worker.session import BACKOFF_SECONDS, Session
+from worker.backoff import FIRST, LONGEST
+from worker.session import Session
 from worker.transport import CallFailed
 
 
@@ -33,7 +34,7 @@ def test_a_worker_outlasts_a_server_that_is_away_however_long(tmp_path: Path, at
         patient = Session("pull", 3, Pull(1.0), Unanswered(house, "a", attempts), clock, offload=inline)  # type: ignore[arg-type]
         others = [house.session(name, Pull(target)) for name, target in (("b", 1.1), ("c", 0.9))]
         assert await house.run(patient, *others) == ["completed"] * 4
-        first, longest = BACKOFF_SECONDS
+        first, longest = FIRST, LONGEST
         assert first / 2 <= clock.now() / attempts <= longest  # it has not asked without a pause
         await house.stop()
 
