@@ -11,11 +11,12 @@ from types import FrameType
 from rich.console import Console
 
 from common.errors import OstrakonError
+from common.run_files import LEDGER
 from common.settings import RunSettings
 from deploy import launch_settings, processes
 from deploy.live import Progress, Screen, screen, table
 from deploy.processes import DONE, USER_ERROR, Child
-from deploy.record import LEDGER, read_record
+from deploy.record import read_record
 from deploy.run_folder import RunFolder, roster
 from deploy.watch import Watch
 

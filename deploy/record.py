@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import OstrakonError
+from common.run_files import EVALUATIONS, LEDGER, METRICS, SETTINGS
 from common.settings import RunSettings, read
 from server.ledger import Entry, Genesis
 from server.ledger.sqlite import SqliteLedger
-
-LEDGER = "ledger.sqlite"
-METRICS = "metrics.jsonl"
-EVALUATIONS = "evaluations.jsonl"
-SETTINGS = "settings.toml"
 
 
 @dataclass

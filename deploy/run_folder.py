@@ -11,6 +11,7 @@ from pathlib import Path
 import tomli_w
 
 from common.errors import OstrakonError
+from common.run_files import SETTINGS
 from common.settings import RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
 from deploy.files import write_atomically
 
@@ -29,7 +30,7 @@ class RunFolder:
     def __init__(self, name: str) -> None:
         self.name = name
         self.path = (RUNS / name).absolute()
-        self.settings = self.path / "settings.toml"
+        self.settings = self.path / SETTINGS
         self.certificates = self.path / "certificates"
         self.initial = self.path / "initial.safetensors"
         self.server = self.path / "server.toml"
@@ -53,7 +54,7 @@ class RunFolder:
             OstrakonError: there is no such run, or its settings are damaged.
         """
         if not self.exists():
-            known = sorted(path.parent.name for path in RUNS.glob("*/settings.toml"))
+            known = sorted(path.parent.name for path in RUNS.glob(f"*/{SETTINGS}"))
             raise OstrakonError(
                 f"there is no run {self.name} (known: {', '.join(known) or 'none'}): name one with RUN="
             )

@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 
 from common.identity import Credentials
+from common.run_files import EVALUATIONS
 from common.settings import ServerSettings, read
 from common.wire import PROTOCOL
 from deploy.live import Progress
-from deploy.record import EVALUATIONS
 from deploy.run_folder import RunFolder
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 

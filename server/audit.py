@@ -11,6 +11,7 @@ from pathlib import Path
 
 from common.errors import OstrakonError
 from common.model_file import parameters
+from common.run_files import LEDGER, MODELS
 from server.ledger.entry import Entry, Genesis
 from server.ledger.sqlite import SqliteLedger
 from server.model_store import Key, ModelStore, initial_key
@@ -56,12 +57,12 @@ def audit(directory: Path) -> Report:
         Broken: the first entry, by round, that is not as it must be.
         OstrakonError: there is no run in this folder, or its ledger cannot be read.
     """
-    path = directory / "ledger.sqlite"
+    path = directory / LEDGER
     if not path.is_file():
         raise OstrakonError(f"{path} does not exist: give the folder of a run")
     ledger = SqliteLedger(path)
     try:
-        return _audit(ledger, ModelStore(directory / "models"), directory)
+        return _audit(ledger, ModelStore(directory / MODELS), directory)
     finally:
         ledger.close()
 

@@ -5,13 +5,12 @@ aggregator are handed to it. The workers' calls come in through `calls.py`, whic
 """
 
 import asyncio
-import contextlib
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 
@@ -23,20 +22,19 @@ from common.settings import ServerSettings
 from common.wire import Vector
 from server import round as rounds
 from server.aggregator import Aggregator, Candidate
-from server.ledger import Already, Committed, CountedVote, Entry, Fenced, Ledger, Unknown
+from server.commit import Offload, make_durable
+from server.ledger import CountedVote, Entry, Ledger
 from server.metrics import Metrics, Traffic
 from server.model_store import Key, ModelStore
 from server.opening import OpenRun
 from server.roster import Roster
 from server.streams import Streams
-from server.uploads import Uploads
+from server.uploads import Uploads, upload_seconds, upload_slots
 
 log = structlog.get_logger()
 
-COMMIT_ATTEMPTS = 3  # of the same entry, after reading back that it is not there
 
 Finished = Literal["completed", "diverged"]
-Offload = Callable[..., Awaitable[Any]]
 
 
 class Coordinator:
@@ -216,7 +214,7 @@ class Coordinator:
         winner = self.candidates[choice]
         refused, self._refused = self._refused, Counter()
         entry = self._entry(choice, written[winner.digest], refused)
-        await self._make_durable(entry)
+        await make_durable(entry, self.ledger, self.offload)
         losers = [key for key in written.values() if key.digest != winner.digest]
         self._adopt(entry, winner)
         if self.head_round < self.settings.rounds:
@@ -266,42 +264,6 @@ class Coordinator:
     def _cluster(self, choice: Choice) -> tuple[str, ...]:
         candidate = self.candidates.get(choice)
         return () if candidate is None else tuple(self._members[i] for i in candidate.cluster)
-
-    async def _make_durable(self, entry: Entry) -> None:
-        """Make the entry durable before anyone is told.
-
-        Raises:
-            OstrakonError: it is not, and nobody may be told.
-        """
-        reason = ""
-        for _ in range(COMMIT_ATTEMPTS):
-            outcome = await self.offload(self.ledger.try_commit, entry)
-            match outcome:
-                case Committed():
-                    return
-                case Already(there) if there.hash == entry.hash:
-                    return
-                case Already(there):
-                    raise OstrakonError(
-                        f"round {entry.round} is committed already, by the server of term {there.term}: "
-                        "another server serves this run; this one ends and changes nothing"
-                    )
-                case Fenced(term):
-                    raise OstrakonError(
-                        f"a server with the larger term {term} has taken over this run from term {self.term}: "
-                        "this one ends and changes nothing"
-                    )
-                case Unknown(why):
-                    reason = why
-            # Unknown: read, never decide again. Only the very same entry is offered once more.
-            with contextlib.suppress(OstrakonError):
-                there = await self.offload(self.ledger.entry, entry.round)
-                if there is not None and there.hash == entry.hash:
-                    return
-        raise OstrakonError(
-            f"round {entry.round} could not be committed ({reason}): free space or repair the disk and start "
-            "again; nothing committed is lost"
-        )
 
     def _adopt(self, entry: Entry, winner: Candidate) -> None:
         """The entry is durable: it is the head now."""
@@ -390,16 +352,6 @@ class Coordinator:
         else:
             return ""
         return f"round {round.number} has {have} of the {need} {what} it needs; waiting for {awaited}"
-
-
-def upload_slots(settings: ServerSettings) -> int:
-    """Uploads at the same time: one more than liars at least, so that those that hang in theirs keep nobody out."""
-    return max(settings.uploads, settings.f + 1)
-
-
-def upload_seconds(settings: ServerSettings, d: int) -> float:
-    """How long one upload may take: `upload_timeout`, and a second for each MB."""
-    return settings.upload_timeout + 4 * d / 1e6
 
 
 def rounded(seconds: float) -> float:

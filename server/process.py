@@ -24,22 +24,23 @@ from common.errors import OstrakonError
 from common.identity import Credentials
 from common.lifetime import stop_event
 from common.model_file import write_model
+from common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
 from common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
 from common.settings import ServerSettings, read
 from common.wire import CHUNK_BYTES
 from server.aggregator import Aggregator
 from server.calls import Calls
-from server.coordinator import Coordinator, upload_slots
+from server.coordinator import Coordinator
 from server.ledger.sqlite import SqliteLedger
 from server.metrics import MetricsFile
 from server.model_store import ModelStore
 from server.opening import check_same_run, open_run
 from server.service import SERVICE, Service
+from server.uploads import upload_slots
 
 log = structlog.get_logger()
 
-LEDGER, MODELS, METRICS, LOCK = "ledger.sqlite", "models", "metrics.jsonl", "server.lock"
-LAST, AVERAGE = "last.safetensors", "average.safetensors"
+LOCK = "server.lock"
 
 UPLOAD_BUFFER_BYTES = 12 << 20  # gRPC's own, of one upload; measured
 

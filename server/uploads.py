@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from common.settings import ServerSettings
 from common.wire import Receiver, Vector, WireError
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.refusal import Code, Refused
@@ -84,3 +85,13 @@ class Uploads:
     def _slow(self) -> Refused:
         sentence = f"an upload may take {self._timeout:g} s (setting upload_timeout)"
         return Refused(Code.DEADLINE_EXCEEDED, "slow upload", sentence)
+
+
+def upload_slots(settings: ServerSettings) -> int:
+    """Uploads at the same time: one more than liars at least, so that those that hang in theirs keep nobody out."""
+    return max(settings.uploads, settings.f + 1)
+
+
+def upload_seconds(settings: ServerSettings, d: int) -> float:
+    """How long one upload may take: `upload_timeout`, and a second for each MB."""
+    return settings.upload_timeout + 4 * d / 1e6

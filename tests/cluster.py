@@ -1,10 +1,9 @@
 """Real processes over mTLS on loopback, for integration tests: started, watched, killed by process id."""
 
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import tomli_w
 from common.errors import OstrakonError
 from common.settings import WorkerSettings
 from deploy.certificates import init, issue
+from deploy.processes import enter, start_fork_server
 from server.ledger import Entry
 from server.ledger.sqlite import SqliteLedger
 from worker.initial import write_initial
@@ -41,34 +41,40 @@ def free_port() -> int:
 
 
 class Process:
-    """One server, worker or evaluator; its output is kept in a file."""
+    """One server, worker or evaluator, forked like those of `make up`; its output is kept in a file."""
 
-    def __init__(self, module: str, arguments: list[str], output: Path) -> None:
+    def __init__(self, module: str, config: Path, output: Path) -> None:
+        start_fork_server()
         self.output = output
-        with output.open("ab") as sink:
-            self._popen = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments], cwd=ROOT, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL
-            )
+        output.touch()
+        lock = output.with_name("processes.lock")
+        lock.touch()
+        arguments = (module, str(config), str(output), str(lock))
+        self._process = multiprocessing.get_context("forkserver").Process(target=enter, args=arguments)
+        self._process.start()
 
     @property
     def alive(self) -> bool:
-        return self._popen.poll() is None
+        return self._process.exitcode is None
 
     @property
     def text(self) -> str:
         return self.output.read_text(encoding="utf-8", errors="replace")
 
     def wait(self, patience: float = PATIENCE) -> int:
-        return self._popen.wait(patience)
+        """Its exit status, once it has ended."""
+        self._process.join(patience)
+        if self._process.exitcode is None:
+            raise TimeoutError(f"{self.output.name} has not ended within {patience:g} s: {self.text}")
+        return self._process.exitcode
 
     def signal(self, number: int) -> None:
-        os.kill(self._popen.pid, number)
+        os.kill(self._process.pid or 0, number)
 
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""
-        if self.alive:
-            self._popen.kill()
-        self._popen.wait()
+        self._process.kill()
+        self._process.join()
 
 
 class Cluster:
@@ -110,25 +116,29 @@ class Cluster:
         common = {"task": "linear", "server": self.address, "threads": 1, "device": "cpu", "vote_batch": 32}
         return common | {"tls": self.tls("worker", name)} | values
 
-    def start(self, module: str, settings: dict[str, Any], name: str, *arguments: str) -> Process:
+    def write(self, name: str, settings: dict[str, Any]) -> Path:
+        """A process's settings file."""
         path = self.folder / f"{name}.toml"
         path.write_text(tomli_w.dumps(settings), encoding="utf-8")
-        process = Process(module, [*arguments, "--config", str(path)], self.folder / f"{name}.log")
+        return path
+
+    def start(self, module: str, settings: dict[str, Any], name: str) -> Process:
+        process = Process(module, self.write(name, settings), self.folder / f"{name}.log")
         self.processes.append(process)
         return process
 
     def server(self, **changes: Any) -> Process:
-        return self.start("server", self.server_settings | changes, "server")
+        return self.start("server.process", self.server_settings | changes, "server")
 
     def worker(self, name: str, **changes: Any) -> Process:
-        return self.start("worker", self.worker_settings(name, **changes), name)
+        return self.start("worker.process", self.worker_settings(name, **changes), name)
 
     def workers(self, **changes: Any) -> list[Process]:
         return [self.worker(name, **changes) for name in self.roster]
 
     def evaluator(self) -> Process:
         settings = self.worker_settings("", tls=self.tls("observer", "evaluator"), output=str(self.run))
-        return self.start("worker", settings | {"evaluate_every": 2}, "evaluator", "evaluate")
+        return self.start("worker.evaluator", settings | {"evaluate_every": 2}, "evaluator")
 
     def entries(self) -> list[Entry]:
         """What is committed so far; nothing before the server has made its ledger."""
@@ -148,5 +158,5 @@ class Cluster:
         for process in self.processes:
             try:
                 process.wait(10)
-            except subprocess.TimeoutExpired:
+            except TimeoutError:
                 process.kill()

@@ -19,7 +19,8 @@ from common.wire import PROTOCOL, Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.aggregator import Aggregator
 from server.calls import Calls, Send
-from server.coordinator import Coordinator, Offload
+from server.commit import Offload
+from server.coordinator import Coordinator
 from server.ledger import Entry, Ledger
 from server.ledger.sqlite import SqliteLedger
 from server.model_store import ModelStore

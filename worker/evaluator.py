@@ -14,6 +14,7 @@ from common.errors import OstrakonError
 from common.flat_model import FlatModel
 from common.json_lines import JsonLines
 from common.lifetime import stop_event
+from common.run_files import EVALUATIONS
 from common.runtime import prepare, run_to_exit, start_log
 from common.settings import WorkerSettings, read
 from common.tasks.contract import initial_model
@@ -47,7 +48,7 @@ def follow(settings: WorkerSettings) -> None:
     prepare(settings.threads)
     if settings.output is None:
         raise OstrakonError("setting output is missing: the folder that evaluations.jsonl is written to")
-    uvloop.run(_follow(settings, Evaluation(settings, settings.output / "evaluations.jsonl")))
+    uvloop.run(_follow(settings, Evaluation(settings, settings.output / EVALUATIONS)))
 
 
 class Evaluation:

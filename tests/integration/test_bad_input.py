@@ -32,7 +32,7 @@ def serving(run: Cluster, **changes: object) -> Process:
 def test_a_second_server_on_a_run_is_told_who_holds_it(cluster: Make) -> None:
     run = cluster()
     first = serving(run)
-    again = run.start("server", run.server_settings | {"listen": "127.0.0.1:0"}, "again")
+    again = run.start("server.process", run.server_settings | {"listen": "127.0.0.1:0"}, "again")
     assert "served already, by process" in sentence(again)
     assert first.alive
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from safetensors.torch import load_file
 
 from common.tasks.linear import Linear
-from tests.cluster import ROOT, Cluster, Process, wait_for
+from tests.cluster import PATIENCE, ROOT, Cluster, Process, wait_for
 
 Make = Callable[..., Cluster]
 
@@ -28,7 +28,15 @@ def audit(cluster: Cluster) -> subprocess.CompletedProcess[str]:
 
 def test_an_honest_run_commits_every_round_and_leaves_models_that_load(cluster: Make) -> None:
     run = cluster(rounds=6)
-    finish(run.server(), *run.workers(), run.evaluator())
+    # Server and one worker by their command lines, as on separate hosts.
+    commands = {"server": run.server_settings, "worker": run.worker_settings("w00")}
+    by_hand = [
+        subprocess.Popen([sys.executable, "-m", module, "--config", str(run.write(module, settings))], cwd=ROOT)
+        for module, settings in commands.items()
+    ]
+    others = [run.worker("w01"), run.worker("w02"), run.evaluator()]
+    assert [process.wait(PATIENCE) for process in by_hand] == [0, 0]
+    assert [process.wait() for process in others] == [0, 0, 0]
 
     entries = run.entries()
     assert [entry.round for entry in entries] == [1, 2, 3, 4, 5, 6]

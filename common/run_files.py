@@ -1,0 +1,9 @@
+"""What lies in a run's folder, by name."""
+
+SETTINGS = "settings.toml"  # what `make up` was asked for
+LEDGER = "ledger.sqlite"
+MODELS = "models"  # the last committed models, each with the running sum
+METRICS = "metrics.jsonl"  # what the server measures of its rounds
+EVALUATIONS = "evaluations.jsonl"  # what the evaluator measures of the models
+LAST = "last.safetensors"  # theta_T, by parameter
+AVERAGE = "average.safetensors"  # the average of theta_1..theta_T, by parameter
