@@ -58,6 +58,7 @@ class ServerSettings(_Settings):
     grace_floor: float = Field(2, gt=0, description="... but at least so many seconds")
     absent_after: int = Field(3, ge=1, description="rounds missed in a row after which a worker is not waited for")
     keep_models: int = Field(2, ge=1, description="committed models kept on disk")
+    observers: int = Field(0, ge=0, description="observers to expect: at the end they are waited for, seen or not")
     linger: float = Field(10, ge=0, description="seconds to tell workers and observers that the run is over")
 
     @model_validator(mode="after")

@@ -156,6 +156,7 @@ class RunFolder:
             threads=1,
             join_timeout=settings.join_timeout,
             grace_floor=settings.grace_floor,
+            observers=1,
             linger=LINGER,
         )
         _write_toml(self.server, server)

@@ -241,6 +241,8 @@ class Calls:
         def all_told() -> bool:
             if state.seconds_to_first_commit is None:
                 return False  # this server found the run at its end: who is still to be told is not known
+            if len(self._observers) < state.settings.observers:
+                return False
             live = set(state.roster.sessions) - set(state.roster.absent())
             return live <= {who.id for who in self._told if who.role == "worker"} and self._observers <= self._told
 

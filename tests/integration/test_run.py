@@ -27,7 +27,7 @@ def audit(cluster: Cluster) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_honest_run_commits_every_round_and_leaves_models_that_load(cluster: Make) -> None:
-    run = cluster(rounds=6)
+    run = cluster(rounds=6, observers=1, linger=60.0)
     # Server and one worker by their command lines, as on separate hosts.
     commands = {"server": run.server_settings, "worker": run.worker_settings("w00")}
     by_hand = [
@@ -53,7 +53,7 @@ def test_an_honest_run_commits_every_round_and_leaves_models_that_load(cluster: 
 def test_liars_are_outvoted_and_one_seed_gives_one_chain_of_models(cluster: Make) -> None:
     chains = []
     for name in ("first", "second"):
-        run = cluster(name, workers=5, f=2, rounds=8)
+        run = cluster(name, workers=5, f=2, rounds=8, observers=1, linger=60.0)
         attacks = {"w00": "SF(scale=5)", "w01": "Gauss(scale=5)"}
         workers = [run.worker(w, **({"attack": attacks[w]} if w in attacks else {})) for w in run.roster]
         finish(run.server(), *workers, run.evaluator())
