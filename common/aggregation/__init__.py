@@ -1,10 +1,13 @@
 """Aggregation rules: what a round's vectors are made into.
 
 Each rule is a pure function on an (n, d) tensor and one entry of the registry. Nothing here knows of workers' names,
-rounds or the network.
+rounds or the network. `python -m common.aggregation --n 35 --f 14` prints what there is.
 """
 
-from common.aggregation.average import Aggregate
-from common.aggregation.registry import RULES, Cost, Guarantee, Rule, rule
+from common.aggregation.guarantees import Guarantee
+from common.aggregation.means import Aggregate
+from common.aggregation.naming import PRE_AGGREGATIONS, RULES, rule
+from common.aggregation.registry import PreAggregation
+from common.aggregation.rule import Cost, Rule
 
-__all__ = ["RULES", "Aggregate", "Cost", "Guarantee", "Rule", "rule"]
+__all__ = ["PRE_AGGREGATIONS", "RULES", "Aggregate", "Cost", "Guarantee", "PreAggregation", "Rule", "rule"]

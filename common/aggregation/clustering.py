@@ -1,18 +1,19 @@
 """The paper's rules: clusters around one of the rows, and the means inside and outside of them.
 
-In every function x is the (n, d) matrix of a round's vectors and f the bound on Byzantine rows among them,
+In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them,
 0 <= f < n/2. When only k of n workers' rows arrived, x holds those k and f is f - (n - k). With f = 0 nothing can be
 an outlier: Inner and Outer are the plain mean.
 """
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
-from common.aggregation.average import Aggregate, means
-from common.aggregation.distances import squared_distances
+from common.aggregation.distances import Distances
+from common.aggregation.means import Aggregate, means
 
-Cost = Callable[[Tensor], Tensor]
+ClusterCost = Callable[[Tensor], Tensor]
 """From (n, m) squared distances of n centres to their m nearest rows, ascending, to (n,) costs (equation 5)."""
 
 
@@ -26,54 +27,97 @@ def mean_cost(nearest: Tensor) -> Tensor:
     return nearest.sum(dim=1)
 
 
-def tightest_cluster(distances: Tensor, size: int, cost: Cost) -> tuple[int, ...]:
-    """The `size` rows nearest to the row whose cluster costs least.
+def center_with_outliers(x: Tensor, f: int) -> Aggregate:
+    """CenterwO (Algorithm 2): the mean of `K(x_j)`, `j = argmin_i max_{y in K(x_i)} |x_i - y|`.
 
-    Ties go to the lowest index, between rows and between centres; the chosen centre is therefore in its cluster, being
-    the first of its duplicates.
-
-    Args:
-        distances: (n, n) float64 squared distances, +inf allowed, on any device.
-        size: rows in a cluster, 1 to n.
+    `K(x_i)` is the n-f rows nearest to x_i, itself included. Ties go to the lowest index.
 
     Returns:
-        Row numbers, ascending.
+        The mean, (d,), and K(x_j).
+
+    >>> center_with_outliers(torch.tensor([[0.0], [1.0], [2.0], [50.0]]), 1)
+    Aggregate(vector=tensor([1.]), cluster=(0, 1, 2))
     """
-    nearest, order = distances.cpu().sort(dim=1, stable=True)
-    best = int(cost(nearest[:, :size]).argmin())
-    return tuple(sorted(order[best, :size].tolist()))
-
-
-def center_with_outliers(x: Tensor, f: int) -> Aggregate:
-    """CenterwO (Algorithm 2): the mean of the n-f rows in the smallest ball around a row."""
     return _inner(x, f, center_cost)
 
 
 def mean_with_outliers(x: Tensor, f: int) -> Aggregate:
-    """MeanwO (Algorithm 2): the mean of the n-f rows with the least sum of squared distances to a row."""
+    """MeanwO (Algorithm 2): the mean of `K(x_j)`, `j = argmin_i sum_{y in K(x_i)} |x_i - y|^2`.
+
+    `K(x_i)` is the n-f rows nearest to x_i, itself included. Ties go to the lowest index.
+
+    Returns:
+        The mean, (d,), and K(x_j).
+
+    >>> mean_with_outliers(torch.tensor([[0.0], [1.0], [2.0], [50.0]]), 1)
+    Aggregate(vector=tensor([1.]), cluster=(0, 1, 2))
+    """
     return _inner(x, f, mean_cost)
 
 
-def inner_and_outer(x: Tensor, f: int, cost: Cost) -> tuple[Aggregate, Aggregate]:
+def inner_and_outer(x: Tensor, f: int, cost: ClusterCost) -> tuple[Aggregate, Aggregate]:
     """Inner (Algorithm 2) and Outer (Algorithm 4): the means inside the tightest n-f rows, and outside the tightest f.
 
-    With f = 1 every row is a cluster of cost 0, and by the rule for ties Outer leaves out row 0.
+    `Outer = mean of X without N(x_j)`, `j = argmin_i cost(x_i, N(x_i))`, N(x_i) the f rows nearest to x_i, itself
+    included. With f = 1 every row is a cluster of cost 0, and by the rule for ties Outer leaves out row 0.
+
+    Returns:
+        Inner with its cluster, and Outer with the cluster that it leaves out.
+
+    >>> inner, outer = inner_and_outer(torch.tensor([[0.0], [1.0], [3.0], [9.0], [9.0]]), 2, mean_cost)
+    >>> inner.cluster, outer.cluster, outer.vector
+    ((0, 1, 2), (3, 4), tensor([1.3333]))
     """
-    inside, left_out = _clusters(x, (x.shape[0] - f, f), cost)
-    outside = [row for row in range(x.shape[0]) if row not in left_out]
+    n = x.shape[0]
+    inside: tuple[int, ...] = tuple(range(n))
+    left_out: tuple[int, ...] = ()
+    if f:
+        distances = Distances(x)
+        inside = tightest_cluster(distances, n - f, cost)
+        left_out = tightest_cluster(distances, f, cost)
+    outside = [row for row in range(n) if row not in left_out]
     inner, outer = means(x, [inside, outside])
     return Aggregate(inner, inside), Aggregate(outer, left_out)
 
 
-def _inner(x: Tensor, f: int, cost: Cost) -> Aggregate:
-    (inside,) = _clusters(x, (x.shape[0] - f,), cost)
+def tightest_cluster(distances: Distances, size: int, cost: ClusterCost) -> tuple[int, ...]:
+    """The `size` rows nearest to the row whose cluster costs least, ascending.
+
+    Their cost is the least there is, to 1e-12 relative. Ties go to the lowest index, between rows and between centres;
+    the chosen centre is therefore in its cluster, being the first of its duplicates.
+    """
+    (center,) = cheapest(distances, size, cost)
+    return nearest(distances, center, size)
+
+
+def cheapest(distances: Distances, size: int, cost: ClusterCost, count: int = 1) -> list[int]:
+    """The `count` rows whose clusters of `size` rows cost least, ascending; ties go to the lowest index."""
+    while True:
+        near = distances.squared.sort(dim=1).values[:, :size]
+        costs = cost(near)
+        order = costs.argsort(stable=True)
+        low, high = distances.interval(costs[order[count - 1]], terms=size)
+        clear = bool((costs[order[count:]] > high).all())
+        rivals = torch.nonzero((low <= costs) & (costs <= high)).flatten()
+        reach = distances.interval(near[rivals, -1])[1]
+        members = torch.nonzero((distances.squared[rivals] <= reach[:, None]).any(dim=0)).flatten()
+        if clear or not distances.settle(rivals, members):
+            return sorted(order[:count].tolist())
+
+
+def nearest(distances: Distances, row: int, size: int) -> tuple[int, ...]:
+    """The `size` rows nearest to a row, itself included, ascending; ties go to the lowest index."""
+    while True:
+        values, order = distances.squared[row].sort(stable=True)
+        low, high = distances.interval(values[size - 1])
+        clear = size == len(values) or bool(values[size] > high)
+        rivals = order[(low <= values) & (values <= high)]
+        if clear or not distances.settle(torch.tensor([row]), rivals):
+            return tuple(sorted(order[:size].tolist()))
+
+
+def _inner(x: Tensor, f: int, cost: ClusterCost) -> Aggregate:
+    n = x.shape[0]
+    inside = tightest_cluster(Distances(x), n - f, cost) if f else tuple(range(n))
     (vector,) = means(x, [inside])
     return Aggregate(vector, inside)
-
-
-def _clusters(x: Tensor, sizes: tuple[int, ...], cost: Cost) -> list[tuple[int, ...]]:
-    n = x.shape[0]
-    if all(size in (0, n) for size in sizes):  # f = 0: nothing to choose, so no distance is needed
-        return [tuple(range(size)) for size in sizes]
-    distances = squared_distances(x)
-    return [tightest_cluster(distances, size, cost) for size in sizes]

@@ -1,20 +1,21 @@
-"""Column blocks of the (n, d) matrix: every pass over it works in float64 on one block at a time."""
+"""Passes over the (n, d) matrix, a block of columns at a time: what a block needs stays in cache."""
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
-_CACHED_BYTES = 1 << 21  # about the second-level cache of one core
-_DEVICE_BYTES = 1 << 26  # enough work per kernel on an accelerator
 
-
-def column_blocks(x: Tensor, rows: int) -> Iterator[slice]:
-    """Consecutive slices of the columns of x, (n, d), so narrow that `rows` float64 rows of one stay in cache.
-
-    The width depends on `rows` and the kind of device alone, so that sums over blocks are the same in every run.
-    """
-    d = x.shape[1]
-    budget = _CACHED_BYTES if x.device.type == "cpu" else _DEVICE_BYTES
-    width = max(512, budget // (8 * rows))
+def column_blocks(d: int, width: int) -> Iterator[slice]:
+    """Consecutive slices of d columns, each `width` wide but the last, which has what is left."""
     for start in range(0, d, width):
         yield slice(start, min(start + width, d))
+
+
+def finite_rows(x: Tensor) -> list[int]:
+    """The rows of x, (n, d), that hold neither NaN nor infinity, ascending.
+
+    One pass at the speed of memory: only rows whose sum is not finite are looked at again, number by number.
+    """
+    finite = torch.isfinite(x.sum(dim=1)).tolist()
+    return [row for row, fine in enumerate(finite) if fine or bool(torch.isfinite(x[row]).all())]

@@ -1,148 +1,393 @@
-"""Every rule under the name that users give, with its check, its guarantee and its cost: one entry per rule."""
+"""Every rule and every pre-aggregation under the name that users give, with all that is known of it."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from torch import Tensor
 
-from common import names
-from common.aggregation.average import Aggregate, average
-from common.aggregation.clustering import (
-    center_cost,
-    center_with_outliers,
-    inner_and_outer,
-    mean_cost,
-    mean_with_outliers,
+from common.aggregation import (
+    centers,
+    clustering,
+    coordinatewise,
+    geometric,
+    guarantees,
+    krum,
+    mixing,
+    spectral,
+    subsets,
 )
+from common.aggregation.clustering import center_cost, inner_and_outer, mean_cost
+from common.aggregation.guarantees import Guarantee
+from common.aggregation.means import Aggregate, average
+from common.aggregation.mixing import Mixed
+from common.aggregation.rule import Check, Cost, Members, Rule, check_minority, check_subsets, needs_rows
 from common.errors import OstrakonError
 
-
-@dataclass(frozen=True)
-class Guarantee:
-    """How far F(X) can be from the mean of ANY n-f of the n rows S, as constants of n and f."""
-
-    resilience: Callable[[int, int], float]
-    """lambda: |F(X) - mean_S| <= lambda * the largest distance within S (Definition 2)."""
-
-    robustness: Callable[[int, int], float]
-    """kappa: |F(X) - mean_S|^2 <= kappa * the mean over S of |x_i - mean_S|^2 (Definition 4)."""
-
-    source: str
-    """Where it is proved."""
+_BLOCK = "one block of columns"
+_PAIRS = Cost("O(n^2 d)", f"O(n^2) and {_BLOCK}")
+_NETWORK = Cost("O(n (log n)^2 d)", "two blocks of columns")
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a rule takes, for n rows of d numbers."""
-
-    time: str
-    memory: str
-    """Beyond the rows and the result."""
-
-
-@dataclass(frozen=True)
-class Rule:
-    """An aggregation rule: from a round's rows to one vector, or to Inner and Outer for the vote."""
+class PreAggregation:
+    """What makes a round's rows into other rows, before a rule is applied to them."""
 
     name: str
-    two_phase: bool
-    aggregate: Callable[[Tensor, int], tuple[Aggregate, ...]]
-    """From (n, d) finite rows in roster order, which it does not write to, and f to one aggregate, or to Inner and
-    Outer. n and f have passed `check`."""
+    function: Callable[[Tensor, int], Mixed]
+    rows: Callable[[int], int]
+    """How many rows it makes of n."""
 
-    check: Callable[[int, int], None]
-    """Takes n and f. Raises OstrakonError when the rule cannot be used with them."""
-
-    guarantee: Guarantee | None
-    """Of the first aggregate; None where nothing is proved."""
+    guarantee: Callable[[Guarantee], Guarantee] | None
+    """What is proved after it, from what is proved of the rule; None where nothing is."""
 
     cost: Cost
+    formula: str
+    source: str
 
 
-def check_minority(n: int, f: int) -> None:
-    """Refuse anything but a minority of Byzantine workers.
-
-    Raises:
-        OstrakonError: n is not positive, or f is negative or not below n/2.
-    """
-    if n < 1:
-        raise OstrakonError(f"n={n} workers: a rule needs at least 1")
-    if f < 0:
-        raise OstrakonError(f"f={f} of n={n} workers: f must not be negative")
-    if 2 * f >= n:
-        raise OstrakonError(f"f={f} of n={n} workers: f must be below n/2, so at most {(n - 1) // 2}")
+def _one(
+    name: str,
+    function: Callable[[Tensor, int], Aggregate],
+    formula: str,
+    source: str,
+    cost: Cost,
+    guarantee: Guarantee | None = None,
+    check: Check = check_minority,
+) -> Rule:
+    return Rule(name, False, lambda x, f, members: (function(x, f),), check, guarantee, cost, formula, source)
 
 
-_CENTER = Guarantee(
-    resilience=lambda n, f: (2 * math.sqrt(2) + 1) * f / (n - f),
-    robustness=lambda n, f: (8 * f**2 + 2 * f) * (n - f) / (n - 2 * f) ** 2,
-    source="Theorem 2, CenterwO",
+def _gm(iterations: int = 1, eps: float = 1e-5) -> Rule:
+    _positive("GM", iterations=iterations, eps=eps)
+    return _one(
+        "GM",
+        lambda x, f: geometric.geometric_median(x, f, iterations, eps),
+        "steps toward the point with the least sum of distances (smoothed Weiszfeld)",
+        "Pillutla et al. 2022",
+        Cost(f"O(n d), {iterations} times", "one vector", lambda n, f: 1),
+    )
+
+
+def _cclip(tau: float = 2.15771, iterations: int = 1) -> Rule:
+    _positive("CClip", tau=tau, iterations=iterations)
+    return _one(
+        "CClip",
+        lambda x, f: geometric.centered_clipping(x, f, tau, iterations),
+        "mean of the rows, each clipped to length tau",
+        "Karimireddy et al. 2021",
+        Cost(f"O(n d), {iterations} times", "two vectors", lambda n, f: 2),
+    )
+
+
+def _multi_krum(m: int | None = None) -> Rule:
+    def check(n: int, f: int) -> None:
+        needs_rows("Multi-Krum", 2, 3)(n, f)
+        if m is not None and not 1 <= m <= n - f:
+            raise OstrakonError(f"Multi-Krum(m={m}) of n={n} workers with f={f}: m is from 1 to n - f = {n - f}")
+
+    return _one(
+        "Multi-Krum",
+        lambda x, f: krum.multi_krum(x, f, x.shape[0] - f if m is None else m),
+        "mean of the m rows with the lowest scores (m = n - f)",
+        "Blanchard et al. 2017",
+        _PAIRS,
+        guarantees.KRUM,
+        check,
+    )
+
+
+def _monna(pivot: int = 0) -> Rule:
+    def function(x: Tensor, f: int, members: Members) -> tuple[Aggregate, ...]:
+        trusted = next((row for row, those in enumerate(members) if pivot in those), None)
+        if trusted is None:
+            raise OstrakonError(f"MoNNA trusts row {pivot}, which is not there or not finite")
+        return (centers.around_row(x, f, trusted),)
+
+    def check(n: int, f: int) -> None:
+        check_minority(n, f)
+        if pivot < 0:
+            raise OstrakonError(f"MoNNA(pivot={pivot}): rows are numbered from 0")
+
+    return Rule(
+        "MoNNA",
+        False,
+        function,
+        check,
+        None,
+        Cost("O(n d)", _BLOCK),
+        "mean of the n-f rows nearest to row `pivot`, which is trusted",
+        "Farhadkhani et al. 2023",
+    )
+
+
+def _dnc(coordinates: int = 10_000, iterations: int = 1, seed: int = 0) -> Rule:
+    _positive("DnC", coordinates=coordinates, iterations=iterations)
+
+    def check(n: int, f: int) -> None:
+        check_minority(n, f)
+        if iterations * f >= n:
+            raise OstrakonError(
+                f"DnC(iterations={iterations}) of n={n} workers with f={f}: each iteration may put away f others, "
+                f"so at most {(n - 1) // f} iterations"
+            )
+
+    return _one(
+        "DnC",
+        lambda x, f: spectral.divide_and_conquer(x, f, coordinates, iterations, seed),
+        "mean of the rows that stand out least in the direction of most spread",
+        "Shejwalkar and Houmansadr 2021",
+        Cost("O(n d + n^2 coordinates)", "two vectors and n times `coordinates` numbers", lambda n, f: 2),
+        check=check,
+    )
+
+
+def _two_phase(inner: Rule, outer: Rule) -> Rule:
+    """Propose the results of any two one-phase rules: the vote does not care how candidates came about."""
+    name = f"TwoPhase({inner.name}, {outer.name})"
+    for one in (inner, outer):
+        if one.two_phase:
+            raise OstrakonError(f"{name}: {one.name} proposes two candidates itself; there are never more than two")
+
+    def check(n: int, f: int) -> None:
+        inner.check(n, f)
+        outer.check(n, f)
+
+    return Rule(
+        name,
+        True,
+        lambda x, f, members: inner.function(x, f, members) + outer.function(x, f, members),
+        check,
+        inner.guarantee,
+        Cost(
+            f"{inner.cost.time}; {outer.cost.time}",
+            f"{inner.cost.memory}; {outer.cost.memory}",
+            lambda n, f: max(inner.cost.vectors(n, f), outer.cost.vectors(n, f)),
+        ),
+        "the first rule's result as Inner, the second's as Outer",
+        "this project",
+    )
+
+
+def _nnm() -> PreAggregation:
+    return PreAggregation(
+        "NNM",
+        mixing.nearest_neighbor_mixing,
+        lambda n: n,
+        guarantees.after_mixing,
+        Cost("O(n^2 d)", "n vectors", lambda n, f: n),
+        "each row becomes the mean of the n-f rows nearest to it",
+        "Allouah et al. 2023",
+    )
+
+
+def _bucketing(s: int = 2, seed: int = 0) -> PreAggregation:
+    _positive("Bucketing", s=s)
+    return PreAggregation(
+        "Bucketing",
+        lambda x, f: mixing.bucketing(x, f, s, seed),
+        lambda n: -(-n // s),
+        None,
+        Cost("O(n d)", "n/s vectors", lambda n, f: -(-n // s)),
+        "means of shuffled buckets of s rows",
+        "Karimireddy et al. 2022",
+    )
+
+
+def _clipping(tau: float = 2.0) -> PreAggregation:
+    _positive("Clipping", tau=tau)
+    return PreAggregation(
+        "Clipping",
+        lambda x, f: mixing.clipping(x, f, tau),
+        lambda n: n,
+        None,
+        Cost("O(n d)", "n vectors", lambda n, f: n),
+        "each row is clipped to length tau",
+        "common practice",
+    )
+
+
+def _arc() -> PreAggregation:
+    return PreAggregation(
+        "ARC",
+        mixing.adaptive_robust_clipping,
+        lambda n: n,
+        guarantees.after_adaptive_clipping,
+        Cost("O(n d)", "n vectors", lambda n, f: n),
+        "the floor(2f(n-f)/n) longest rows are clipped to the length of the next",
+        "Allouah et al. 2025",
+    )
+
+
+def _positive(name: str, **parameters: float) -> None:
+    for parameter, value in parameters.items():
+        if not 0 < value < float("inf"):
+            raise OstrakonError(f"{name}({parameter}={value!r}): {parameter} must be positive")
+
+
+def _always(rule: Rule) -> Callable[[], Rule]:
+    return lambda: rule
+
+
+RULES: Mapping[str, Callable[..., Rule]] = MappingProxyType(
+    {
+        "Avg": _always(_one("Avg", average, "mean of all rows", "", Cost("O(n d)", _BLOCK))),
+        "GM": _gm,
+        "CClip": _cclip,
+        "CWM": _always(
+            _one(
+                "CWM",
+                coordinatewise.coordinatewise_median,
+                "median of every coordinate",
+                "Yin et al. 2018",
+                _NETWORK,
+                guarantees.MEDIAN,
+            )
+        ),
+        "CWTM": _always(
+            _one(
+                "CWTM",
+                coordinatewise.coordinatewise_trimmed_mean,
+                "mean of every coordinate without its f smallest and f largest values",
+                "Yin et al. 2018",
+                _NETWORK,
+                guarantees.TRIMMED_MEAN,
+            )
+        ),
+        "Krum": _always(
+            _one(
+                "Krum",
+                krum.krum,
+                "the row with the least sum of squared distances to its n-f-2 nearest others",
+                "Blanchard et al. 2017",
+                _PAIRS,
+                guarantees.KRUM,
+                needs_rows("Krum", 2, 3),
+            )
+        ),
+        "Multi-Krum": _multi_krum,
+        "MDA": _always(
+            _one(
+                "MDA",
+                subsets.minimum_diameter_averaging,
+                "mean of the n-f rows with the least diameter",
+                "El Mhamdi et al. 2018",
+                Cost("O(n^2 d + 1.47^f n^2 log n)", _PAIRS.memory),
+                guarantees.MINIMUM_DIAMETER,
+            )
+        ),
+        "SMEA": _always(
+            _one(
+                "SMEA",
+                subsets.smallest_maximum_eigenvalue_averaging,
+                "mean of the n-f rows with the least largest eigenvalue of their covariance",
+                "Allouah et al. 2023",
+                Cost("O(n^2 d + (n over f) n^3)", _PAIRS.memory),
+                guarantees.SMALLEST_EIGENVALUE,
+                check_subsets,
+            )
+        ),
+        "Cent1P": _always(
+            _one(
+                "Cent1P",
+                clustering.center_with_outliers,
+                "mean of the n-f rows in the smallest ball around a row (CenterwO)",
+                "the paper",
+                _PAIRS,
+                guarantees.CENTER,
+            )
+        ),
+        "Mean1P": _always(
+            _one(
+                "Mean1P",
+                clustering.mean_with_outliers,
+                "mean of the n-f rows with the least sum of squared distances to a row (MeanwO)",
+                "the paper",
+                _PAIRS,
+                guarantees.MEAN,
+            )
+        ),
+        "Cent2P": _always(
+            Rule(
+                "Cent2P",
+                True,
+                lambda x, f, members: inner_and_outer(x, f, center_cost),
+                check_minority,
+                guarantees.CENTER,
+                _PAIRS,
+                "Inner: as Cent1P; Outer: mean without the f rows in the smallest ball around a row",
+                "the paper",
+            )
+        ),
+        "Mean2P": _always(
+            Rule(
+                "Mean2P",
+                True,
+                lambda x, f, members: inner_and_outer(x, f, mean_cost),
+                check_minority,
+                guarantees.MEAN,
+                _PAIRS,
+                "Inner: as Mean1P; Outer: mean without the f rows with the least sum of squared distances to a row",
+                "the paper",
+            )
+        ),
+        "Bulyan": _always(
+            _one(
+                "Bulyan",
+                krum.bulyan,
+                "Krum chooses n-2f rows; mean of the n-4f values of every coordinate nearest to their median",
+                "El Mhamdi et al. 2018",
+                Cost("O(n^2 d)", "O(n^2) and two blocks of columns"),
+                check=needs_rows("Bulyan", 4, 3),
+            )
+        ),
+        "Meamed": _always(
+            _one(
+                "Meamed",
+                coordinatewise.mean_around_median,
+                "mean of the n-f values of every coordinate nearest to its median",
+                "Xie et al. 2018",
+                _NETWORK,
+                guarantees.NEAR_MEDIAN,
+            )
+        ),
+        "MoNNA": _monna,
+        "CAF": _always(
+            _one(
+                "CAF",
+                spectral.covariance_bound_agnostic_filter,
+                "weighted mean, after weights were taken off rows that stand out in the direction of most spread",
+                "Allouah et al. 2025",
+                Cost("O(n^2 d + n^4)", _PAIRS.memory),
+            )
+        ),
+        "DnC": _dnc,
+        "Median1P": _always(
+            _one(
+                "Median1P",
+                centers.around_median,
+                "mean of the n-f rows nearest to the coordinate-wise median",
+                "Narayanan 2018",
+                Cost("O(n d); a selection network up to n=256", "one vector", lambda n, f: 1),
+                guarantees.AROUND_MEDIAN,
+            )
+        ),
+        "Stream1P": _always(
+            _one(
+                "Stream1P",
+                centers.streaming_mean,
+                "mean of the n-f rows nearest to the tightest of the first 2f+1, in one pass",
+                "McCutchen and Khuller 2008",
+                Cost("O(n d + f^2 d)", "2f + 3 vectors", lambda n, f: 2 * f + 3),
+                guarantees.STREAM,
+            )
+        ),
+        "TwoPhase": _two_phase,
+    }
 )
-_MEAN = Guarantee(
-    resilience=lambda n, f: math.sqrt(3 * f * (n - f)) / (n - 2 * f),
-    robustness=lambda n, f: 6 * f * (n - f) / (n - 2 * f) ** 2,
-    source="Theorem 2, MeanwO",
+"""Makes each rule from its parameters, in the order in which they are listed to users."""
+
+PRE_AGGREGATIONS: Mapping[str, Callable[..., PreAggregation]] = MappingProxyType(
+    {"NNM": _nnm, "Bucketing": _bucketing, "Clipping": _clipping, "ARC": _arc}
 )
-_CLUSTERING = Cost(time="O(n^2 d), the same for every input", memory="O(n^2) and one block of columns")
-
-_ALL = (
-    Rule(
-        name="Avg",
-        two_phase=False,
-        aggregate=lambda x, f: (average(x),),
-        check=check_minority,
-        guarantee=None,
-        cost=Cost(time="O(n d)", memory="one block of columns"),
-    ),
-    Rule(
-        name="Cent1P",
-        two_phase=False,
-        aggregate=lambda x, f: (center_with_outliers(x, f),),
-        check=check_minority,
-        guarantee=_CENTER,
-        cost=_CLUSTERING,
-    ),
-    Rule(
-        name="Mean1P",
-        two_phase=False,
-        aggregate=lambda x, f: (mean_with_outliers(x, f),),
-        check=check_minority,
-        guarantee=_MEAN,
-        cost=_CLUSTERING,
-    ),
-    Rule(
-        name="Cent2P",
-        two_phase=True,
-        aggregate=lambda x, f: inner_and_outer(x, f, center_cost),
-        check=check_minority,
-        guarantee=_CENTER,
-        cost=_CLUSTERING,
-    ),
-    Rule(
-        name="Mean2P",
-        two_phase=True,
-        aggregate=lambda x, f: inner_and_outer(x, f, mean_cost),
-        check=check_minority,
-        guarantee=_MEAN,
-        cost=_CLUSTERING,
-    ),
-)
-
-RULES: Mapping[str, Rule] = MappingProxyType({entry.name: entry for entry in _ALL})
-"""All rules by name, in the order in which they are listed to users."""
-
-
-def rule(name: str) -> Rule:
-    """The rule that a user named, such as "Mean2P".
-
-    Raises:
-        OstrakonError: no rule has this name, or parameters are given to a rule that takes none.
-    """
-    base, parameters = names.parse_call(name)
-    if base not in RULES:
-        raise names.unknown("rule", base, RULES)
-    if parameters:
-        raise OstrakonError(f"rule {base} takes no parameters, but {', '.join(parameters)} came: write {base}")
-    return RULES[base]
+"""Makes each pre-aggregation from its parameters."""

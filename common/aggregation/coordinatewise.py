@@ -1,0 +1,76 @@
+"""Rules that look at one coordinate at a time.
+
+In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them,
+0 <= f < n/2. None of them decides on rows, so `Aggregate.cluster` is empty.
+"""
+
+import torch
+from torch import Tensor
+
+from common.aggregation.means import Aggregate
+from common.aggregation.selection_network import ranked_blocks
+
+
+def coordinatewise_median(x: Tensor, f: int = 0) -> Aggregate:
+    """CWM: in every coordinate k the median of `x_1k, ..., x_nk`; with even n the mean of the two in the middle.
+
+    Source: Yin et al. 2018.
+
+    >>> coordinatewise_median(torch.tensor([[1.0, 5.0], [2.0, 9.0], [70.0, 6.0]])).vector
+    tensor([2., 6.])
+    """
+    return Aggregate(_mean_of_ranks(x, f=(x.shape[0] - 1) // 2), ())
+
+
+def coordinatewise_trimmed_mean(x: Tensor, f: int) -> Aggregate:
+    """CWTM: in every coordinate the mean of what is left without the f smallest and the f largest values.
+
+    Source: Yin et al. 2018.
+
+    >>> coordinatewise_trimmed_mean(torch.tensor([[1.0], [2.0], [3.0], [5.0], [70.0]]), 1).vector
+    tensor([3.3333])
+    """
+    return Aggregate(_mean_of_ranks(x, f), ())
+
+
+def mean_around_median(x: Tensor, f: int) -> Aggregate:
+    """Meamed: in every coordinate the mean of the n-f values nearest to the median (as CWM has it).
+
+    A tie goes to the smaller values. Source: Xie et al. 2018, Generalized Byzantine-tolerant SGD.
+
+    >>> mean_around_median(torch.tensor([[1.0], [2.0], [3.0], [5.0], [70.0]]), 1).vector
+    tensor([2.7500])
+    """
+    n = x.shape[0]
+    return Aggregate(nearest_to_median(x, list(range(n)), n - f), ())
+
+
+def nearest_to_median(x: Tensor, rows: list[int], size: int) -> Tensor:
+    """In every coordinate the mean of the `size` values nearest to the median of some rows: (d,).
+
+    Among sorted values these are neighbours. From the smallest on, they move up as long as the value that would come in
+    is nearer than the one that would go out.
+    """
+    m = len(rows)
+    result = torch.empty_like(x[0])
+    for columns, ascending in ranked_blocks(x, rows, 0, m, ordered=True):
+        median = (ascending[(m - 1) // 2].double() + ascending[m // 2]) / 2
+        near = ascending[:size]
+        for smallest, (lower, upper) in enumerate(zip(ascending, ascending[size:], strict=False)):
+            near[smallest % size] = torch.where(median - lower > upper - median, upper, near[smallest % size])
+        total = torch.zeros_like(median)
+        for value in near:
+            total += value
+        result[columns] = total / size
+    return result
+
+
+def _mean_of_ranks(x: Tensor, f: int) -> Tensor:
+    n = x.shape[0]
+    result = torch.empty_like(x[0])
+    for columns, values in ranked_blocks(x, list(range(n)), f, n - f):
+        total = torch.zeros_like(values[0], dtype=torch.float64)
+        for value in values:
+            total += value
+        result[columns] = total / len(values)
+    return result

@@ -1,0 +1,103 @@
+"""Pre-aggregations: a round's rows are made into other rows, and a rule is applied to these.
+
+In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them,
+0 <= f < n/2. Each takes memory for the rows that it returns.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.aggregation.clustering import nearest
+from common.aggregation.columns import column_blocks
+from common.aggregation.distances import Distances, squared_distances_to
+from common.aggregation.geometric import clipping_factors
+from common.aggregation.means import means
+from common.aggregation.seeding import generator_of
+
+_WIDTH = {"cpu": 1 << 12, "cuda": 1 << 18}
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """What a pre-aggregation makes of a round's rows."""
+
+    x: Tensor
+    """(m, d), with the dtype and device of the rows."""
+
+    members: tuple[tuple[int, ...], ...]
+    """For each of the m rows those of the round that it stands for."""
+
+
+def nearest_neighbor_mixing(x: Tensor, f: int) -> Mixed:
+    """NNM: each x_i is replaced by the mean of the n-f rows nearest to it, itself included.
+
+    Ties go to the lowest index. Source: Allouah et al. 2023, Fixing by Mixing.
+
+    >>> nearest_neighbor_mixing(torch.tensor([[0.0], [1.0], [2.0], [50.0]]), 1).x.flatten()
+    tensor([ 1.0000,  1.0000,  1.0000, 17.6667])
+    """
+    n, d = x.shape
+    distances = Distances(x)
+    near = torch.tensor([nearest(distances, row, n - f) for row in range(n)], device=x.device)
+    mixed = torch.empty_like(x)
+    for columns in column_blocks(d, _WIDTH[x.device.type]):
+        # Sums of rows in their order, the same bits on any number of threads, which a matrix product does not promise.
+        block = torch.nn.functional.embedding_bag(near, x[:, columns].contiguous(), mode="sum").div_(n - f)
+        if bool(torch.isfinite(block.sum())):
+            mixed[:, columns] = block
+        else:  # a sum of huge rows overflowed
+            means(x[:, columns], near.tolist(), out=mixed[:, columns])
+    return Mixed(mixed, tuple((row,) for row in range(n)))
+
+
+def bucketing(x: Tensor, f: int, s: int, seed: int) -> Mixed:
+    """Bucketing: the rows are shuffled and put into buckets of s, the last one smaller if need be; the means of these.
+
+    One Byzantine row spoils one bucket, so at most f of the ceil(n/s) are. The buckets follow from the seed and the
+    rows (`common.aggregation.seeding`). Source: Karimireddy et al. 2022, Byzantine-Robust Learning on Heterogeneous
+    Datasets via Bucketing.
+
+    >>> mixed = bucketing(torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]]), 1, s=2, seed=0)
+    >>> sorted(len(members) for members in mixed.members)
+    [1, 2, 2]
+    """
+    n, d = x.shape
+    order = torch.randperm(n, generator=generator_of(x, seed)).tolist()
+    buckets = tuple(tuple(sorted(order[start : start + s])) for start in range(0, n, s))
+    mixed = x.new_empty(len(buckets), d)
+    means(x, buckets, out=mixed)
+    return Mixed(mixed, buckets)
+
+
+def clipping(x: Tensor, f: int, tau: float) -> Mixed:
+    """Clipping: `x_i min(1, tau / |x_i|)`.
+
+    >>> clipping(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), 0, tau=2.5).x
+    tensor([[1.5000, 2.0000],
+            [0.0000, 1.0000]])
+    """
+    return _clipped(x, squared_distances_to(x, torch.zeros_like(x[0])).sqrt_(), tau)
+
+
+def adaptive_robust_clipping(x: Tensor, f: int) -> Mixed:
+    """ARC: the `floor(2 f (n-f) / n)` longest rows are clipped to the length of the next one.
+
+    Source: Allouah et al. 2025, Adaptive Gradient Clipping for Robust Federated Learning.
+
+    >>> adaptive_robust_clipping(torch.tensor([[1.0], [2.0], [-80.0]]), 1).x.flatten()
+    tensor([ 1.,  2., -2.])
+    """
+    n = x.shape[0]
+    norms = squared_distances_to(x, torch.zeros_like(x[0])).sqrt_()
+    clipped = 2 * f * (n - f) // n
+    return _clipped(x, norms, float(norms.sort(descending=True).values[clipped]))
+
+
+def _clipped(x: Tensor, norms: Tensor, threshold: float) -> Mixed:
+    factors = clipping_factors(norms, threshold)[:, None].to(x.device)
+    clipped = torch.empty_like(x)
+    for columns in column_blocks(x.shape[1], _WIDTH[x.device.type]):
+        clipped[:, columns] = x[:, columns] * factors  # in float64: the factor of a huge row is tiny
+    return Mixed(clipped, tuple((row,) for row in range(x.shape[0])))

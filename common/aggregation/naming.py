@@ -1,0 +1,151 @@
+"""How users name rules: `Mean2P`, `GM(iterations=3)`, `NNM+CWTM`, `Bucketing(2)+Krum`, `TwoPhase(Mean1P, Avg)`."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from common.aggregation import registry
+from common.aggregation.means import Aggregate
+from common.aggregation.registry import PreAggregation
+from common.aggregation.rule import Cost, Members, Rule, check_minority
+from common.errors import OstrakonError
+from common.names import Call, Expression, read_call, unknown
+
+T = TypeVar("T")
+
+
+def rule(text: str) -> Rule:
+    """The rule that a user named.
+
+    >>> rule("Bucketing(2)+Krum").name
+    'Bucketing(s=2)+Krum'
+
+    Args:
+        text: a rule's name, with parameters in parentheses if any, in front of it any number of pre-aggregations that
+            are applied first, each with a `+` behind it.
+
+    Raises:
+        OstrakonError: no rule or parameter has this name, or a parameter cannot have this value.
+    """
+    *before, last = _parts(text)
+    made = _make("rule", registry.RULES, read_call(last), {"pre-aggregation": registry.PRE_AGGREGATIONS})
+    for part in reversed(before):
+        made = _compose(
+            _make("pre-aggregation", registry.PRE_AGGREGATIONS, read_call(part), {"rule": registry.RULES}), made
+        )
+    return made
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {name: make() for name, make in registry.RULES.items() if name != "TwoPhase"}
+)
+"""All rules by name, with the parameters that they have by default."""
+
+PRE_AGGREGATIONS: Mapping[str, PreAggregation] = MappingProxyType(
+    {name: make() for name, make in registry.PRE_AGGREGATIONS.items()}
+)
+"""All pre-aggregations by name, with the parameters that they have by default."""
+
+
+def _compose(before: PreAggregation, after: Rule) -> Rule:
+    name = f"{before.name}+{after.name}"
+
+    def function(x: Tensor, f: int, members: Members) -> tuple[Aggregate, ...]:
+        mixed = before.function(x, f)
+        stands_for = tuple(tuple(row for one in those for row in members[one]) for those in mixed.members)
+        return tuple(
+            Aggregate(one.vector, tuple(sorted(row for chosen in one.cluster for row in mixed.members[chosen])))
+            for one in after.function(mixed.x, f, stands_for)
+        )
+
+    def check(n: int, f: int) -> None:
+        check_minority(n, f)
+        try:
+            after.check(before.rows(n), f)
+        except OstrakonError as refusal:
+            if before.rows(n) == n:
+                raise
+            raise OstrakonError(f"{before.name} makes {before.rows(n)} rows of n={n}, and then: {refusal}") from None
+
+    return replace(
+        after,
+        name=name,
+        function=function,
+        check=check,
+        guarantee=before.guarantee(after.guarantee) if before.guarantee and after.guarantee else None,
+        cost=Cost(
+            f"{before.cost.time}, then {after.cost.time}",
+            f"{before.cost.memory}, then {after.cost.memory}",
+            lambda n, f: before.cost.vectors(n, f) + after.cost.vectors(n, f),
+        ),
+        formula=f"{before.formula}; then {after.formula}",
+        source=f"{before.source}; {after.source}",
+    )
+
+
+def _make(
+    kind: str, known: Mapping[str, Callable[..., T]], call: Call, elsewhere: Mapping[str, Mapping[str, Any]]
+) -> T:
+    for other, names in elsewhere.items():
+        if call.name in names:
+            raise OstrakonError(
+                f"{call.name} is a {other}: write the pre-aggregations first and the rule last, as in NNM+CWTM"
+            )
+    if call.name not in known:
+        raise unknown(kind, call.name, known)
+    make = known[call.name]
+    signature = inspect.signature(make)
+    parameters = list(signature.parameters)
+    if not parameters and (call.positional or call.named):
+        came = ", ".join(call.named) or str(call.positional[0])
+        raise OstrakonError(f"{kind} {call.name} takes no parameters, but {came} came: write {call.name}")
+    listed = ", ".join(parameters)
+    if len(call.positional) > len(parameters):
+        raise OstrakonError(f"{kind} {call.name} takes {listed}, but {len(call.positional)} values came")
+    values = dict(zip(parameters, call.positional, strict=False))
+    for name, value in call.named.items():
+        if name not in parameters:
+            raise OstrakonError(f"{kind} {call.name} has no parameter {name} (known: {listed})")
+        if name in values:
+            raise OstrakonError(f"{kind} {call.name} is given {name} twice: give it once")
+        values[name] = value
+    for name, parameter in signature.parameters.items():
+        if name in values:
+            values[name] = _value(f"{kind} {call.name}", name, values[name], parameter.annotation)
+        elif parameter.default is parameter.empty:
+            raise OstrakonError(f"{kind} {call.name} needs {listed}, as in TwoPhase(Mean1P, Avg)")
+    made = make(**values)
+    return _named(made, call.name, values) if call.positional or call.named else made
+
+
+def _named(made: T, name: str, values: Mapping[str, Any]) -> T:
+    """With its parameters in its name, but for rules that say them already."""
+    if any(isinstance(value, Rule) for value in values.values()):
+        return made
+    return replace(made, name=f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})")  # type: ignore
+
+
+def _value(whose: str, name: str, value: Any, kind: Any) -> Any:
+    if kind is Rule:
+        return rule(str(value))
+    if isinstance(value, bool | Expression) or not isinstance(value, int | float):
+        raise OstrakonError(f"{whose} cannot use {name} = {value!s}: give a number")
+    if kind is not float and not isinstance(value, int):
+        raise OstrakonError(f"{whose} cannot use {name} = {value!r}: give a whole number")
+    return value
+
+
+def _parts(text: str) -> list[str]:
+    """The parts between those `+` that are in no parentheses."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "(") - (character == ")")
+        if character == "+" and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return parts

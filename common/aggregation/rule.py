@@ -1,0 +1,145 @@
+"""What a rule is: the function, when it applies, what is proved of it and what it takes."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.aggregation.columns import finite_rows
+from common.aggregation.guarantees import Guarantee
+from common.aggregation.means import Aggregate
+from common.errors import OstrakonError
+
+Members = tuple[tuple[int, ...], ...]
+"""For each row of a matrix the rows of the round that it stands for."""
+
+Check = Callable[[int, int], None]
+"""Takes n and f. Raises OstrakonError, with a sentence for the user, when they cannot be used."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a rule takes, for n rows of d numbers."""
+
+    time: str
+    memory: str
+    """Beyond the rows and the result."""
+
+    vectors: Callable[[int, int], int] = lambda n, f: 0
+    """How many vectors (d,) of the rows' type that memory has room for; parts that do not grow with d not counted."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An aggregation rule: from a round's rows to one vector, or to Inner and Outer for the vote."""
+
+    name: str
+    two_phase: bool
+    function: Callable[[Tensor, int, Members], tuple[Aggregate, ...]]
+    """From finite rows, f, and what the rows stand for. n and f have passed `check`."""
+
+    check: Check
+    guarantee: Guarantee | None
+    """Of the first aggregate; None where nothing is proved for every input."""
+
+    cost: Cost
+    formula: str
+    """What it computes, in a line."""
+
+    source: str
+    """Who proposed it."""
+
+    @torch.no_grad()
+    def aggregate(self, x: Tensor, f: int) -> tuple[Aggregate, ...]:
+        """Apply the rule.
+
+        A row with NaN or infinity is left out, like one that did not arrive: with b such rows the result is the rule's
+        on the n - b others with f - b (0 at least). Only then the others are copied.
+
+        Args:
+            x: (n, d) floating-point, in roster order, on any device; it is not written to. Types of less than 32 bits
+                are computed with in float32.
+            f: bound on Byzantine rows among them.
+
+        Returns:
+            One aggregate, or Inner and Outer, with the dtype and device of x. The same bits for the same rows, whatever
+            the number of threads.
+
+        Raises:
+            OstrakonError: x is no such matrix, has no finite row, or the rule cannot be used with n and f.
+        """
+        if x.dim() != 2 or not x.is_floating_point():
+            raise OstrakonError(
+                f"rule {self.name} takes an (n, d) floating-point tensor, not {tuple(x.shape)} of {x.dtype}"
+            )
+        n = x.shape[0]
+        self.check(n, f)
+        rows = finite_rows(x)
+        if not rows:
+            raise OstrakonError(f"none of the {n} rows given to rule {self.name} is finite")
+        lost = n - len(rows)
+        if lost:
+            f = max(0, f - lost)
+            self.check(n - lost, f)
+        finite = x if not lost else x[rows]
+        wide = finite if x.dtype in (torch.float32, torch.float64) else finite.float()
+        aggregates = self.function(wide, f, tuple((row,) for row in rows))
+        return tuple(Aggregate(one.vector.to(x.dtype), tuple(rows[row] for row in one.cluster)) for one in aggregates)
+
+    def check_run(self, n: int, f: int, *, asynchronous: bool) -> None:
+        """Check n and f of every round that a run can have: silent workers count as some of the f, except with an
+        asynchronous quorum, which waits for 2f + 1 and keeps the full f.
+
+        Raises:
+            OstrakonError: the rule cannot be used in one of them.
+        """
+        self.check(n, f)
+        fewest = max(n - f, 2 * f + 1) if asynchronous else n - f
+        for arrived in range(fewest, n):
+            try:
+                self.check(arrived, f if asynchronous else f - (n - arrived))
+            except OstrakonError as refusal:
+                raise OstrakonError(
+                    f"a round may have the rows of {arrived} of the {n} workers only: {refusal}"
+                ) from None
+
+
+def check_minority(n: int, f: int) -> None:
+    """Refuse anything but a minority of Byzantine workers.
+
+    Raises:
+        OstrakonError: n is not positive, or f is negative or not below n/2.
+    """
+    if n < 1:
+        raise OstrakonError(f"n={n} workers: a rule needs at least 1")
+    if f < 0:
+        raise OstrakonError(f"f={f} of n={n} workers: f must not be negative")
+    if 2 * f >= n:
+        raise OstrakonError(f"f={f} of n={n} workers: f must be below n/2, so at most {(n - 1) // 2}")
+
+
+def needs_rows(name: str, per_f: int, more: int) -> Check:
+    """The check of a rule that needs `n >= per_f * f + more`."""
+
+    def check(n: int, f: int) -> None:
+        check_minority(n, f)
+        if n < per_f * f + more:
+            most = (n - more) // per_f
+            choice = f"f can be at most {most}" if most >= 0 else f"even f=0 needs n={more}"
+            raise OstrakonError(f"f={f} of n={n} workers: {name} needs n >= {per_f}f + {more}, so with n={n} {choice}")
+
+    return check
+
+
+def check_subsets(n: int, f: int, most: int = 100_000) -> None:
+    """The check of a rule that looks at all subsets of n-f rows."""
+    check_minority(n, f)
+    count = math.comb(n, f)
+    if count > most:
+        fits = max(g for g in range(f) if math.comb(n, g) <= most)
+        raise OstrakonError(
+            f"f={f} of n={n} workers: SMEA looks at every subset of n - f rows, {count:.2g} of them, where "
+            f"{most:,} are feasible: with n={n} f can be at most {fits}, or take MDA or CAF"
+        )

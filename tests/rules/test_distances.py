@@ -1,0 +1,85 @@
+"""Distances, and the decisions that are taken by them."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.aggregation.clustering import center_cost, cheapest, mean_cost, nearest
+from common.aggregation.distances import Distances, squared_distances_to
+from common.aggregation.means import means
+from tests.rules import definitions
+from tests.rules.rows import MAXIMUM, Rows, make, rounds
+
+
+@settings(max_examples=100, deadline=None)
+@given(case=rounds())
+def test_exact_distances_are_exact_whatever_the_rows(case: tuple[Rows, int]) -> None:
+    x, _ = case
+    distances = Distances(torch.from_numpy(x), exact=True).squared.numpy()
+    assert np.array_equal(distances, distances.T)
+    np.testing.assert_allclose(distances, definitions.distances(x), rtol=2e-12, atol=0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(case=rounds(), wide=st.booleans(), data=st.data())
+def test_fast_distances_are_as_near_as_they_say_and_exact_once_settled(
+    case: tuple[Rows, int], wide: bool, data: st.DataObject
+) -> None:
+    x = case[0].astype(np.float32)
+    if wide:
+        x = np.tile(x, (1, 1500))  # several blocks, whose rounding errors all have one direction
+    expected = definitions.distances(x)
+    distances = Distances(torch.from_numpy(x))
+    low, high = (end.numpy() for end in distances.interval(distances.squared))
+    overflowed = distances.squared.numpy() == np.inf
+    assert np.all(((low <= expected) & (expected <= high)) | (overflowed & (expected > 2.0**125)))
+    n = len(x)
+    rows, others = (torch.tensor(data.draw(st.lists(st.integers(0, n - 1), min_size=1))) for _ in range(2))
+    distances.settle(rows, others)
+    settled = distances.squared[rows[:, None], others].numpy()
+    np.testing.assert_allclose(settled, expected[np.ix_(rows, others)], rtol=2e-12, atol=0)
+    assert torch.equal(distances.squared, distances.squared.T)
+    assert not distances.settle(others, rows)
+
+
+def test_distances_are_exact_across_column_blocks() -> None:
+    x = 1e-3 * torch.randn(6, 60_001, generator=torch.Generator().manual_seed(1)) + 1e3
+    x[3] = x[5]
+    x[4] = MAXIMUM
+    wide = x.double().numpy()
+    expected = [[float(((p - q) ** 2).sum()) for q in wide] for p in wide]
+    np.testing.assert_allclose(Distances(x, exact=True).squared.numpy(), expected, rtol=2e-12, atol=0)
+    np.testing.assert_allclose(squared_distances_to(x, x[1]).numpy(), expected[1], rtol=2e-12, atol=0)
+
+
+@pytest.mark.parametrize("gap", [1e-7, 1e-6, 1e-5, 1e-4])
+def test_close_calls_are_decided_as_exact_distances_decide_them(gap: float) -> None:
+    """Rows whose distances to a first row differ by less than float32 sums can tell apart."""
+    draw = np.random.default_rng(0)
+    for n in (9, 24):
+        directions = draw.standard_normal((n, 4000))
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        x = (directions * (1 + gap * draw.standard_normal((n, 1)))).astype(np.float32)
+        x[0] = 0
+        expected = definitions.distances(x)
+        for size in range(1, n + 1):
+            distances = Distances(torch.from_numpy(x))
+            assert nearest(distances, 0, size) == tuple(sorted(definitions.nearest(expected, 0, size)))
+            for criterion, cost in (("Cent", center_cost), ("Mean", mean_cost)):
+                costs = np.array([definitions.cost(criterion, expected, row, size) for row in range(n)])
+                for count in (1, n // 3):
+                    chosen = cheapest(Distances(torch.from_numpy(x)), size, cost, count)
+                    assert costs[chosen].max() <= np.sort(costs)[count - 1] * (1 + 1e-9)
+
+
+def test_a_round_without_close_calls_settles_nothing() -> None:
+    distances = Distances(torch.from_numpy(make("random", 20, 0, 5000, seed=1)))
+    cheapest(distances, 12, mean_cost)
+    assert int(distances.settled.sum()) == 20
+
+
+def test_a_row_outside_the_set_does_not_enter_its_mean() -> None:
+    x = torch.tensor([[1.0], [np.inf], [3.0], [np.nan]])
+    assert [mean.item() for mean in means(x, [[0, 2], [2]])] == [2, 3]
