@@ -34,7 +34,7 @@ class ServerSettings(_Settings):
 
     # What makes the run the run it is: kept in the genesis entry; a resume with other values is refused.
     task: str = Field(description="name of the task; workers built for another one are refused")
-    rule: str = Field("Mean2P", description="aggregation rule")
+    rule: str = Field("Mean2P", description="aggregation rule, as in docs/rules.md")
     roster: tuple[str, ...] = Field(min_length=1, description="worker ids, in the order in which rows are summed")
     f: int = Field(ge=0, description="bound on Byzantine workers given to the rule, below n/2")
     gamma: float = Field(gt=0, description="learning rate")
@@ -103,7 +103,9 @@ class RunSettings(_Settings):
     byzantine: int = Field(4, ge=0, description="how many of them lie (the first ones)")
     f: int = Field(4, ge=0, description="bound given to the rule; its own setting")
     attack: str = Field("SF", description="what the liars do: SF, Gauss, LF, with parameters as in SF(scale=10)")
-    rule: str = Field("Mean2P", description="Avg, Cent1P, Mean1P, Cent2P, Mean2P")
+    rule: str = Field(
+        "Mean2P", description="Mean2P, Cent2P, Krum, NNM+CWTM, ...: `python -m common.aggregation` lists them"
+    )
     rounds: int = Field(400, ge=1, description="rounds to commit")
     task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
     data: Path | None = Field(None, description="data file, for tasks that read one")

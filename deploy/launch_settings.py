@@ -100,7 +100,7 @@ def check_parts(settings: RunSettings) -> None:
     from common.tasks.registry import task
     from worker.attacks import attack
 
-    rule(settings.rule).check(settings.workers, settings.f)
+    rule(settings.rule).check_run(settings.workers, settings.f, asynchronous=settings.quorum == "asynchronous")
     attack(settings.attack)
     made = task(settings.task, settings.data)
     FlatModel(initial_model(made, settings.seed), "cpu")

@@ -57,7 +57,7 @@ class Aggregator:
         x = self._rows[: len(positions)].to(self._device)
         base = torch.from_numpy(theta).to(self._device)
         result: list[Candidate | None] = []
-        for aggregate in self._rule.aggregate(x, f):
+        for aggregate in self._rule.aggregate(x, f, positions):
             model = torch.sub(base, aggregate.vector, alpha=gamma, out=aggregate.vector)
             host: Vector = model.cpu().numpy()
             result.append(Candidate(host, digest(host), aggregate.cluster) if _finite(host) else None)

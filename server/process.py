@@ -72,7 +72,7 @@ def serve(settings: ServerSettings, *, take_over: bool = False) -> None:
     started = clock.now() - process_age()
     prepare(settings.threads)
     chosen = rule(settings.rule)
-    chosen.check(len(settings.roster), settings.f)
+    chosen.check_run(len(settings.roster), settings.f, asynchronous=settings.quorum == "asynchronous")
     _check_address(settings)
     settings.directory.mkdir(parents=True, exist_ok=True)
     with _lock(settings.directory / LOCK, settings.listen, take_over=take_over):
@@ -110,7 +110,8 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     await _serve_health(server)
     await server.start()
     log.info("serving", address=settings.listen, run=coordinator.run_id, term=term, round=coordinator.head_round + 1)
-    log.info("host memory", at_most_bytes=_host_memory(settings, run.theta.size), rule=chosen.cost.memory)
+    own = chosen.cost.vectors(len(settings.roster), settings.f) if device.type == "cpu" else 0
+    log.info("host memory", at_most_bytes=_host_memory(settings, run.theta.size, own), rule=chosen.cost.memory)
 
     rounds = asyncio.create_task(coordinator.run())
     stopped = asyncio.create_task(stop.wait())
@@ -140,13 +141,13 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         ledger.close()
 
 
-def _host_memory(settings: ServerSettings, d: int) -> int:
+def _host_memory(settings: ServerSettings, d: int, vectors: int) -> int:
     """The bound on this server's memory beyond what an idle one takes, in bytes.
 
     A row of d float32 values per member; the model, both candidates, the running sum in float64 (two units) and what
-    is serialised of them; and what gRPC buffers for each upload.
+    is serialised of them; what the rule declares, `vectors` of d values; and what gRPC buffers for each upload.
     """
-    return (len(settings.roster) + 8) * 4 * d + upload_slots(settings) * UPLOAD_BUFFER_BYTES
+    return (len(settings.roster) + 8 + vectors) * 4 * d + upload_slots(settings) * UPLOAD_BUFFER_BYTES
 
 
 async def _serve_health(server: grpc.aio.Server) -> None:

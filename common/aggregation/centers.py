@@ -13,10 +13,11 @@ from torch import Tensor
 from common.aggregation.clustering import center_cost, cheapest
 from common.aggregation.coordinatewise import coordinatewise_median
 from common.aggregation.distances import Distances, squared_distances_to
+from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, means
 
 
-def around_median(x: Tensor, f: int) -> Aggregate:
+def around_median(x: Matrix, f: int) -> Aggregate:
     """Median1P: the mean of the n-f rows nearest to the coordinate-wise median, in O(nd).
 
     Let c be any point and r the radius of the ball around it that holds some n-f rows S. In every coordinate at least
@@ -40,8 +41,8 @@ def streaming_mean(rows: Iterable[Tensor], f: int) -> Aggregate:
 
     Of the first 2f+1 rows the centre is the one with the smallest ball that holds f+1 of them. Let r be the radius of
     the smallest ball that holds n-f of all rows: f+1 of the first are in it, so the ball around the centre is no larger
-    than 2r. It holds one of the n-f rows, of which all others are within 2r, so within 4r of the centre. Then only the f
-    rows farthest from the centre so far are kept, and the sum of the others.
+    than 2r. It holds one of the n-f rows, of which all others are within 2r, so within 4r of the centre. Then only the
+    f rows farthest from the centre so far are kept, and the sum of the others.
     Source: McCutchen and Khuller 2008, for one centre.
 
     Args:
@@ -77,7 +78,7 @@ def streaming_mean(rows: Iterable[Tensor], f: int) -> Aggregate:
     return Aggregate(total.div_(len(cluster)).to(center.dtype), tuple(sorted(cluster)))
 
 
-def around_row(x: Tensor, f: int, pivot: int) -> Aggregate:
+def around_row(x: Matrix, f: int, pivot: int) -> Aggregate:
     """MoNNA: the mean of the n-f rows nearest to a row that is trusted, in O(nd).
 
     Source: Farhadkhani et al. 2023, Robust Collaborative Learning with Linear Gradient Overhead; there every worker
@@ -94,7 +95,7 @@ def around_row(x: Tensor, f: int, pivot: int) -> Aggregate:
     return around_point(x, f, x[pivot])
 
 
-def around_point(x: Tensor, f: int, center: Tensor) -> Aggregate:
+def around_point(x: Matrix, f: int, center: Tensor) -> Aggregate:
     """The mean of the n-f rows nearest to a point, (d,), and these rows."""
     order = squared_distances_to(x, center).argsort(stable=True)
     cluster = tuple(sorted(order[: x.shape[0] - f].tolist()))

@@ -5,13 +5,16 @@ In every function x is the (n, d) matrix of a round's vectors, finite, and f the
 an outlier: Inner and Outer are the plain mean.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from common.aggregation.distances import Distances
+from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, means
+
+_ALIKE = 2.0**-50
 
 ClusterCost = Callable[[Tensor], Tensor]
 """From (n, m) squared distances of n centres to their m nearest rows, ascending, to (n,) costs (equation 5)."""
@@ -27,7 +30,7 @@ def mean_cost(nearest: Tensor) -> Tensor:
     return nearest.sum(dim=1)
 
 
-def center_with_outliers(x: Tensor, f: int) -> Aggregate:
+def center_with_outliers(x: Matrix, f: int) -> Aggregate:
     """CenterwO (Algorithm 2): the mean of `K(x_j)`, `j = argmin_i max_{y in K(x_i)} |x_i - y|`.
 
     `K(x_i)` is the n-f rows nearest to x_i, itself included. Ties go to the lowest index.
@@ -41,7 +44,7 @@ def center_with_outliers(x: Tensor, f: int) -> Aggregate:
     return _inner(x, f, center_cost)
 
 
-def mean_with_outliers(x: Tensor, f: int) -> Aggregate:
+def mean_with_outliers(x: Matrix, f: int) -> Aggregate:
     """MeanwO (Algorithm 2): the mean of `K(x_j)`, `j = argmin_i sum_{y in K(x_i)} |x_i - y|^2`.
 
     `K(x_i)` is the n-f rows nearest to x_i, itself included. Ties go to the lowest index.
@@ -55,7 +58,7 @@ def mean_with_outliers(x: Tensor, f: int) -> Aggregate:
     return _inner(x, f, mean_cost)
 
 
-def inner_and_outer(x: Tensor, f: int, cost: ClusterCost) -> tuple[Aggregate, Aggregate]:
+def inner_and_outer(x: Matrix, f: int, cost: ClusterCost) -> tuple[Aggregate, Aggregate]:
     """Inner (Algorithm 2) and Outer (Algorithm 4): the means inside the tightest n-f rows, and outside the tightest f.
 
     `Outer = mean of X without N(x_j)`, `j = argmin_i cost(x_i, N(x_i))`, N(x_i) the f rows nearest to x_i, itself
@@ -83,11 +86,11 @@ def inner_and_outer(x: Tensor, f: int, cost: ClusterCost) -> tuple[Aggregate, Ag
 def tightest_cluster(distances: Distances, size: int, cost: ClusterCost) -> tuple[int, ...]:
     """The `size` rows nearest to the row whose cluster costs least, ascending.
 
-    Their cost is the least there is, to 1e-12 relative. Ties go to the lowest index, between rows and between centres;
-    the chosen centre is therefore in its cluster, being the first of its duplicates.
+    Their cost is within 1e-6 of the least there is, relatively. Ties go to the lowest index, between rows and between
+    centres; the chosen centre is therefore in its cluster, being the first of its duplicates.
     """
-    (center,) = cheapest(distances, size, cost)
-    return nearest(distances, center, size)
+    (cluster,) = nearest(distances, cheapest(distances, size, cost), size)
+    return cluster
 
 
 def cheapest(distances: Distances, size: int, cost: ClusterCost, count: int = 1) -> list[int]:
@@ -96,27 +99,32 @@ def cheapest(distances: Distances, size: int, cost: ClusterCost, count: int = 1)
         near = distances.squared.sort(dim=1).values[:, :size]
         costs = cost(near)
         order = costs.argsort(stable=True)
-        low, high = distances.interval(costs[order[count - 1]], terms=size)
+        least = costs[order[count - 1]]
+        low, high = distances.interval(least, terms=size)
         clear = bool((costs[order[count:]] > high).all())
         rivals = torch.nonzero((low <= costs) & (costs <= high)).flatten()
+        # Rows this near to each other have costs within 1e-7: liars who all send the same are no close call.
+        apart = distances.squared[rivals][:, rivals].max()
+        alike = count == 1 and bool((low > 0) & (apart <= least * _ALIKE / size))
         reach = distances.interval(near[rivals, -1])[1]
         members = torch.nonzero((distances.squared[rivals] <= reach[:, None]).any(dim=0)).flatten()
-        if clear or not distances.settle(rivals, members):
+        if clear or alike or not distances.settle(rivals, members):
             return sorted(order[:count].tolist())
 
 
-def nearest(distances: Distances, row: int, size: int) -> tuple[int, ...]:
-    """The `size` rows nearest to a row, itself included, ascending; ties go to the lowest index."""
+def nearest(distances: Distances, rows: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    """For each of some rows the `size` rows nearest to it, itself included, ascending; ties go to the lowest index."""
     while True:
-        values, order = distances.squared[row].sort(stable=True)
-        low, high = distances.interval(values[size - 1])
-        clear = size == len(values) or bool(values[size] > high)
-        rivals = order[(low <= values) & (values <= high)]
-        if clear or not distances.settle(torch.tensor([row]), rivals):
-            return tuple(sorted(order[:size].tolist()))
+        values, order = distances.squared[rows].sort(dim=1, stable=True)
+        low, high = distances.interval(values[:, size - 1 : size])
+        unclear = (values[:, size:] <= high).any(dim=1)
+        rivals = ((low <= distances.squared[rows]) & (distances.squared[rows] <= high))[unclear].any(dim=0)
+        asking = torch.tensor(rows)[unclear]
+        if not len(asking) or not distances.settle(asking, torch.nonzero(rivals).flatten()):
+            return [tuple(sorted(line)) for line in order[:, :size].tolist()]
 
 
-def _inner(x: Tensor, f: int, cost: ClusterCost) -> Aggregate:
+def _inner(x: Matrix, f: int, cost: ClusterCost) -> Aggregate:
     n = x.shape[0]
     inside = tightest_cluster(Distances(x), n - f, cost) if f else tuple(range(n))
     (vector,) = means(x, [inside])

@@ -7,11 +7,12 @@ In every function x is the (n, d) matrix of a round's vectors, finite, and f the
 import torch
 from torch import Tensor
 
+from common.aggregation.matrix import Matrix, empty_like
 from common.aggregation.means import Aggregate
 from common.aggregation.selection_network import ranked_blocks
 
 
-def coordinatewise_median(x: Tensor, f: int = 0) -> Aggregate:
+def coordinatewise_median(x: Matrix, f: int = 0) -> Aggregate:
     """CWM: in every coordinate k the median of `x_1k, ..., x_nk`; with even n the mean of the two in the middle.
 
     Source: Yin et al. 2018.
@@ -22,7 +23,7 @@ def coordinatewise_median(x: Tensor, f: int = 0) -> Aggregate:
     return Aggregate(_mean_of_ranks(x, f=(x.shape[0] - 1) // 2), ())
 
 
-def coordinatewise_trimmed_mean(x: Tensor, f: int) -> Aggregate:
+def coordinatewise_trimmed_mean(x: Matrix, f: int) -> Aggregate:
     """CWTM: in every coordinate the mean of what is left without the f smallest and the f largest values.
 
     Source: Yin et al. 2018.
@@ -33,7 +34,7 @@ def coordinatewise_trimmed_mean(x: Tensor, f: int) -> Aggregate:
     return Aggregate(_mean_of_ranks(x, f), ())
 
 
-def mean_around_median(x: Tensor, f: int) -> Aggregate:
+def mean_around_median(x: Matrix, f: int) -> Aggregate:
     """Meamed: in every coordinate the mean of the n-f values nearest to the median (as CWM has it).
 
     A tie goes to the smaller values. Source: Xie et al. 2018, Generalized Byzantine-tolerant SGD.
@@ -45,14 +46,14 @@ def mean_around_median(x: Tensor, f: int) -> Aggregate:
     return Aggregate(nearest_to_median(x, list(range(n)), n - f), ())
 
 
-def nearest_to_median(x: Tensor, rows: list[int], size: int) -> Tensor:
+def nearest_to_median(x: Matrix, rows: list[int], size: int) -> Tensor:
     """In every coordinate the mean of the `size` values nearest to the median of some rows: (d,).
 
     Among sorted values these are neighbours. From the smallest on, they move up as long as the value that would come in
     is nearer than the one that would go out.
     """
     m = len(rows)
-    result = torch.empty_like(x[0])
+    result = empty_like(x, x.shape[1])
     for columns, ascending in ranked_blocks(x, rows, 0, m, ordered=True):
         median = (ascending[(m - 1) // 2].double() + ascending[m // 2]) / 2
         near = ascending[:size]
@@ -65,9 +66,9 @@ def nearest_to_median(x: Tensor, rows: list[int], size: int) -> Tensor:
     return result
 
 
-def _mean_of_ranks(x: Tensor, f: int) -> Tensor:
+def _mean_of_ranks(x: Matrix, f: int) -> Tensor:
     n = x.shape[0]
-    result = torch.empty_like(x[0])
+    result = empty_like(x, x.shape[1])
     for columns, values in ranked_blocks(x, list(range(n)), f, n - f):
         total = torch.zeros_like(values[0], dtype=torch.float64)
         for value in values:

@@ -10,9 +10,9 @@ import math
 import torch
 from torch import Tensor
 
-from common.aggregation.columns import column_blocks
+from common.aggregation.matrix import Matrix, column_blocks
 
-_SINGLE_WIDTH = {"cpu": 1 << 9, "cuda": 1 << 14}
+_SINGLE_WIDTH = {"cpu": 768, "cuda": 1 << 14}
 """Columns summed in float32 before the sum moves to float64: few, so that rounding stays small."""
 
 _LANES = {"cpu": {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 4), "cuda": 256}
@@ -26,6 +26,9 @@ _SINGLE_LIMITS = (2.0**-126, 2.0**126)
 _DOUBLE_BYTES = {"cpu": 1 << 21, "cuda": 1 << 26}
 """What a block of float64 rows may take: about the second-level cache of one core."""
 
+_PRODUCT_TIME = 4
+"""What torch.cdist takes for a distance, in times of torch.pdist."""
+
 _KEEP_40_BITS = 2.0**13 + 1  # of 53 (Veltkamp's splitting)
 
 
@@ -37,7 +40,7 @@ class Distances:
     are settled from the start.
     """
 
-    def __init__(self, x: Tensor, *, exact: bool = False) -> None:
+    def __init__(self, x: Matrix, *, exact: bool = False) -> None:
         """Computes them in one pass.
 
         Args:
@@ -80,7 +83,7 @@ class Distances:
         if bool(self.settled[rows[:, None], others].all()):
             return False
         among = torch.tensor(sorted({*rows.tolist(), *others.tolist()}))
-        if _pairs(len(among)) <= len(rows) * len(others):
+        if _pairs(len(among)) <= _PRODUCT_TIME * len(rows) * len(others):
             rows = others = among
             exact = _square(len(among), _exact_pairs(self._x, among))
         else:
@@ -91,7 +94,7 @@ class Distances:
         return True
 
 
-def squared_distances_to(x: Tensor, point: Tensor) -> Tensor:
+def squared_distances_to(x: Matrix, point: Tensor) -> Tensor:
     """Squared Euclidean distances of the rows of x, (n, d), to a point, (d,): (n,) float64 on the CPU.
 
     Float64 sums of squared differences: the relative error is below 1e-12, and finite float32 rows cannot overflow.
@@ -104,7 +107,7 @@ def squared_distances_to(x: Tensor, point: Tensor) -> Tensor:
     return total.cpu()
 
 
-def _single_pairs(x: Tensor) -> Tensor:
+def _single_pairs(x: Matrix) -> Tensor:
     total = torch.zeros(_pairs(x.shape[0]), dtype=torch.float64, device=x.device)
     for columns in column_blocks(x.shape[1], _SINGLE_WIDTH[x.device.type]):
         total += torch.pdist(x[:, columns]).square_()
@@ -112,7 +115,7 @@ def _single_pairs(x: Tensor) -> Tensor:
     return total
 
 
-def _exact_pairs(x: Tensor, rows: Tensor | None = None) -> Tensor:
+def _exact_pairs(x: Matrix, rows: Tensor | None = None) -> Tensor:
     n = x.shape[0] if rows is None else len(rows)
     total = torch.zeros(_pairs(n), dtype=torch.float64, device=x.device)
     for columns in column_blocks(x.shape[1], _double_width(n, x.device)):
@@ -120,7 +123,7 @@ def _exact_pairs(x: Tensor, rows: Tensor | None = None) -> Tensor:
     return _rounded(total)
 
 
-def _exact_products(x: Tensor, rows: Tensor, others: Tensor) -> Tensor:
+def _exact_products(x: Matrix, rows: Tensor, others: Tensor) -> Tensor:
     total = torch.zeros(len(rows), len(others), dtype=torch.float64, device=x.device)
     for columns in column_blocks(x.shape[1], _double_width(len(rows) + len(others), x.device)):
         one, other = _double(x, columns, rows), _double(x, columns, others)
@@ -128,7 +131,7 @@ def _exact_products(x: Tensor, rows: Tensor, others: Tensor) -> Tensor:
     return _rounded(total).cpu()
 
 
-def _double(x: Tensor, columns: slice, rows: Tensor | None) -> Tensor:
+def _double(x: Matrix, columns: slice, rows: Tensor | None) -> Tensor:
     block = x[:, columns]
     return (block if rows is None else block.index_select(0, rows.to(x.device))).double()
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from common.aggregation.distances import squared_distances_to
+from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, weighted_mean
 
 
-def geometric_median(x: Tensor, f: int, iterations: int, eps: float) -> Aggregate:
+def geometric_median(x: Matrix, f: int, iterations: int, eps: float) -> Aggregate:
     """GM: steps of the smoothed Weiszfeld algorithm toward the point with the least sum of distances to all rows.
 
     From the mean z, each step sets `z = sum_i w_i x_i / sum_i w_i` with `w_i = 1 / max(eps, |x_i - z|)`.
@@ -32,7 +33,7 @@ def geometric_median(x: Tensor, f: int, iterations: int, eps: float) -> Aggregat
     return Aggregate(z, ())
 
 
-def centered_clipping(x: Tensor, f: int, tau: float, iterations: int) -> Aggregate:
+def centered_clipping(x: Matrix, f: int, tau: float, iterations: int) -> Aggregate:
     """CClip: steps `v = v + (1/n) sum_i (x_i - v) min(1, tau / |x_i - v|)` from v = 0.
 
     Source: Karimireddy et al. 2021, Learning from History for Byzantine Robust Optimization.

@@ -4,15 +4,14 @@ In every function x is the (n, d) matrix of a round's vectors, finite, and f the
 The score of a row is the sum of the squared distances to the n-f-2 other rows nearest to it (Blanchard et al. 2017).
 """
 
-from torch import Tensor
-
 from common.aggregation.clustering import cheapest, mean_cost
 from common.aggregation.coordinatewise import nearest_to_median
 from common.aggregation.distances import Distances
+from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, means
 
 
-def krum(x: Tensor, f: int) -> Aggregate:
+def krum(x: Matrix, f: int) -> Aggregate:
     """Krum: the row with the lowest score; ties go to the lowest index. n >= 2f + 3.
 
     Source: Blanchard et al. 2017, Machine Learning with Adversaries.
@@ -23,7 +22,7 @@ def krum(x: Tensor, f: int) -> Aggregate:
     return multi_krum(x, f, 1)
 
 
-def multi_krum(x: Tensor, f: int, m: int) -> Aggregate:
+def multi_krum(x: Matrix, f: int, m: int) -> Aggregate:
     """Multi-Krum: the mean of the m rows with the lowest scores; ties go to the lowest index. n >= 2f + 3.
 
     Source: Blanchard et al. 2017, section 4.
@@ -36,7 +35,7 @@ def multi_krum(x: Tensor, f: int, m: int) -> Aggregate:
     return Aggregate(vector, tuple(chosen))
 
 
-def bulyan(x: Tensor, f: int) -> Aggregate:
+def bulyan(x: Matrix, f: int) -> Aggregate:
     """Bulyan: Krum chooses n-2f rows, one after the other, each from what is left of X; of these, in every coordinate,
     the mean of the n-4f values nearest to their median. n >= 4f + 3.
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.aggregation.columns import column_blocks
+from common.aggregation.matrix import Matrix, column_blocks, empty_like
 
-_WIDTH = {"cpu": 1 << 16, "cuda": 1 << 22}
-"""Columns at a time: long enough that starting an operation costs nothing, short enough for the second-level cache."""
+_WIDTH = {"cpu": 1 << 17, "cuda": 1 << 22}
+"""Columns at a time: so many that starting an operation costs nothing, so few that their sum stays in cache."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Aggregate:
     """(d,), with the dtype and device of the rows, in memory of its own."""
 
     cluster: tuple[int, ...]
-    """The rows that the rule decided on, ascending: those that it averages, or that Outer leaves out; empty for rules that
-    decide on none."""
+    """The rows that the rule decided on, ascending: those that it averages, or that Outer leaves out; empty for rules
+    that decide on none."""
 
 
-def average(x: Tensor, f: int = 0) -> Aggregate:
+def average(x: Matrix, f: int = 0) -> Aggregate:
     """Avg: the plain mean `(x_1 + ... + x_n) / n`, for comparison. One liar moves it wherever it likes.
 
     Args:
@@ -38,7 +38,7 @@ def average(x: Tensor, f: int = 0) -> Aggregate:
     return Aggregate(vector, ())
 
 
-def means(x: Tensor, sets: Sequence[Sequence[int]], out: Tensor | None = None) -> list[Tensor]:
+def means(x: Matrix, sets: Sequence[Sequence[int]], out: Tensor | None = None) -> list[Tensor]:
     """The means of several sets of rows.
 
     Rows are added one after another in float64, so that the sum of finite float32 rows cannot overflow, a row outside a
@@ -52,13 +52,13 @@ def means(x: Tensor, sets: Sequence[Sequence[int]], out: Tensor | None = None) -
     Returns:
         m vectors (d,), with the dtype and device of x.
     """
-    vectors = [torch.empty_like(x[0]) for _ in sets] if out is None else list(out.unbind())
+    vectors = [empty_like(x, x.shape[1]) for _ in sets] if out is None else list(out.unbind())
     for rows, mean in zip(sets, vectors, strict=True):
         _sum(x, ((row, 1.0) for row in rows), len(rows), mean)
     return vectors
 
 
-def weighted_mean(x: Tensor, weights: Tensor, total: float | None = None) -> Tensor:
+def weighted_mean(x: Matrix, weights: Tensor, total: float | None = None) -> Tensor:
     """`sum_i w_i x_i / total`, added up as in `means`; rows of weight 0 do not enter it.
 
     Args:
@@ -69,13 +69,13 @@ def weighted_mean(x: Tensor, weights: Tensor, total: float | None = None) -> Ten
     Returns:
         (d,), with the dtype and device of x.
     """
-    result = x.new_empty(x.shape[1])
+    result = empty_like(x, x.shape[1])
     divisor = float(weights.sum()) if total is None else total
     _sum(x, ((row, weight) for row, weight in enumerate(weights.tolist()) if weight), divisor, result)
     return result
 
 
-def _sum(x: Tensor, terms: Iterable[tuple[int, float]], divisor: float, result: Tensor) -> None:
+def _sum(x: Matrix, terms: Iterable[tuple[int, float]], divisor: float, result: Tensor) -> None:
     chosen = list(terms)
     d, width = x.shape[1], _WIDTH[x.device.type]
     buffer = torch.empty(min(d, width), dtype=torch.float64, device=x.device)

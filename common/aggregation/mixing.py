@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from common.aggregation.clustering import nearest
-from common.aggregation.columns import column_blocks
 from common.aggregation.distances import Distances, squared_distances_to
 from common.aggregation.geometric import clipping_factors
+from common.aggregation.matrix import Matrix, all_finite, column_blocks, empty_like
 from common.aggregation.means import means
 from common.aggregation.seeding import generator_of
 
@@ -30,7 +31,7 @@ class Mixed:
     """For each of the m rows those of the round that it stands for."""
 
 
-def nearest_neighbor_mixing(x: Tensor, f: int) -> Mixed:
+def nearest_neighbor_mixing(x: Matrix, f: int) -> Mixed:
     """NNM: each x_i is replaced by the mean of the n-f rows nearest to it, itself included.
 
     Ties go to the lowest index. Source: Allouah et al. 2023, Fixing by Mixing.
@@ -39,20 +40,20 @@ def nearest_neighbor_mixing(x: Tensor, f: int) -> Mixed:
     tensor([ 1.0000,  1.0000,  1.0000, 17.6667])
     """
     n, d = x.shape
-    distances = Distances(x)
-    near = torch.tensor([nearest(distances, row, n - f) for row in range(n)], device=x.device)
-    mixed = torch.empty_like(x)
+    near = torch.tensor(nearest(Distances(x), range(n), n - f), device=x.device)
+    shares = torch.full_like(near, 1 / (n - f), dtype=x.dtype)
+    mixed = empty_like(x, *x.shape)
     for columns in column_blocks(d, _WIDTH[x.device.type]):
         # Sums of rows in their order, the same bits on any number of threads, which a matrix product does not promise.
-        block = torch.nn.functional.embedding_bag(near, x[:, columns].contiguous(), mode="sum").div_(n - f)
-        if bool(torch.isfinite(block.sum())):
+        block = embedding_bag(near, x[:, columns].contiguous(), mode="sum", per_sample_weights=shares)
+        if all_finite(block):
             mixed[:, columns] = block
-        else:  # a sum of huge rows overflowed
+        else:  # the mean of the largest numbers there are was rounded up
             means(x[:, columns], near.tolist(), out=mixed[:, columns])
     return Mixed(mixed, tuple((row,) for row in range(n)))
 
 
-def bucketing(x: Tensor, f: int, s: int, seed: int) -> Mixed:
+def bucketing(x: Matrix, f: int, s: int, seed: int) -> Mixed:
     """Bucketing: the rows are shuffled and put into buckets of s, the last one smaller if need be; the means of these.
 
     One Byzantine row spoils one bucket, so at most f of the ceil(n/s) are. The buckets follow from the seed and the
@@ -66,12 +67,12 @@ def bucketing(x: Tensor, f: int, s: int, seed: int) -> Mixed:
     n, d = x.shape
     order = torch.randperm(n, generator=generator_of(x, seed)).tolist()
     buckets = tuple(tuple(sorted(order[start : start + s])) for start in range(0, n, s))
-    mixed = x.new_empty(len(buckets), d)
+    mixed = empty_like(x, len(buckets), d)
     means(x, buckets, out=mixed)
     return Mixed(mixed, buckets)
 
 
-def clipping(x: Tensor, f: int, tau: float) -> Mixed:
+def clipping(x: Matrix, f: int, tau: float) -> Mixed:
     """Clipping: `x_i min(1, tau / |x_i|)`.
 
     >>> clipping(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), 0, tau=2.5).x
@@ -81,7 +82,7 @@ def clipping(x: Tensor, f: int, tau: float) -> Mixed:
     return _clipped(x, squared_distances_to(x, torch.zeros_like(x[0])).sqrt_(), tau)
 
 
-def adaptive_robust_clipping(x: Tensor, f: int) -> Mixed:
+def adaptive_robust_clipping(x: Matrix, f: int) -> Mixed:
     """ARC: the `floor(2 f (n-f) / n)` longest rows are clipped to the length of the next one.
 
     Source: Allouah et al. 2025, Adaptive Gradient Clipping for Robust Federated Learning.
@@ -95,9 +96,9 @@ def adaptive_robust_clipping(x: Tensor, f: int) -> Mixed:
     return _clipped(x, norms, float(norms.sort(descending=True).values[clipped]))
 
 
-def _clipped(x: Tensor, norms: Tensor, threshold: float) -> Mixed:
+def _clipped(x: Matrix, norms: Tensor, threshold: float) -> Mixed:
     factors = clipping_factors(norms, threshold)[:, None].to(x.device)
-    clipped = torch.empty_like(x)
+    clipped = empty_like(x, *x.shape)
     for columns in column_blocks(x.shape[1], _WIDTH[x.device.type]):
         clipped[:, columns] = x[:, columns] * factors  # in float64: the factor of a huge row is tiny
     return Mixed(clipped, tuple((row,) for row in range(x.shape[0])))

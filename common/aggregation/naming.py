@@ -6,9 +6,8 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from torch import Tensor
-
 from common.aggregation import registry
+from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate
 from common.aggregation.registry import PreAggregation
 from common.aggregation.rule import Cost, Members, Rule, check_minority
@@ -54,7 +53,7 @@ PRE_AGGREGATIONS: Mapping[str, PreAggregation] = MappingProxyType(
 def _compose(before: PreAggregation, after: Rule) -> Rule:
     name = f"{before.name}+{after.name}"
 
-    def function(x: Tensor, f: int, members: Members) -> tuple[Aggregate, ...]:
+    def function(x: Matrix, f: int, members: Members) -> tuple[Aggregate, ...]:
         mixed = before.function(x, f)
         stands_for = tuple(tuple(row for one in those for row in members[one]) for those in mixed.members)
         return tuple(

@@ -4,8 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from torch import Tensor
-
 from common.aggregation import (
     centers,
     clustering,
@@ -19,14 +17,15 @@ from common.aggregation import (
 )
 from common.aggregation.clustering import center_cost, inner_and_outer, mean_cost
 from common.aggregation.guarantees import Guarantee
+from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, average
 from common.aggregation.mixing import Mixed
 from common.aggregation.rule import Check, Cost, Members, Rule, check_minority, check_subsets, needs_rows
 from common.errors import OstrakonError
 
-_BLOCK = "one block of columns"
-_PAIRS = Cost("O(n^2 d)", f"O(n^2) and {_BLOCK}")
-_NETWORK = Cost("O(n (log n)^2 d)", "two blocks of columns")
+_ROWS = Cost("O(n d)", "blocks")
+_PAIRS = Cost("O(n^2 d)", "n^2, blocks")
+_NETWORK = Cost("O(n (log n)^2 d)", "blocks")
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class PreAggregation:
     """What makes a round's rows into other rows, before a rule is applied to them."""
 
     name: str
-    function: Callable[[Tensor, int], Mixed]
+    function: Callable[[Matrix, int], Mixed]
     rows: Callable[[int], int]
     """How many rows it makes of n."""
 
@@ -48,7 +47,7 @@ class PreAggregation:
 
 def _one(
     name: str,
-    function: Callable[[Tensor, int], Aggregate],
+    function: Callable[[Matrix, int], Aggregate],
     formula: str,
     source: str,
     cost: Cost,
@@ -65,7 +64,7 @@ def _gm(iterations: int = 1, eps: float = 1e-5) -> Rule:
         lambda x, f: geometric.geometric_median(x, f, iterations, eps),
         "steps toward the point with the least sum of distances (smoothed Weiszfeld)",
         "Pillutla et al. 2022",
-        Cost(f"O(n d), {iterations} times", "one vector", lambda n, f: 1),
+        Cost("O(n d) an iteration", "1 vector", lambda n, f: 1),
     )
 
 
@@ -76,7 +75,7 @@ def _cclip(tau: float = 2.15771, iterations: int = 1) -> Rule:
         lambda x, f: geometric.centered_clipping(x, f, tau, iterations),
         "mean of the rows, each clipped to length tau",
         "Karimireddy et al. 2021",
-        Cost(f"O(n d), {iterations} times", "two vectors", lambda n, f: 2),
+        Cost("O(n d) an iteration", "2 vectors", lambda n, f: 2),
     )
 
 
@@ -89,7 +88,7 @@ def _multi_krum(m: int | None = None) -> Rule:
     return _one(
         "Multi-Krum",
         lambda x, f: krum.multi_krum(x, f, x.shape[0] - f if m is None else m),
-        "mean of the m rows with the lowest scores (m = n - f)",
+        "mean of the m rows with the lowest scores; m = n - f if not given",
         "Blanchard et al. 2017",
         _PAIRS,
         guarantees.KRUM,
@@ -98,16 +97,14 @@ def _multi_krum(m: int | None = None) -> Rule:
 
 
 def _monna(pivot: int = 0) -> Rule:
-    def function(x: Tensor, f: int, members: Members) -> tuple[Aggregate, ...]:
+    def function(x: Matrix, f: int, members: Members) -> tuple[Aggregate, ...]:
         trusted = next((row for row, those in enumerate(members) if pivot in those), None)
-        if trusted is None:
-            raise OstrakonError(f"MoNNA trusts row {pivot}, which is not there or not finite")
-        return (centers.around_row(x, f, trusted),)
+        return (centers.around_median(x, f) if trusted is None else centers.around_row(x, f, trusted),)
 
     def check(n: int, f: int) -> None:
         check_minority(n, f)
         if pivot < 0:
-            raise OstrakonError(f"MoNNA(pivot={pivot}): rows are numbered from 0")
+            raise OstrakonError(f"MoNNA(pivot={pivot}): places on the roster are numbered from 0")
 
     return Rule(
         "MoNNA",
@@ -115,8 +112,8 @@ def _monna(pivot: int = 0) -> Rule:
         function,
         check,
         None,
-        Cost("O(n d)", _BLOCK),
-        "mean of the n-f rows nearest to row `pivot`, which is trusted",
+        Cost("O(n d)", "1 vector", lambda n, f: 1),
+        "mean of the n-f rows nearest to that of place `pivot`, which is trusted; without it as Median1P",
         "Farhadkhani et al. 2023",
     )
 
@@ -137,7 +134,7 @@ def _dnc(coordinates: int = 10_000, iterations: int = 1, seed: int = 0) -> Rule:
         lambda x, f: spectral.divide_and_conquer(x, f, coordinates, iterations, seed),
         "mean of the rows that stand out least in the direction of most spread",
         "Shejwalkar and Houmansadr 2021",
-        Cost("O(n d + n^2 coordinates)", "two vectors and n times `coordinates` numbers", lambda n, f: 2),
+        Cost("O(n d + n^2 coordinates)", "2 vectors", lambda n, f: 2),
         check=check,
     )
 
@@ -231,7 +228,7 @@ def _always(rule: Rule) -> Callable[[], Rule]:
 
 RULES: Mapping[str, Callable[..., Rule]] = MappingProxyType(
     {
-        "Avg": _always(_one("Avg", average, "mean of all rows", "", Cost("O(n d)", _BLOCK))),
+        "Avg": _always(_one("Avg", average, "mean of all rows", "", _ROWS)),
         "GM": _gm,
         "CClip": _cclip,
         "CWM": _always(
@@ -272,7 +269,7 @@ RULES: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 subsets.minimum_diameter_averaging,
                 "mean of the n-f rows with the least diameter",
                 "El Mhamdi et al. 2018",
-                Cost("O(n^2 d + 1.47^f n^2 log n)", _PAIRS.memory),
+                Cost("O(n^2 d + 1.47^f n^2)", _PAIRS.memory),
                 guarantees.MINIMUM_DIAMETER,
             )
         ),
@@ -282,7 +279,7 @@ RULES: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 subsets.smallest_maximum_eigenvalue_averaging,
                 "mean of the n-f rows with the least largest eigenvalue of their covariance",
                 "Allouah et al. 2023",
-                Cost("O(n^2 d + (n over f) n^3)", _PAIRS.memory),
+                Cost("O(n^2 d + C(n, f) n^3)", _PAIRS.memory),
                 guarantees.SMALLEST_EIGENVALUE,
                 check_subsets,
             )
@@ -337,7 +334,7 @@ RULES: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 krum.bulyan,
                 "Krum chooses n-2f rows; mean of the n-4f values of every coordinate nearest to their median",
                 "El Mhamdi et al. 2018",
-                Cost("O(n^2 d)", "O(n^2) and two blocks of columns"),
+                _PAIRS,
                 check=needs_rows("Bulyan", 4, 3),
             )
         ),
@@ -368,14 +365,14 @@ RULES: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 centers.around_median,
                 "mean of the n-f rows nearest to the coordinate-wise median",
                 "Narayanan 2018",
-                Cost("O(n d); a selection network up to n=256", "one vector", lambda n, f: 1),
+                Cost("O(n d); O(n (log n)^2 d) for n <= 256", "1 vector", lambda n, f: 1),
                 guarantees.AROUND_MEDIAN,
             )
         ),
         "Stream1P": _always(
             _one(
                 "Stream1P",
-                centers.streaming_mean,
+                lambda x, f: centers.streaming_mean((x[row] for row in range(x.shape[0])), f),
                 "mean of the n-f rows nearest to the tightest of the first 2f+1, in one pass",
                 "McCutchen and Khuller 2008",
                 Cost("O(n d + f^2 d)", "2f + 3 vectors", lambda n, f: 2 * f + 3),

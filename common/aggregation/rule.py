@@ -1,19 +1,19 @@
 """What a rule is: the function, when it applies, what is proved of it and what it takes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from common.aggregation.columns import finite_rows
 from common.aggregation.guarantees import Guarantee
+from common.aggregation.matrix import ChosenRows, Matrix, finite_rows
 from common.aggregation.means import Aggregate
 from common.errors import OstrakonError
 
 Members = tuple[tuple[int, ...], ...]
-"""For each row of a matrix the rows of the round that it stands for."""
+"""For each row of a matrix the places on the roster that it stands for."""
 
 Check = Callable[[int, int], None]
 """Takes n and f. Raises OstrakonError, with a sentence for the user, when they cannot be used."""
@@ -25,7 +25,7 @@ class Cost:
 
     time: str
     memory: str
-    """Beyond the rows and the result."""
+    """Beyond the rows and the result; `blocks` are blocks of columns, a few MiB whatever d is."""
 
     vectors: Callable[[int, int], int] = lambda n, f: 0
     """How many vectors (d,) of the rows' type that memory has room for; parts that do not grow with d not counted."""
@@ -37,7 +37,7 @@ class Rule:
 
     name: str
     two_phase: bool
-    function: Callable[[Tensor, int, Members], tuple[Aggregate, ...]]
+    function: Callable[[Matrix, int, Members], tuple[Aggregate, ...]]
     """From finite rows, f, and what the rows stand for. n and f have passed `check`."""
 
     check: Check
@@ -52,16 +52,17 @@ class Rule:
     """Who proposed it."""
 
     @torch.no_grad()
-    def aggregate(self, x: Tensor, f: int) -> tuple[Aggregate, ...]:
+    def aggregate(self, x: Tensor, f: int, positions: Sequence[int] | None = None) -> tuple[Aggregate, ...]:
         """Apply the rule.
 
         A row with NaN or infinity is left out, like one that did not arrive: with b such rows the result is the rule's
-        on the n - b others with f - b (0 at least). Only then the others are copied.
+        on the n - b others with f - b (0 at least).
 
         Args:
             x: (n, d) floating-point, in roster order, on any device; it is not written to. Types of less than 32 bits
                 are computed with in float32.
             f: bound on Byzantine rows among them.
+            positions: whose rows they are, n places on the roster; 0 to n-1 if not given. For rules that trust one.
 
         Returns:
             One aggregate, or Inner and Outer, with the dtype and device of x. The same bits for the same rows, whatever
@@ -83,9 +84,10 @@ class Rule:
         if lost:
             f = max(0, f - lost)
             self.check(n - lost, f)
-        finite = x if not lost else x[rows]
-        wide = finite if x.dtype in (torch.float32, torch.float64) else finite.float()
-        aggregates = self.function(wide, f, tuple((row,) for row in rows))
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        finite = wide if not lost else ChosenRows(wide, rows)
+        whose = range(n) if positions is None else positions
+        aggregates = self.function(finite, f, tuple((whose[row],) for row in rows))
         return tuple(Aggregate(one.vector.to(x.dtype), tuple(rows[row] for row in one.cluster)) for one in aggregates)
 
     def check_run(self, n: int, f: int, *, asynchronous: bool) -> None:

@@ -3,12 +3,13 @@
 import hashlib
 
 import torch
-from torch import Tensor
+
+from common.aggregation.matrix import Matrix
 
 _COLUMNS = 64
 
 
-def generator_of(x: Tensor, seed: int) -> torch.Generator:
+def generator_of(x: Matrix, seed: int) -> torch.Generator:
     """Random numbers that follow from a seed and the rows alone, so that the same round gives the same model anywhere.
 
     They are new in each round, and who does not know everybody else's row cannot foresee them.

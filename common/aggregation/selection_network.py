@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from common.aggregation.columns import column_blocks
+from common.aggregation.matrix import Matrix, column_blocks
 
 LARGEST_NETWORK = 256
 """Rows beyond which torch.sort is used: a network has about n (log n)^2 / 4 comparisons."""
@@ -56,7 +56,7 @@ def network(n: int, first: int, last: int, ordered: bool) -> tuple[Comparison, .
 
 
 def ranked_blocks(
-    x: Tensor, rows: list[int], first: int, last: int, *, ordered: bool = False
+    x: Matrix, rows: list[int], first: int, last: int, *, ordered: bool = False
 ) -> Iterator[tuple[slice, list[Tensor]]]:
     """Per block of columns: the values of rank first, ..., last - 1 of every coordinate of some rows of x.
 
@@ -73,7 +73,8 @@ def ranked_blocks(
     n = len(rows)
     for columns in column_blocks(x.shape[1], max(256, _BLOCK_NUMBERS[x.device.type] // n)):
         if n > LARGEST_NETWORK:
-            yield columns, list(_sorted(x[rows, columns], first, last))
+            block = torch.stack([x[row, columns] for row in rows])
+            yield columns, list(_sorted(block, first, last))
         else:
             yield columns, _run(network(n, first, last, ordered), [x[row, columns] for row in rows])[first:last]
 

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from common.aggregation.distances import Distances
+from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, means, weighted_mean
 from common.aggregation.seeding import generator_of
 
 
-def covariance_bound_agnostic_filter(x: Tensor, f: int) -> Aggregate:
+def covariance_bound_agnostic_filter(x: Matrix, f: int) -> Aggregate:
     """CAF: weights are taken off rows that stand out in the direction of most spread, and the best mean is kept.
 
     From c_i = 1, while `sum_i c_i > n - 2f`: the weighted mean mu; the largest eigenvalue of the weighted covariance
@@ -42,7 +43,7 @@ def covariance_bound_agnostic_filter(x: Tensor, f: int) -> Aggregate:
     return Aggregate(weighted_mean(x, best), ())
 
 
-def divide_and_conquer(x: Tensor, f: int, coordinates: int, iterations: int, seed: int) -> Aggregate:
+def divide_and_conquer(x: Matrix, f: int, coordinates: int, iterations: int, seed: int) -> Aggregate:
     """DnC: the mean of the rows that stand out least, by their projections on the direction of most spread.
 
     In each iteration some coordinates are drawn, the rows, centred at their mean there, are projected on their first

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from common.aggregation.distances import Distances
+from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, means
 from common.aggregation.vertex_cover import has_vertex_cover
 
@@ -17,7 +18,7 @@ _SAME = 1e-9
 """Eigenvalues so near to each other, relatively, are equal."""
 
 
-def minimum_diameter_averaging(x: Tensor, f: int) -> Aggregate:
+def minimum_diameter_averaging(x: Matrix, f: int) -> Aggregate:
     """MDA: the mean of the subset S of n-f rows with the least diameter `max_{i,j in S} |x_i - x_j|`.
 
     n-f rows fit within a diameter when f rows can be found that take part in all larger distances: a vertex cover of
@@ -59,7 +60,7 @@ def minimum_diameter_subset(distances: Distances, f: int) -> tuple[int, ...]:
     return tuple(subset[: n - f])
 
 
-def smallest_maximum_eigenvalue_averaging(x: Tensor, f: int) -> Aggregate:
+def smallest_maximum_eigenvalue_averaging(x: Matrix, f: int) -> Aggregate:
     """SMEA: the mean of the subset S of n-f rows whose covariance has the smallest largest eigenvalue.
 
     `M_S = (1/|S|) sum_{i in S} (x_i - mean_S)(x_i - mean_S)^T`; its eigenvalues are those of the centred Gram matrix

@@ -85,10 +85,9 @@ def test_a_row_that_is_not_finite_is_a_row_that_did_not_come(
 ) -> None:
     x = torch.from_numpy(case[0])
     n, f = len(x), min(case[1], f_for(name, len(x)))
-    spared = 0 if "MoNNA" in name else -1  # nothing is promised when the trusted row lies
-    rotten = data.draw(st.sets(st.integers(0, n - 1).filter(lambda row: row != spared), max_size=f))
+    rotten = data.draw(st.sets(st.integers(0, n - 1), max_size=f))
     left = [row for row in range(n) if row not in rotten]
-    expected = rule(name).aggregate(x[left], f - len(rotten))
+    expected = rule(name).aggregate(x[left], f - len(rotten), positions=left)
     for row in rotten:
         x[row, data.draw(st.integers(0, x.shape[1] - 1))] = bad
     for came, without in zip(rule(name).aggregate(x, f), expected, strict=True):
@@ -104,12 +103,17 @@ def test_more_such_rows_than_f_are_left_out_all_the_same(name: str) -> None:
         assert torch.isfinite(aggregate.vector).all()
 
 
-def test_a_trusted_row_that_is_not_finite_and_a_round_without_finite_rows_are_errors() -> None:
+def test_who_is_trusted_is_a_place_on_the_roster() -> None:
+    x = torch.tensor([[0.0], [1.0], [9.0], [10.0], [11.0]])
+    assert rule("MoNNA(3)").aggregate(x, 2)[0].cluster == (2, 3, 4)
+    assert rule("MoNNA(3)").aggregate(x, 2, positions=(1, 3, 4, 7, 8))[0].cluster == (0, 1, 2)
+    assert rule("NNM+MoNNA(3)").aggregate(x, 2, positions=(1, 3, 4, 7, 8))[0].cluster == (0, 1, 2)
+    (alone,) = rule("MoNNA(3)").aggregate(x, 2, positions=(0, 1, 2, 7, 8))
+    assert alone == rule("Median1P").aggregate(x, 2)[0]
+
+
+def test_a_round_without_finite_rows_is_an_error() -> None:
     x = torch.ones(5, 2)
-    x[2] = math.nan
-    with pytest.raises(OstrakonError, match="MoNNA trusts row 2, which is not there or not finite"):
-        rule("MoNNA(2)").aggregate(x, 2)
-    assert rule("MoNNA(3)").aggregate(x, 2)[0].cluster == (0, 1, 3)
     with pytest.raises(OstrakonError, match="none of the 5 rows given to rule Avg is finite"):
         rule("Avg").aggregate(x * math.nan, 2)
 

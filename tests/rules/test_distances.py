@@ -66,7 +66,8 @@ def test_close_calls_are_decided_as_exact_distances_decide_them(gap: float) -> N
         expected = definitions.distances(x)
         for size in range(1, n + 1):
             distances = Distances(torch.from_numpy(x))
-            assert nearest(distances, 0, size) == tuple(sorted(definitions.nearest(expected, 0, size)))
+            for row, near in enumerate(nearest(distances, range(n), size)):
+                assert near == tuple(sorted(definitions.nearest(expected, row, size)))
             for criterion, cost in (("Cent", center_cost), ("Mean", mean_cost)):
                 costs = np.array([definitions.cost(criterion, expected, row, size) for row in range(n)])
                 for count in (1, n // 3):

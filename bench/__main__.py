@@ -1,0 +1,111 @@
+"""Command line: `python -m bench aggregation`."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from bench.aggregation import DEFAULT, Report, Row, measure, slowdowns
+from bench.plot import draw
+from bench.rows import HOSTILE
+from common.device import resolve_device
+from common.errors import OstrakonError
+from common.runtime import prepare
+
+app = typer.Typer(help="Measurements, with their limits beside them.", no_args_is_help=True)
+
+
+@app.callback()
+def commands() -> None:
+    """Measurements, with their limits beside them."""
+
+
+@app.command()
+def aggregation(
+    n: Annotated[int, typer.Option("--n", min=1, help="rows")] = 35,
+    f: Annotated[int, typer.Option("--f", min=0, help="liars among them, below n/2")] = 14,
+    d: Annotated[int, typer.Option("--d", min=1, help="numbers in a row")] = 1_000_000,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="threads of the CPU")] = 1,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1")] = "cpu",
+    rules: Annotated[str, typer.Option("--rules", help="which, with ; between them; all of them if not given")] = "",
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="how often each is timed")] = 5,
+    write: Annotated[Path | None, typer.Option("--json", help="write the rows to this file")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="time some rules over d and over n too, and draw it here")
+    ] = None,
+    hostile: Annotated[bool, typer.Option("--hostile", help="time them on what liars could send, too")] = False,
+) -> None:
+    """Every rule on the same rows, beside the floor of what it cannot do without.
+
+    Times are medians; every ratio is of times taken in turn in the same run. `peak` is memory beyond rows and results.
+    `bandwidth` is the share of the speed of reading memory at which the rows pass, as if a rule read them once.
+    """
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    prepare(threads)
+    names = tuple(name.strip() for name in rules.split(";")) if rules else DEFAULT
+    try:
+        where = resolve_device(device)
+        report = measure(names, n, f, d, where, threads, repeat)
+        console.print(_table(report, n * d * 4))
+        for reason in report.skipped:
+            console.print(reason, style="dim", highlight=False)
+        if hostile:
+            console.print(_hostile_table(slowdowns(names, n, f, d, where, repeat)))
+        if write is not None:
+            write.write_text(json.dumps([asdict(row) for row in report.rows], indent=1) + "\n", encoding="utf-8")
+        if plot is not None:
+            draw(plot, *_sweeps(where, threads, repeat))
+    except OstrakonError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _sweeps(device: torch.device, threads: int, repeat: int) -> tuple[list[Row], list[Row]]:
+    names = ("Mean2P", "Cent2P", "Krum", "Multi-Krum", "NNM+Avg", "GM", "CWM", "CWTM", "Median1P", "Avg")
+    over_d = [measure(names, 35, 14, d, device, threads, repeat) for d in (10_000, 100_000, 1_000_000)]
+    over_n = [measure(names, n, 2 * n // 5, 200_000, device, threads, repeat) for n in (10, 20, 35, 60, 100)]
+    return [row for one in over_d for row in one.rows], [row for one in over_n for row in one.rows]
+
+
+def _table(report: Report, input_bytes: int) -> Table:
+    first = report.rows[0]
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=f"n = {first.n}, f = {first.f}, d = {first.d}, {first.threads} threads, {first.device}: "
+        f"rows are read at {report.bytes_per_second / 1e9:.1f} GB/s, "
+        f"torch.sort over them takes {report.sort.milliseconds:.0f} ms",
+    )
+    for heading in ("rule", "ms", "CPU ms", "floor ms", "of floor", "sort takes", "bandwidth", "peak MiB"):
+        table.add_column(heading, justify="left" if heading == "rule" else "right", no_wrap=True)
+    for row in report.rows:
+        table.add_row(
+            row.rule,
+            f"{row.milliseconds:.1f}",
+            f"{row.cpu_milliseconds:.1f}",
+            f"{row.floor_milliseconds:.1f}",
+            f"{row.milliseconds / row.floor_milliseconds:.2f}",
+            f"{report.sort.milliseconds / row.milliseconds:.1f} times",
+            f"{input_bytes / (row.milliseconds / 1e3) / report.bytes_per_second:.0%}",
+            "" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.1f}",
+        )
+    return table
+
+
+def _hostile_table(found: dict[str, dict[str, float]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, title="Time with what f liars could send, as a multiple of that of ordinary rows")
+    for heading in ("rule", *HOSTILE):
+        table.add_column(heading, justify="left" if heading == "rule" else "right")
+    for name, ratios in found.items():
+        table.add_row(name, *(f"{ratios[kind]:.2f}" for kind in HOSTILE))
+    return table
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,66 @@
+"""The (n, d) matrix of a round, read a block of columns at a time: what a block needs stays in cache."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class Matrix(Protocol):
+    """What rules read: a tensor, or some rows of one."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __getitem__(self, index: Any, /) -> Tensor: ...
+
+
+class ChosenRows:
+    """Some rows of a tensor as a matrix of their own, gathered a block of columns at a time instead of copied."""
+
+    def __init__(self, x: Tensor, rows: Sequence[int]) -> None:
+        self._x = x
+        self._rows = list(rows)
+        self._index = torch.tensor(self._rows, device=x.device)
+        self.shape = torch.Size((len(rows), x.shape[1]))
+        self.dtype = x.dtype
+        self.device = x.device
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """`[row]`, `[row, columns]` or `[:, columns]`."""
+        row, columns = index if isinstance(index, tuple) else (index, slice(None))
+        if isinstance(row, slice):
+            return self._x[:, columns].index_select(0, self._index)
+        return self._x[self._rows[row], columns]
+
+
+def column_blocks(d: int, width: int) -> Iterator[slice]:
+    """Consecutive slices of d columns, each `width` wide but the last, which has what is left."""
+    for start in range(0, d, width):
+        yield slice(start, min(start + width, d))
+
+
+def empty_like(x: Matrix, *shape: int) -> Tensor:
+    """Fresh memory of x's type, on its device."""
+    return torch.empty(shape, dtype=x.dtype, device=x.device)
+
+
+def finite_rows(x: Tensor) -> list[int]:
+    """The rows of x, (n, d), that hold neither NaN nor infinity, ascending.
+
+    One pass at the speed of memory: only rows whose sum is not finite are looked at again, number by number.
+    """
+    sums = torch.isfinite(x.sum(dim=1)).tolist()
+    return [row for row, fine in enumerate(sums) if fine or all_finite(x[row])]
+
+
+def all_finite(x: Tensor) -> bool:
+    """Whether x, not empty, holds neither NaN nor infinity."""
+    return all(torch.isfinite(end) for end in torch.aminmax(x))

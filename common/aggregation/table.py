@@ -1,0 +1,120 @@
+"""The table of all rules and pre-aggregations: for people at a terminal, and in the documentation."""
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from common.aggregation import registry
+from common.aggregation.guarantees import least_resilience, least_robustness
+from common.aggregation.naming import PRE_AGGREGATIONS, RULES, rule
+from common.aggregation.rule import Rule, check_minority
+from common.errors import OstrakonError
+
+_BETWEEN = re.compile(r"(?<=<!-- the table of rules -->\n).*?(?=<!-- its end -->)", re.DOTALL)
+
+
+HEADINGS = ("rule", "phases", "result", "λ", "κ", "time", "memory", "source")
+
+
+class Line(NamedTuple):
+    """One rule, or a pre-aggregation, whose phases are `+`."""
+
+    name: str
+    phases: str
+    result: str
+    resilience: str
+    robustness: str
+    time: str
+    memory: str
+    source: str
+
+
+def lines(n: int, f: int) -> list[Line]:
+    """All there is, with its constants for n rows of which f may lie."""
+    found = []
+    for one in _all():
+        proved = one.guarantee if _refusal(one, n, f) is None else None
+        numbers = ("-", "-")
+        if proved is not None:
+            numbers = _number(proved.resilience(n, f)), _number(proved.robustness(n, f))
+        phases = "2" if one.two_phase else "1"
+        result = one.formula + _parameters(registry.RULES.get(one.name))
+        found.append(Line(one.name, phases, result, *numbers, one.cost.time, one.cost.memory, one.source))
+    for before in PRE_AGGREGATIONS.values():
+        cost = before.cost
+        result = before.formula + _parameters(registry.PRE_AGGREGATIONS[before.name])
+        found.append(Line(before.name, "+", result, "", "", cost.time, cost.memory, before.source))
+    return found
+
+
+def refusals(n: int, f: int) -> list[str]:
+    """Why some rules cannot be used with n and f."""
+    return [refusal for one in _all() if (refusal := _refusal(one, n, f)) is not None]
+
+
+def title(n: int, f: int) -> str:
+    """What the numbers are for, and the least that any rule can have.
+
+    Raises:
+        OstrakonError: f is not below n/2.
+    """
+    check_minority(n, f)
+    least = _number(least_resilience(n, f)), _number(least_robustness(n, f))
+    return f"n = {n} rows, f = {f}. No rule can have λ below {least[0]} or κ below {least[1]}."
+
+
+def terminal(n: int, f: int, width: int) -> Table:
+    """The table for `rich`, on so many columns of text; where they are few, without the last columns of the table."""
+    shown = len(HEADINGS) if width >= 140 else 6 if width >= 100 else 5
+    table = Table(title=title(n, f), box=SIMPLE_HEAD, caption="\n".join(refusals(n, f)), caption_justify="left")
+    for heading in HEADINGS[:shown]:
+        table.add_column(heading, no_wrap=heading not in ("result", "time", "memory", "source"))
+    for line in lines(n, f):
+        table.add_row(*line[:shown])
+    return table
+
+
+def markdown(n: int, f: int) -> str:
+    """The table for the documentation."""
+    rows = [HEADINGS, ["---"] * len(HEADINGS), *((f"`{line.name}`", *line[1:]) for line in lines(n, f))]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    return "\n\n".join([title(n, f), table, *(f"{refusal}." for refusal in refusals(n, f))])
+
+
+def update(page: Path, n: int, f: int) -> None:
+    """Put the table, made anew, in its place on a page.
+
+    Raises:
+        OstrakonError: the page has no place for it.
+    """
+    text, places = _BETWEEN.subn(lambda _: f"\n{markdown(n, f)}\n\n", page.read_text(encoding="utf-8"))
+    if not places:
+        raise OstrakonError(f"{page} has no line <!-- the table of rules --> with a line <!-- its end --> after it")
+    page.write_text(text, encoding="utf-8")
+
+
+def _all() -> list[Rule]:
+    return [*RULES.values(), rule("TwoPhase(Mean1P, Avg)")]
+
+
+def _parameters(make: Callable[..., object] | None) -> str:
+    names = inspect.signature(make).parameters.values() if make else ()
+    listed = ", ".join(f"{one.name} = {one.default}" for one in names if one.default is not None)
+    return f"; {listed}" if listed else ""
+
+
+def _refusal(one: Rule, n: int, f: int) -> str | None:
+    try:
+        one.check(n, f)
+    except OstrakonError as refusal:
+        return str(refusal)
+    return None
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
