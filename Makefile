@@ -1,5 +1,7 @@
 # make up      train: a server, an evaluator and N workers on this machine
 # make test    everything that CI runs
+# make bench   time the aggregation rules beside the floor of what they cannot do without
+# make docs    renew what is generated in the documentation
 # make help    all targets and settings
 
 PYTHON ?= python3
@@ -13,7 +15,7 @@ quote = '$(subst ','\'',$(1))'
 given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARIABLES)),$(if \
   $(filter command line,$(origin $(name))),$(call quote,$(name)=$(value $(name)))))
 
-.PHONY: up status down test lint format proto clean help
+.PHONY: up status down test lint format proto bench docs clean help
 
 up status down: $(VENV)/installed
 	@$(BIN)/python -m deploy.local $@ $(given)
@@ -36,6 +38,12 @@ format: $(VENV)/installed
 proto: $(VENV)/installed
 	$(call PROTOC,.)
 
+bench: $(VENV)/installed
+	@$(BIN)/python -m bench aggregation
+
+docs: $(VENV)/installed
+	@$(BIN)/python -m common.aggregation --update docs/rules.md
+
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	@echo 'installing into $(VENV), once ...'
@@ -48,5 +56,5 @@ clean:
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: $(VENV)/installed
-	@sed -n 's/^# //p' Makefile | head -3
+	@sed -n 's/^# //p' Makefile | head -5
 	@$(BIN)/python -m deploy.local up --help

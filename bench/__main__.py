@@ -12,7 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench.aggregation import DEFAULT, Report, Row, measure, slowdowns
+from bench.aggregation import DEFAULT, Report, measure, slowdowns
 from bench.plot import draw
 from bench.rows import HOSTILE
 from common.device import resolve_device
@@ -58,20 +58,24 @@ def aggregation(
             console.print(reason, style="dim", highlight=False)
         if hostile:
             console.print(_hostile_table(slowdowns(names, n, f, d, where, repeat)))
-        if write is not None:
-            write.write_text(json.dumps([asdict(row) for row in report.rows], indent=1) + "\n", encoding="utf-8")
+        reports = [report]
         if plot is not None:
-            draw(plot, *_sweeps(where, threads, repeat))
+            over_d, over_n = _sweeps(where, threads, repeat)
+            draw(plot, over_d, over_n)
+            reports += [*over_d, *over_n]
+        if write is not None:
+            rows = [asdict(row) for one in reports for row in one.rows]
+            write.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     except OstrakonError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
-def _sweeps(device: torch.device, threads: int, repeat: int) -> tuple[list[Row], list[Row]]:
-    names = ("Mean2P", "Cent2P", "Krum", "Multi-Krum", "NNM+Avg", "GM", "CWM", "CWTM", "Median1P", "Avg")
-    over_d = [measure(names, 35, 14, d, device, threads, repeat) for d in (10_000, 100_000, 1_000_000)]
+def _sweeps(device: torch.device, threads: int, repeat: int) -> tuple[list[Report], list[Report]]:
+    names = ("Mean2P", "NNM+Avg", "Multi-Krum", "GM", "CWTM", "Avg")
+    over_d = [measure(names, 35, 14, d, device, threads, repeat) for d in (10_000, 30_000, 100_000, 300_000, 1_000_000)]
     over_n = [measure(names, n, 2 * n // 5, 200_000, device, threads, repeat) for n in (10, 20, 35, 60, 100)]
-    return [row for one in over_d for row in one.rows], [row for one in over_n for row in one.rows]
+    return over_d, over_n
 
 
 def _table(report: Report, input_bytes: int) -> Table:

@@ -60,7 +60,11 @@ class Report:
 
 
 def measure(names: tuple[str, ...], n: int, f: int, d: int, device: torch.device, threads: int, repeat: int) -> Report:
-    """Time rules and floors in turn."""
+    """Time rules and floors in turn.
+
+    Raises:
+        OstrakonError: a rule is unknown, or none of them can be used with n and f.
+    """
     x = ordinary(n, d, device)
     fitting, skipped = _fitting(names, n, f)
     floors = dict(_floors(x))
@@ -138,9 +142,12 @@ def _product(weights: Tensor, x: Tensor, width: int) -> Tensor:
 def _fitting(names: tuple[str, ...], n: int, f: int) -> tuple[list[str], list[str]]:
     fitting, skipped = [], []
     for name in names:
+        chosen = rule(name)
         try:
-            rule(name).check(n, f)
+            chosen.check(n, f)
             fitting.append(name)
         except OstrakonError as refusal:
             skipped.append(f"{name}: {refusal}")
+    if not fitting:
+        raise OstrakonError(f"no rule is left to time: {'; '.join(skipped)}")
     return fitting, skipped

@@ -105,7 +105,7 @@ def cheapest(distances: Distances, size: int, cost: ClusterCost, count: int = 1)
         rivals = torch.nonzero((low <= costs) & (costs <= high)).flatten()
         # Rows this near to each other have costs within 1e-7: liars who all send the same are no close call.
         apart = distances.squared[rivals][:, rivals].max()
-        alike = count == 1 and bool((low > 0) & (apart <= least * _ALIKE / size))
+        alike = bool((low > 0) & (apart <= least * _ALIKE / size))
         reach = distances.interval(near[rivals, -1])[1]
         members = torch.nonzero((distances.squared[rivals] <= reach[:, None]).any(dim=0)).flatten()
         if clear or alike or not distances.settle(rivals, members):

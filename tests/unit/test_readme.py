@@ -3,10 +3,11 @@
 import inspect
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 
-from common.aggregation import RULES
+from common.aggregation import PRE_AGGREGATIONS, RULES
 from common.settings import RunSettings, ServerSettings, WorkerSettings, build
 from tests.cluster import ROOT
 from worker.attacks import ATTACKS
@@ -30,8 +31,8 @@ def test_the_table_of_settings_is_the_settings_of_make_up() -> None:
 
 
 def test_the_table_of_rules_is_the_registry() -> None:
-    listed = [(name, phases) for name, phases, *_ in rows("`RULE=`")]
-    assert listed == [(rule.name, "2" if rule.two_phase else "1") for rule in RULES.values()]
+    cells = " ".join(cell for cell, _ in rows("`RULE=`"))
+    assert set(re.findall(r"[A-Z][\w-]+", cells)) == {*RULES, *PRE_AGGREGATIONS, "TwoPhase"}
 
 
 def test_the_table_of_attacks_is_the_registry() -> None:
@@ -50,15 +51,22 @@ def test_the_settings_files_are_read(name: str) -> None:
     build(kind, tomllib.loads(text), source=name)
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_every_file_that_is_linked_and_every_target_that_is_named_exists(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    headings = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
+def headings(page: Path) -> set[str]:
+    """The anchors of a page."""
+    text = page.read_text(encoding="utf-8")
+    return {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/rules.md"])
+def test_every_file_that_is_linked_and_every_target_that_is_named_exists(name: str) -> None:
+    page = ROOT / name
+    text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in headings
-        elif not target.startswith("https://"):
-            assert (ROOT / target).exists(), target
+        if not target.startswith("https://"):
+            file, _, anchor = target.partition("#")
+            linked = page.parent / file if file else page
+            assert linked.exists(), target
+            assert not anchor or anchor in headings(linked), target
     phony = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[0].split()
     # Where code begins with `make`: an inline mark, or a line of a block.
     assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.M)) <= set(phony)

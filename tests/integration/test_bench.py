@@ -1,0 +1,59 @@
+"""The benchmark of the rules, on few numbers: what it writes, not how fast it is."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.cluster import ROOT
+
+KEYS = [
+    *("rule", "n", "f", "d", "threads", "device"),
+    *("milliseconds", "cpu_milliseconds", "floor_milliseconds", "peak_bytes"),
+]
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", "aggregation", "--d", "5000", "--repeat", "1", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_rows_are_written_for_every_rule_that_applies(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    done = bench("--n", "9", "--f", "4", "--rules", "Mean2P; Krum; NNM+Avg", "--hostile", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(file.read_text())
+    assert [row["rule"] for row in rows] == ["Mean2P", "NNM+Avg"]
+    assert "Krum: f=4 of n=9 workers: Krum needs n >= 2f + 3, so with n=9 f can be at most 3" in done.stdout
+    for row in rows:
+        assert list(row) == KEYS
+        assert (row["n"], row["f"], row["d"], row["threads"], row["device"]) == (9, 4, 5000, 1, "cpu")
+        assert row["milliseconds"] > 0
+        assert row["floor_milliseconds"] > 0
+        assert sys.platform != "linux" or 0 <= row["peak_bytes"] <= 64 << 20
+
+
+def test_an_unknown_rule_and_a_missing_gpu_are_refused_in_a_sentence() -> None:
+    unknown = bench("--rules", "Mean3P")
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("error: unknown rule 'Mean3P'; did you mean ")
+    none = bench("--n", "10", "--f", "5")
+    assert none.returncode == 2
+    assert none.stderr.startswith("error: no rule is left to time: Avg: f=5 of n=10 workers: f must be below n/2")
+    if not torch.cuda.is_available():
+        missing = bench("--device", "cuda")
+        assert (missing.returncode, missing.stderr.startswith("error: device = 'cuda', but torch finds 0 GPUs")) == (
+            2,
+            True,
+        )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_same_benchmark_runs_on_a_gpu(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    done = bench("--device", "cuda", "--n", "9", "--f", "2", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    assert all(row["peak_bytes"] >= 0 for row in json.loads(file.read_text()))
