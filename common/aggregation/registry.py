@@ -20,7 +20,7 @@ from common.aggregation.guarantees import Guarantee
 from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, average
 from common.aggregation.mixing import Mixed
-from common.aggregation.rule import Check, Cost, Members, Rule, check_minority, check_subsets, needs_rows
+from common.aggregation.rule import Check, Cost, Members, Rule, check_cover, check_minority, check_subsets, needs_rows
 from common.errors import OstrakonError
 
 _ROWS = Cost("O(n d)", "blocks")
@@ -271,6 +271,7 @@ RULES: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "El Mhamdi et al. 2018",
                 Cost("O(n^2 d + 1.47^f n^2)", _PAIRS.memory),
                 guarantees.MINIMUM_DIAMETER,
+                check_cover,
             )
         ),
         "SMEA": _always(

@@ -135,6 +135,15 @@ def needs_rows(name: str, per_f: int, more: int) -> Check:
     return check
 
 
+def check_cover(n: int, f: int, most: int = 50) -> None:
+    """The check of MDA, whose exact search takes 1.47^f steps where somebody made it hard: 0.1 s each at f = 49."""
+    check_minority(n, f)
+    if f > most:
+        raise OstrakonError(
+            f"f={f} of n={n} workers: MDA searches for f rows exactly, which is feasible up to f={most}"
+        )
+
+
 def check_subsets(n: int, f: int, most: int = 100_000) -> None:
     """The check of a rule that looks at all subsets of n-f rows."""
     check_minority(n, f)

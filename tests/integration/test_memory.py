@@ -1,9 +1,11 @@
 """The server's memory is bounded by n and d alone (I8), and so is what a round moves."""
 
 import asyncio
+import re
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from common.model_file import write_model
 from common.settings import WorkerSettings
@@ -43,22 +45,26 @@ async def play(cluster: Cluster, d: int) -> tuple[int, int]:
     return status.peak_bytes, status.bytes_received + status.bytes_sent
 
 
+@pytest.mark.parametrize(("rule", "vectors"), [("Mean2P", 0), ("NNM+Mean2P", N)])
 def test_memory_and_traffic_stay_within_their_bounds_at_five_million_parameters(
-    cluster: Callable[..., Cluster],
+    cluster: Callable[..., Cluster], rule: str, vectors: int
 ) -> None:
-    peak, traffic = {}, {}
+    peak, traffic, announced = {}, {}, {}
     for d in (1_000, 5_000_000):
-        run = cluster(f"d{d}", workers=N, f=F, rounds=ROUNDS, gamma=0.01, linger=60.0)
+        run = cluster(f"d{d}", workers=N, f=F, rounds=ROUNDS, rule=rule, gamma=0.01, linger=60.0)
         write_model(run.initial, np.zeros(d, dtype=np.float32), (("weight", (d,)),), {"task": "linear"})
         server = run.server()
         wait_for(lambda server=server: "serving" in server.text, "the server")
+        announced[d] = int(re.findall(r"at_most_bytes=(\d+)", server.text)[0])
         peak[d], traffic[d] = asyncio.run(play(run, d))
         run.stop()
     d = 5_000_000
-    assert peak[d] - peak[1_000] <= (N + 8) * 4 * d + 8 * 12 * MIB
+    allowed = (N + 8 + vectors) * 4 * d + 8 * 12 * MIB
+    assert announced[d] == allowed
+    assert peak[d] - peak[1_000] <= allowed
     # theta_0 reaches everybody once; then 3d a worker and round.
     assert traffic[d] <= N * (ROUNDS * 3.01 + 1) * 4 * d
-    print(f"{(peak[d] - peak[1_000]) / MIB:.0f} MiB of {((N + 8) * 4 * d + 8 * 12 * MIB) / MIB:.0f} MiB allowed")
+    print(f"{(peak[d] - peak[1_000]) / MIB:.0f} MiB of {allowed / MIB:.0f} MiB allowed")
 
 
 def test_a_reader_that_stops_reading_loses_its_stream_when_the_round_is_committed(

@@ -255,6 +255,7 @@ def test_a_rule_refuses_a_bound_that_it_cannot_meet(name: str, n: int, f: int, s
             14,
             "Bucketing(s=2) makes 18 rows of n=35, and then: f=14 of n=18 workers: f must be below n/2, so at most 8",
         ),
+        ("MDA", 150, 60, "f=60 of n=150 workers: MDA searches for f rows exactly, which is feasible up to f=50"),
         ("TwoPhase(Mean1P, Krum)", 4, 1, "f=1 of n=4 workers: Krum needs n >= 2f + 3, so with n=4 f can be at most 0"),
     ],
 )

@@ -112,7 +112,7 @@ def test_the_constants_of_theorem_2_are_those_of_the_paper() -> None:
 def test_no_constant_is_below_what_any_rule_can_reach(name: str) -> None:
     guarantee = rule(name).guarantee
     assert guarantee is not None
-    for n in range(3, 60):
+    for n in range(3, 61):
         for f in range((n - 3) // 2 + 1):
             assert guarantee.resilience(n, f) >= least_resilience(n, f) - 1e-12
             assert guarantee.robustness(n, f) >= least_robustness(n, f) - 1e-12

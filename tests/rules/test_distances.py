@@ -75,6 +75,16 @@ def test_close_calls_are_decided_as_exact_distances_decide_them(gap: float) -> N
                     assert costs[chosen].max() <= np.sort(costs)[count - 1] * (1 + 1e-9)
 
 
+def test_what_float32_cannot_hold_is_farther_than_what_it_can() -> None:
+    """A distance that overflows in one block of columns, beside a larger one of which every block can be held."""
+    x = torch.zeros(3, 8 * 768)
+    x[1, 0] = 2.0**64  # squared, 2^128
+    x[2] = 2.0**63 / 768**0.5  # squared, 2^126 a block
+    assert nearest(Distances(x), range(1), 2) == [(0, 1)]
+    x[1, 0] = -(2.0**65)
+    assert nearest(Distances(x), range(1), 2) == [(0, 2)]
+
+
 def test_a_round_without_close_calls_settles_nothing() -> None:
     distances = Distances(torch.from_numpy(make("random", 20, 0, 5000, seed=1)))
     cheapest(distances, 12, mean_cost)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from common.errors import OstrakonError
+from common.settings import ServerSettings
 from common.wire import Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server import process
@@ -168,6 +169,23 @@ def test_the_head_is_read_after_the_term_is_drawn(tmp_path: Path, monkeypatch: p
     with pytest.raises(OstrakonError, match="far enough"):
         process.serve(settings)
     assert sorted(terms[0]) == [1, 2]  # the first is the House's
+
+
+def test_a_rule_that_some_round_could_not_use_is_refused_before_the_run_begins(tmp_path: Path) -> None:
+    settings = ServerSettings(
+        task="linear",
+        rule="Krum",
+        roster=tuple(f"w{number:02}" for number in range(11)),
+        f=4,
+        gamma=0.1,
+        quorum="asynchronous",
+        rounds=1,
+        directory=tmp_path / "run",
+        initial=tmp_path / "initial.safetensors",
+    )
+    with pytest.raises(OstrakonError, match=r"rows of 9 of the 11 workers only: f=4 of n=9 workers: Krum needs"):
+        process.serve(settings)
+    assert not (tmp_path / "run").exists()
 
 
 # An old copy of the run's folder.
