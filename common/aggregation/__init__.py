@@ -7,7 +7,7 @@ rounds or the network. `python -m common.aggregation --n 35 --f 14` prints what 
 from common.aggregation.guarantees import Guarantee
 from common.aggregation.means import Aggregate
 from common.aggregation.naming import PRE_AGGREGATIONS, RULES, rule
-from common.aggregation.registry import PreAggregation
+from common.aggregation.pre_aggregations import PreAggregation
 from common.aggregation.rule import Cost, Rule
 
 __all__ = ["PRE_AGGREGATIONS", "RULES", "Aggregate", "Cost", "Guarantee", "PreAggregation", "Rule", "rule"]

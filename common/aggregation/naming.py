@@ -6,15 +6,15 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from common.aggregation import registry
+from common.aggregation import pre_aggregations, registry
 from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate
-from common.aggregation.registry import PreAggregation
+from common.aggregation.pre_aggregations import PreAggregation
 from common.aggregation.rule import Cost, Members, Rule, check_minority
 from common.errors import OstrakonError
 from common.names import Call, Expression, read_call, unknown
 
-T = TypeVar("T")
+T = TypeVar("T", Rule, PreAggregation)
 
 
 def rule(text: str) -> Rule:
@@ -31,10 +31,10 @@ def rule(text: str) -> Rule:
         OstrakonError: no rule or parameter has this name, or a parameter cannot have this value.
     """
     *before, last = _parts(text)
-    made = _make("rule", registry.RULES, read_call(last), {"pre-aggregation": registry.PRE_AGGREGATIONS})
+    made = _make("rule", registry.RULES, read_call(last), {"pre-aggregation": pre_aggregations.PRE_AGGREGATIONS})
     for part in reversed(before):
         made = _compose(
-            _make("pre-aggregation", registry.PRE_AGGREGATIONS, read_call(part), {"rule": registry.RULES}), made
+            _make("pre-aggregation", pre_aggregations.PRE_AGGREGATIONS, read_call(part), {"rule": registry.RULES}), made
         )
     return made
 
@@ -45,7 +45,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 """All rules by name, with the parameters that they have by default."""
 
 PRE_AGGREGATIONS: Mapping[str, PreAggregation] = MappingProxyType(
-    {name: make() for name, make in registry.PRE_AGGREGATIONS.items()}
+    {name: make() for name, make in pre_aggregations.PRE_AGGREGATIONS.items()}
 )
 """All pre-aggregations by name, with the parameters that they have by default."""
 
@@ -125,7 +125,7 @@ def _named(made: T, name: str, values: Mapping[str, Any]) -> T:
     """With its parameters in its name, but for rules that say them already."""
     if any(isinstance(value, Rule) for value in values.values()):
         return made
-    return replace(made, name=f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})")  # type: ignore
+    return replace(made, name=f"{name}({', '.join(f'{key}={value!r}' for key, value in values.items())})")
 
 
 def _value(whose: str, name: str, value: Any, kind: Any) -> Any:

@@ -1,7 +1,6 @@
-"""Every rule and every pre-aggregation under the name that users give, with all that is known of it."""
+"""Every rule under the name that users give, with all that is known of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from common.aggregation import (
@@ -11,7 +10,6 @@ from common.aggregation import (
     geometric,
     guarantees,
     krum,
-    mixing,
     spectral,
     subsets,
 )
@@ -19,30 +17,22 @@ from common.aggregation.clustering import center_cost, inner_and_outer, mean_cos
 from common.aggregation.guarantees import Guarantee
 from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, average
-from common.aggregation.mixing import Mixed
-from common.aggregation.rule import Check, Cost, Members, Rule, check_cover, check_minority, check_subsets, needs_rows
+from common.aggregation.rule import (
+    Check,
+    Cost,
+    Members,
+    Rule,
+    check_cover,
+    check_minority,
+    check_positive,
+    check_subsets,
+    needs_rows,
+)
 from common.errors import OstrakonError
 
 _ROWS = Cost("O(n d)", "blocks")
 _PAIRS = Cost("O(n^2 d)", "n^2, blocks")
 _NETWORK = Cost("O(n (log n)^2 d)", "blocks")
-
-
-@dataclass(frozen=True)
-class PreAggregation:
-    """What makes a round's rows into other rows, before a rule is applied to them."""
-
-    name: str
-    function: Callable[[Matrix, int], Mixed]
-    rows: Callable[[int], int]
-    """How many rows it makes of n."""
-
-    guarantee: Callable[[Guarantee], Guarantee] | None
-    """What is proved after it, from what is proved of the rule; None where nothing is."""
-
-    cost: Cost
-    formula: str
-    source: str
 
 
 def _one(
@@ -58,7 +48,7 @@ def _one(
 
 
 def _gm(iterations: int = 1, eps: float = 1e-5) -> Rule:
-    _positive("GM", iterations=iterations, eps=eps)
+    check_positive("GM", iterations=iterations, eps=eps)
     return _one(
         "GM",
         lambda x, f: geometric.geometric_median(x, f, iterations, eps),
@@ -69,7 +59,7 @@ def _gm(iterations: int = 1, eps: float = 1e-5) -> Rule:
 
 
 def _cclip(tau: float = 2.15771, iterations: int = 1) -> Rule:
-    _positive("CClip", tau=tau, iterations=iterations)
+    check_positive("CClip", tau=tau, iterations=iterations)
     return _one(
         "CClip",
         lambda x, f: geometric.centered_clipping(x, f, tau, iterations),
@@ -119,7 +109,7 @@ def _monna(pivot: int = 0) -> Rule:
 
 
 def _dnc(coordinates: int = 10_000, iterations: int = 1, seed: int = 0) -> Rule:
-    _positive("DnC", coordinates=coordinates, iterations=iterations)
+    check_positive("DnC", coordinates=coordinates, iterations=iterations)
 
     def check(n: int, f: int) -> None:
         check_minority(n, f)
@@ -164,62 +154,6 @@ def _two_phase(inner: Rule, outer: Rule) -> Rule:
         "the first rule's result as Inner, the second's as Outer",
         "this project",
     )
-
-
-def _nnm() -> PreAggregation:
-    return PreAggregation(
-        "NNM",
-        mixing.nearest_neighbor_mixing,
-        lambda n: n,
-        guarantees.after_mixing,
-        Cost("O(n^2 d)", "n vectors", lambda n, f: n),
-        "each row becomes the mean of the n-f rows nearest to it",
-        "Allouah et al. 2023",
-    )
-
-
-def _bucketing(s: int = 2, seed: int = 0) -> PreAggregation:
-    _positive("Bucketing", s=s)
-    return PreAggregation(
-        "Bucketing",
-        lambda x, f: mixing.bucketing(x, f, s, seed),
-        lambda n: -(-n // s),
-        None,
-        Cost("O(n d)", "n/s vectors", lambda n, f: -(-n // s)),
-        "means of shuffled buckets of s rows",
-        "Karimireddy et al. 2022",
-    )
-
-
-def _clipping(tau: float = 2.0) -> PreAggregation:
-    _positive("Clipping", tau=tau)
-    return PreAggregation(
-        "Clipping",
-        lambda x, f: mixing.clipping(x, f, tau),
-        lambda n: n,
-        None,
-        Cost("O(n d)", "n vectors", lambda n, f: n),
-        "each row is clipped to length tau",
-        "common practice",
-    )
-
-
-def _arc() -> PreAggregation:
-    return PreAggregation(
-        "ARC",
-        mixing.adaptive_robust_clipping,
-        lambda n: n,
-        guarantees.after_adaptive_clipping,
-        Cost("O(n d)", "n vectors", lambda n, f: n),
-        "the floor(2f(n-f)/n) longest rows are clipped to the length of the next",
-        "Allouah et al. 2025",
-    )
-
-
-def _positive(name: str, **parameters: float) -> None:
-    for parameter, value in parameters.items():
-        if not 0 < value < float("inf"):
-            raise OstrakonError(f"{name}({parameter}={value!r}): {parameter} must be positive")
 
 
 def _always(rule: Rule) -> Callable[[], Rule]:
@@ -384,8 +318,3 @@ RULES: Mapping[str, Callable[..., Rule]] = MappingProxyType(
     }
 )
 """Makes each rule from its parameters, in the order in which they are listed to users."""
-
-PRE_AGGREGATIONS: Mapping[str, Callable[..., PreAggregation]] = MappingProxyType(
-    {"NNM": _nnm, "Bucketing": _bucketing, "Clipping": _clipping, "ARC": _arc}
-)
-"""Makes each pre-aggregation from its parameters."""

@@ -122,6 +122,17 @@ def check_minority(n: int, f: int) -> None:
         raise OstrakonError(f"f={f} of n={n} workers: f must be below n/2, so at most {(n - 1) // 2}")
 
 
+def check_positive(name: str, **parameters: float) -> None:
+    """Refuse parameters of a rule that are not positive and finite.
+
+    Raises:
+        OstrakonError: one of them is not.
+    """
+    for parameter, value in parameters.items():
+        if not 0 < value < float("inf"):
+            raise OstrakonError(f"{name}({parameter}={value!r}): {parameter} must be positive")
+
+
 def needs_rows(name: str, per_f: int, more: int) -> Check:
     """The check of a rule that needs `n >= per_f * f + more`."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from common.aggregation import registry
+from common.aggregation import pre_aggregations, registry
 from common.aggregation.guarantees import least_resilience, least_robustness
 from common.aggregation.naming import PRE_AGGREGATIONS, RULES, rule
 from common.aggregation.rule import Rule, check_minority
@@ -47,7 +47,7 @@ def lines(n: int, f: int) -> list[Line]:
         found.append(Line(one.name, phases, result, *numbers, one.cost.time, one.cost.memory, one.source))
     for before in PRE_AGGREGATIONS.values():
         cost = before.cost
-        result = before.formula + _parameters(registry.PRE_AGGREGATIONS[before.name])
+        result = before.formula + _parameters(pre_aggregations.PRE_AGGREGATIONS[before.name])
         found.append(Line(before.name, "+", result, "", "", cost.time, cost.memory, before.source))
     return found
 
