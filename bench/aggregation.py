@@ -15,10 +15,11 @@ from bench.clock import Duration, durations
 from bench.peak import peak_bytes
 from bench.rows import HOSTILE, hostile, ordinary
 from common.aggregation import RULES, rule
+from common.aggregation.registry import EXAMPLES
 from common.errors import OstrakonError
 
 SORT = "torch.sort"
-DEFAULT = (*RULES, "NNM+Avg", "Bucketing(2)+Avg", "ARC+Avg", "TwoPhase(Mean1P, Avg)")
+DEFAULT = (*RULES, *EXAMPLES, "NNM+Avg", "Bucketing(2)+Avg", "ARC+Avg")
 
 _NEED_DISTANCES = {
     *("GM", "Krum", "Multi-Krum", "MDA", "Cent1P", "Mean1P", "Cent2P", "Mean2P", "Bulyan", "CAF", "SMEA"),

@@ -23,7 +23,7 @@ class Call(NamedTuple):
     named: dict[str, Any]
 
 
-def read_call(text: str) -> Call:
+def read_call(text: str, example: str = "SF(scale=10)") -> Call:
     """Read a name with parameters, whose values are Python literals or else `Expression`s.
 
     >>> read_call("TwoPhase(Mean1P, Bucketing(2)+Avg)")
@@ -31,6 +31,7 @@ def read_call(text: str) -> Call:
 
     Args:
         text: a name alone, or a name and values or `parameter=value` pairs in parentheses.
+        example: what to show to whom wrote something else.
 
     Raises:
         OstrakonError: the text has another form, or names a parameter twice.
@@ -38,20 +39,20 @@ def read_call(text: str) -> Call:
     head, parenthesis, rest = text.strip().partition("(")
     name = head.strip()
     if not _NAME.fullmatch(name) or (parenthesis and not rest.endswith(")")):
-        raise _malformed(text)
+        raise _malformed(text, example)
     if not parenthesis:
         return Call(name, [], {})
     source = f"_({rest}"
     try:
         call = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise _malformed(text) from None
+        raise _malformed(text, example) from None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        raise _malformed(text)
+        raise _malformed(text, example)
     named: dict[str, Any] = {}
     for keyword in call.keywords:
         if keyword.arg is None:
-            raise _malformed(text)
+            raise _malformed(text, example)
         if keyword.arg in named:
             raise OstrakonError(f"{text!r} gives {keyword.arg} twice: give it once")
         named[keyword.arg] = _value(keyword.value, source)
@@ -99,5 +100,5 @@ def _value(node: ast.expr, source: str) -> Any:
         return Expression(ast.get_source_segment(source, node) or "")
 
 
-def _malformed(text: str) -> OstrakonError:
-    return OstrakonError(f"{text!r} cannot be read: write a name, or a name with parameters as in SF(scale=10)")
+def _malformed(text: str, example: str) -> OstrakonError:
+    return OstrakonError(f"{text!r} cannot be read: write a name, or a name with parameters as in {example}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.aggregation import rule
 from common.digest import digest
 from common.errors import OstrakonError
 from common.model_file import read_model
@@ -86,7 +87,7 @@ def _begin(settings: ServerSettings, ledger: Ledger, store: ModelStore) -> OpenR
     key = store.write(initial.theta, None)  # durable before the genesis that names it
     genesis = Genesis(
         run=str(uuid.uuid4()),
-        settings=settings.identity(),
+        settings=_identity(settings),
         parameters=initial.theta.size,
         theta_0=digest(initial.theta),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -106,7 +107,7 @@ def check_same_run(settings: ServerSettings, ledger: Ledger) -> None:
     if genesis is None:
         return
     advice = "resume with the old value, or start a new run under another name"
-    now: dict[str, Any] = settings.identity()
+    now = _identity(settings)
     for name, then in genesis.settings.items():
         if now.get(name) != then:
             raise OstrakonError(
@@ -117,3 +118,8 @@ def check_same_run(settings: ServerSettings, ledger: Ledger) -> None:
             f"this run was started from model {genesis.theta_0[:12]}, initial = {settings.initial} holds "
             f"{found[:12]}: {advice}"
         )
+
+
+def _identity(settings: ServerSettings) -> dict[str, Any]:
+    """What must stay as it is; a rule that is written in another way is the same rule."""
+    return {**settings.identity(), "rule": rule(settings.rule).name}

@@ -17,7 +17,7 @@ import uvloop
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 
-from common.aggregation import Rule, rule
+from common.aggregation import BLOCK_BYTES, Rule, rule
 from common.clock import Clock, MonotonicClock
 from common.device import resolve_device
 from common.errors import OstrakonError
@@ -145,9 +145,11 @@ def _host_memory(settings: ServerSettings, d: int, vectors: int) -> int:
     """The bound on this server's memory beyond what an idle one takes, in bytes.
 
     A row of d float32 values per member; the model, both candidates, the running sum in float64 (two units) and what
-    is serialised of them; what the rule declares, `vectors` of d values; and what gRPC buffers for each upload.
+    is serialised of them; what the rule declares, `vectors` of d values and its blocks; and what gRPC buffers for each
+    upload.
     """
-    return (len(settings.roster) + 8 + vectors) * 4 * d + upload_slots(settings) * UPLOAD_BUFFER_BYTES
+    buffers = upload_slots(settings) * UPLOAD_BUFFER_BYTES + BLOCK_BYTES
+    return (len(settings.roster) + 8 + vectors) * 4 * d + buffers
 
 
 async def _serve_health(server: grpc.aio.Server) -> None:

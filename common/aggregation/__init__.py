@@ -8,6 +8,16 @@ from common.aggregation.guarantees import Guarantee
 from common.aggregation.means import Aggregate
 from common.aggregation.naming import PRE_AGGREGATIONS, RULES, rule
 from common.aggregation.pre_aggregations import PreAggregation
-from common.aggregation.rule import Cost, Rule
+from common.aggregation.rule import BLOCK_BYTES, Cost, Rule
 
-__all__ = ["PRE_AGGREGATIONS", "RULES", "Aggregate", "Cost", "Guarantee", "PreAggregation", "Rule", "rule"]
+__all__ = [
+    "BLOCK_BYTES",
+    "PRE_AGGREGATIONS",
+    "RULES",
+    "Aggregate",
+    "Cost",
+    "Guarantee",
+    "PreAggregation",
+    "Rule",
+    "rule",
+]

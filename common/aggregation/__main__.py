@@ -14,7 +14,6 @@ from common.errors import OstrakonError
 def main(
     n: Annotated[int, typer.Option("--n", help="workers")] = 35,
     f: Annotated[int, typer.Option("--f", help="how many of them may lie, below n/2")] = 14,
-    markdown: Annotated[bool, typer.Option("--markdown", help="print it for a page")] = False,
     update: Annotated[
         Path | None, typer.Option("--update", help="renew the table on this page", exists=True, dir_okay=False)
     ] = None,
@@ -22,16 +21,15 @@ def main(
     """Every aggregation rule and pre-aggregation: what it computes, what is proved of it, what it costs.
 
     λ bounds how far the result is from the mean of any n-f of the rows, as a multiple of their diameter; κ bounds its
-    square, as a multiple of their variance. `-`: nothing is proved for every input. What stands before a rule, or takes
-    two, is written as in NNM+CWTM, Bucketing(2)+Krum, TwoPhase(Mean1P, Avg). More in docs/rules.md.
+    square, as a multiple of their variance. `-`: nothing is proved for every input; `n/a`: the rule cannot be used with
+    this n and f, as is said below the table. What stands before a rule, or takes two, is written as in NNM+CWTM,
+    Bucketing(2)+Krum, TwoPhase(Mean1P, Avg). More in docs/rules.md.
     """
     try:
         if update is not None:
             table.update(update, n, f)
-        elif markdown:
-            print(table.markdown(n, f))
         else:
-            console = Console()
+            console = Console() if sys.stdout.isatty() else Console(width=160)
             console.print(table.terminal(n, f, console.width))
     except OstrakonError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ from common.aggregation.clustering import center_cost, cheapest
 from common.aggregation.coordinatewise import coordinatewise_median
 from common.aggregation.distances import Distances, squared_distances_to
 from common.aggregation.matrix import Matrix
-from common.aggregation.means import Aggregate, means
+from common.aggregation.means import Aggregate, add_row, means
 
 
 def around_median(x: Matrix, f: int) -> Aggregate:
@@ -69,7 +69,7 @@ def streaming_mean(rows: Iterable[Tensor], f: int) -> Aggregate:
         if len(farthest) > f:
             _, near, vector = farthest.pop(0)
             cluster.append(near)
-            total.add_(vector)
+            add_row(total, vector)
 
     for number, distance in enumerate(squared_distances_to(first, center).tolist()):
         take(number, first[number], distance)

@@ -52,13 +52,21 @@ def empty_like(x: Matrix, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=x.dtype, device=x.device)
 
 
-def finite_rows(x: Tensor) -> list[int]:
-    """The rows of x, (n, d), that hold neither NaN nor infinity, ascending.
+LARGEST = 1e140
+"""Float64 numbers up to here can be squared and summed up."""
 
-    One pass at the speed of memory: only rows whose sum is not finite are looked at again, number by number.
+
+def usable_rows(x: Tensor) -> list[int]:
+    """The rows of x, (n, d) float32 or float64, that hold neither NaN nor infinity nor more than LARGEST, ascending.
+
+    One pass at the speed of memory: only float32 rows whose sum is not finite are looked at again, number by number.
     """
+    if x.dtype == torch.float64:
+        least, greatest = torch.aminmax(x, dim=1)
+        fine = (least >= -LARGEST) & (greatest <= LARGEST)
+        return [row for row, usable in enumerate(fine.tolist()) if usable]
     sums = torch.isfinite(x.sum(dim=1)).tolist()
-    return [row for row, fine in enumerate(sums) if fine or all_finite(x[row])]
+    return [row for row, finite in enumerate(sums) if finite or all_finite(x[row])]
 
 
 def all_finite(x: Tensor) -> bool:

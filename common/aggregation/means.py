@@ -84,3 +84,9 @@ def _sum(x: Matrix, terms: Iterable[tuple[int, float]], divisor: float, result: 
         for row, weight in chosen:
             total.add_(x[row, columns], alpha=weight)
         result[columns] = total.div_(divisor)
+
+
+def add_row(total: Tensor, row: Tensor) -> None:
+    """Add a row, (d,), to a float64 sum, (d,). By blocks, since torch converts what it adds as a whole."""
+    for columns in column_blocks(len(row), _WIDTH[row.device.type]):
+        total[columns] += row[columns]

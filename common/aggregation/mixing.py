@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from common.aggregation.clustering import nearest
+from common.aggregation.clustering import mean_cost, nearest
 from common.aggregation.distances import Distances, squared_distances_to
 from common.aggregation.geometric import clipping_factors
 from common.aggregation.matrix import Matrix, all_finite, column_blocks, empty_like
@@ -40,15 +40,18 @@ def nearest_neighbor_mixing(x: Matrix, f: int) -> Mixed:
     tensor([ 1.0000,  1.0000,  1.0000, 17.6667])
     """
     n, d = x.shape
-    near = torch.tensor(nearest(Distances(x), range(n), n - f), device=x.device)
+    distances = Distances(x)
+    near = torch.tensor(nearest(distances, range(n), n - f), device=x.device)
     shares = torch.full_like(near, 1 / (n - f), dtype=x.dtype)
+    middle = int(mean_cost(distances.squared.sort(dim=1).values[:, : n - f]).argmin())
     mixed = empty_like(x, *x.shape)
     for columns in column_blocks(d, _WIDTH[x.device.type]):
-        # Sums of rows in their order, the same bits on any number of threads, which a matrix product does not promise.
-        block = embedding_bag(near, x[:, columns].contiguous(), mode="sum", per_sample_weights=shares)
-        if all_finite(block):
-            mixed[:, columns] = block
-        else:  # the mean of the largest numbers there are was rounded up
+        # Sums of rows in their order, the same bits on any number of threads, which a matrix product does not promise;
+        # of what they differ by from a row in the middle, so that float32 has the digits for it.
+        origin = x[middle, columns]
+        block = embedding_bag(near, (x[:, columns] - origin).contiguous(), mode="sum", per_sample_weights=shares)
+        torch.add(block, origin, out=mixed[:, columns])
+        if not all_finite(mixed[:, columns]):  # numbers as large as there are
             means(x[:, columns], near.tolist(), out=mixed[:, columns])
     return Mixed(mixed, tuple((row,) for row in range(n)))
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from common.aggregation import pre_aggregations, registry
 from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate
-from common.aggregation.pre_aggregations import PreAggregation
+from common.aggregation.pre_aggregations import PRE_AGGREGATION_MAKERS, PreAggregation
+from common.aggregation.registry import EXAMPLES, RULE_MAKERS
 from common.aggregation.rule import Cost, Members, Rule, check_minority
 from common.errors import OstrakonError
 from common.names import Call, Expression, read_call, unknown
@@ -30,24 +30,14 @@ def rule(text: str) -> Rule:
     Raises:
         OstrakonError: no rule or parameter has this name, or a parameter cannot have this value.
     """
-    *before, last = _parts(text)
-    made = _make("rule", registry.RULES, read_call(last), {"pre-aggregation": pre_aggregations.PRE_AGGREGATIONS})
+    try:
+        *before, last = (read_call(part, example="GM(iterations=3)") for part in _parts(text))
+    except OstrakonError as refusal:
+        raise OstrakonError(f"rule {text!r}: {refusal}") from None
+    made = _make("rule", RULE_MAKERS, last, {"pre-aggregation": PRE_AGGREGATION_MAKERS})
     for part in reversed(before):
-        made = _compose(
-            _make("pre-aggregation", pre_aggregations.PRE_AGGREGATIONS, read_call(part), {"rule": registry.RULES}), made
-        )
+        made = _compose(_make("pre-aggregation", PRE_AGGREGATION_MAKERS, part, {"rule": RULE_MAKERS}), made)
     return made
-
-
-RULES: Mapping[str, Rule] = MappingProxyType(
-    {name: make() for name, make in registry.RULES.items() if name != "TwoPhase"}
-)
-"""All rules by name, with the parameters that they have by default."""
-
-PRE_AGGREGATIONS: Mapping[str, PreAggregation] = MappingProxyType(
-    {name: make() for name, make in pre_aggregations.PRE_AGGREGATIONS.items()}
-)
-"""All pre-aggregations by name, with the parameters that they have by default."""
 
 
 def _compose(before: PreAggregation, after: Rule) -> Rule:
@@ -68,7 +58,10 @@ def _compose(before: PreAggregation, after: Rule) -> Rule:
         except OstrakonError as refusal:
             if before.rows(n) == n:
                 raise
-            raise OstrakonError(f"{before.name} makes {before.rows(n)} rows of n={n}, and then: {refusal}") from None
+            raise OstrakonError(
+                f"{before.name} makes {before.rows(n)} vectors of those of n={n} workers, of which the f={f} can spoil "
+                f"one each, and then: {refusal}. Give a smaller f, or leave {before.name} out"
+            ) from None
 
     return replace(
         after,
@@ -116,7 +109,8 @@ def _make(
         if name in values:
             values[name] = _value(f"{kind} {call.name}", name, values[name], parameter.annotation)
         elif parameter.default is parameter.empty:
-            raise OstrakonError(f"{kind} {call.name} needs {listed}, as in TwoPhase(Mean1P, Avg)")
+            example = next(one for one in EXAMPLES if one.startswith(f"{call.name}("))
+            raise OstrakonError(f"{kind} {call.name} needs {listed}, as in {example}")
     made = make(**values)
     return _named(made, call.name, values) if call.positional or call.named else made
 
@@ -148,3 +142,14 @@ def _parts(text: str) -> list[str]:
         else:
             parts[-1] += character
     return parts
+
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {name: make() for name, make in RULE_MAKERS.items() if not any(one.startswith(f"{name}(") for one in EXAMPLES)}
+)
+"""All rules that need no parameters, by name, with those that they have by default."""
+
+PRE_AGGREGATIONS: Mapping[str, PreAggregation] = MappingProxyType(
+    {name: make() for name, make in PRE_AGGREGATION_MAKERS.items()}
+)
+"""All pre-aggregations by name, with the parameters that they have by default."""

@@ -78,7 +78,7 @@ def _arc() -> PreAggregation:
     )
 
 
-PRE_AGGREGATIONS: Mapping[str, Callable[..., PreAggregation]] = MappingProxyType(
+PRE_AGGREGATION_MAKERS: Mapping[str, Callable[..., PreAggregation]] = MappingProxyType(
     {"NNM": _nnm, "Bucketing": _bucketing, "Clipping": _clipping, "ARC": _arc}
 )
 """Makes each pre-aggregation from its parameters."""

@@ -86,25 +86,24 @@ def _multi_krum(m: int | None = None) -> Rule:
     )
 
 
-def _monna(pivot: int = 0) -> Rule:
+def _monna(pivot: int) -> Rule:
+    if pivot < 0:
+        raise OstrakonError(f"MoNNA(pivot={pivot}): places on the roster are numbered from 0")
+
     def function(x: Matrix, f: int, members: Members) -> tuple[Aggregate, ...]:
         trusted = next((row for row, those in enumerate(members) if pivot in those), None)
         return (centers.around_median(x, f) if trusted is None else centers.around_row(x, f, trusted),)
-
-    def check(n: int, f: int) -> None:
-        check_minority(n, f)
-        if pivot < 0:
-            raise OstrakonError(f"MoNNA(pivot={pivot}): places on the roster are numbered from 0")
 
     return Rule(
         "MoNNA",
         False,
         function,
-        check,
+        check_minority,
         None,
         Cost("O(n d)", "1 vector", lambda n, f: 1),
         "mean of the n-f rows nearest to that of place `pivot`, which is trusted; without it as Median1P",
         "Farhadkhani et al. 2023",
+        pivot,
     )
 
 
@@ -153,6 +152,7 @@ def _two_phase(inner: Rule, outer: Rule) -> Rule:
         ),
         "the first rule's result as Inner, the second's as Outer",
         "this project",
+        inner.trusts if outer.trusts is None else outer.trusts,
     )
 
 
@@ -160,7 +160,7 @@ def _always(rule: Rule) -> Callable[[], Rule]:
     return lambda: rule
 
 
-RULES: Mapping[str, Callable[..., Rule]] = MappingProxyType(
+RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
     {
         "Avg": _always(_one("Avg", average, "mean of all rows", "", _ROWS)),
         "GM": _gm,
@@ -318,3 +318,6 @@ RULES: Mapping[str, Callable[..., Rule]] = MappingProxyType(
     }
 )
 """Makes each rule from its parameters, in the order in which they are listed to users."""
+
+EXAMPLES = ("MoNNA(9)", "TwoPhase(Mean1P, Avg)")
+"""Rules that must be given parameters."""

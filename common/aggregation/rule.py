@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from common.aggregation.guarantees import Guarantee
-from common.aggregation.matrix import ChosenRows, Matrix, finite_rows
+from common.aggregation.matrix import ChosenRows, Matrix, usable_rows
 from common.aggregation.means import Aggregate
 from common.errors import OstrakonError
 
@@ -17,6 +17,10 @@ Members = tuple[tuple[int, ...], ...]
 
 Check = Callable[[int, int], None]
 """Takes n and f. Raises OstrakonError, with a sentence for the user, when they cannot be used."""
+
+
+BLOCK_BYTES = 16 << 20
+"""What blocks of columns take at most, whatever the rule, n and d."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,19 @@ class Rule:
     source: str
     """Who proposed it."""
 
+    trusts: int | None = None
+    """The place on the roster of a worker that must be honest; None where nobody must."""
+
     @torch.no_grad()
     def aggregate(self, x: Tensor, f: int, positions: Sequence[int] | None = None) -> tuple[Aggregate, ...]:
         """Apply the rule.
 
-        A row with NaN or infinity is left out, like one that did not arrive: with b such rows the result is the rule's
-        on the n - b others with f - b (0 at least).
+        A row with NaN or infinity (or, in float64, a number beyond 1e140, whose square cannot be held) is left out,
+        like one that did not arrive: with b such rows the result is that on the n - b others with f - b, 0 at least.
 
         Args:
-            x: (n, d) floating-point, in roster order, on any device; it is not written to. Types of less than 32 bits
-                are computed with in float32.
+            x: (n, d) floating-point, in roster order, on the CPU or a CUDA GPU; it is not written to. Types of less
+                than 32 bits are copied to float32.
             f: bound on Byzantine rows among them.
             positions: whose rows they are, n places on the roster; 0 to n-1 if not given. For rules that trust one.
 
@@ -77,14 +84,14 @@ class Rule:
             )
         n = x.shape[0]
         self.check(n, f)
-        rows = finite_rows(x)
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        rows = usable_rows(wide)
         if not rows:
             raise OstrakonError(f"none of the {n} rows given to rule {self.name} is finite")
         lost = n - len(rows)
         if lost:
             f = max(0, f - lost)
             self.check(n - lost, f)
-        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
         finite = wide if not lost else ChosenRows(wide, rows)
         whose = range(n) if positions is None else positions
         aggregates = self.function(finite, f, tuple((whose[row],) for row in rows))
@@ -98,13 +105,16 @@ class Rule:
             OstrakonError: the rule cannot be used in one of them.
         """
         self.check(n, f)
+        if self.trusts is not None and self.trusts >= n:
+            raise OstrakonError(f"{self.name} trusts place {self.trusts} of n={n} workers: places are 0 to {n - 1}")
         fewest = max(n - f, 2 * f + 1) if asynchronous else n - f
         for arrived in range(fewest, n):
             try:
                 self.check(arrived, f if asynchronous else f - (n - arrived))
             except OstrakonError as refusal:
                 raise OstrakonError(
-                    f"a round may have the rows of {arrived} of the {n} workers only: {refusal}"
+                    f"a round may have the rows of {arrived} of the {n} workers only: {refusal}. Give a smaller f"
+                    + (", or quorum = synchronous, which lowers f with each missing row" if asynchronous else "")
                 ) from None
 
 
@@ -146,18 +156,20 @@ def needs_rows(name: str, per_f: int, more: int) -> Check:
     return check
 
 
-def check_cover(n: int, f: int, most: int = 50) -> None:
-    """The check of MDA, whose exact search takes 1.47^f steps where somebody made it hard: 0.1 s each at f = 49."""
+def check_cover(n: int, f: int) -> None:
+    """The check of MDA, whose exact searches take up to 1.47^f steps where somebody made them hard."""
     check_minority(n, f)
+    most = 50
     if f > most:
         raise OstrakonError(
             f"f={f} of n={n} workers: MDA searches for f rows exactly, which is feasible up to f={most}"
         )
 
 
-def check_subsets(n: int, f: int, most: int = 100_000) -> None:
-    """The check of a rule that looks at all subsets of n-f rows."""
+def check_subsets(n: int, f: int) -> None:
+    """The check of SMEA, which looks at all subsets of n-f rows."""
     check_minority(n, f)
+    most = 100_000
     count = math.comb(n, f)
     if count > most:
         fits = max(g for g in range(f) if math.comb(n, g) <= most)

@@ -14,6 +14,8 @@ from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, means
 from common.aggregation.vertex_cover import has_vertex_cover
 
+_BATCH_BYTES = 1 << 20
+
 _SAME = 1e-9
 """Eigenvalues so near to each other, relatively, are equal."""
 
@@ -77,7 +79,8 @@ def smallest_maximum_eigenvalue_averaging(x: Matrix, f: int) -> Aggregate:
     squared = Distances(x, exact=True).squared
     subsets = combinations(range(n), n - f)
     best, least = tuple(range(n - f)), float("inf")
-    while batch := list(islice(subsets, 4096)):
+    size = max(1, _BATCH_BYTES // (8 * (n - f) ** 2))
+    while batch := list(islice(subsets, size)):
         rows = torch.tensor(batch)
         eigenvalues = largest_eigenvalues(squared[rows[:, :, None], rows[:, None, :]])
         smallest = float(eigenvalues.min())

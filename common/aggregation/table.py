@@ -9,9 +9,10 @@ from typing import NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from common.aggregation import pre_aggregations, registry
 from common.aggregation.guarantees import least_resilience, least_robustness
 from common.aggregation.naming import PRE_AGGREGATIONS, RULES, rule
+from common.aggregation.pre_aggregations import PRE_AGGREGATION_MAKERS
+from common.aggregation.registry import EXAMPLES, RULE_MAKERS
 from common.aggregation.rule import Rule, check_minority
 from common.errors import OstrakonError
 
@@ -38,16 +39,15 @@ def lines(n: int, f: int) -> list[Line]:
     """All there is, with its constants for n rows of which f may lie."""
     found = []
     for one in _all():
-        proved = one.guarantee if _refusal(one, n, f) is None else None
-        numbers = ("-", "-")
-        if proved is not None:
-            numbers = _number(proved.resilience(n, f)), _number(proved.robustness(n, f))
+        numbers = ("-", "-") if _refusal(one, n, f) is None else ("n/a", "n/a")
+        if one.guarantee is not None and numbers[0] == "-":
+            numbers = _number(one.guarantee.resilience(n, f)), _number(one.guarantee.robustness(n, f))
         phases = "2" if one.two_phase else "1"
-        result = one.formula + _parameters(registry.RULES.get(one.name))
+        result = one.formula + _parameters(RULE_MAKERS.get(one.name))
         found.append(Line(one.name, phases, result, *numbers, one.cost.time, one.cost.memory, one.source))
     for before in PRE_AGGREGATIONS.values():
         cost = before.cost
-        result = before.formula + _parameters(pre_aggregations.PRE_AGGREGATIONS[before.name])
+        result = before.formula + _parameters(PRE_AGGREGATION_MAKERS[before.name])
         found.append(Line(before.name, "+", result, "", "", cost.time, cost.memory, before.source))
     return found
 
@@ -70,8 +70,11 @@ def title(n: int, f: int) -> str:
 
 def terminal(n: int, f: int, width: int) -> Table:
     """The table for `rich`, on so many columns of text; where they are few, without the last columns of the table."""
-    shown = len(HEADINGS) if width >= 140 else 6 if width >= 100 else 5
-    table = Table(title=title(n, f), box=SIMPLE_HEAD, caption="\n".join(refusals(n, f)), caption_justify="left")
+    shown = len(HEADINGS) if width >= 140 else 5
+    notes = refusals(n, f)
+    if shown < len(HEADINGS):
+        notes.append(f"A terminal of 140 columns, or a file, gets {', '.join(HEADINGS[shown:])} too.")
+    table = Table(title=title(n, f), box=SIMPLE_HEAD, caption="\n".join(notes), caption_justify="left")
     for heading in HEADINGS[:shown]:
         table.add_column(heading, no_wrap=heading not in ("result", "time", "memory", "source"))
     for line in lines(n, f):
@@ -99,7 +102,7 @@ def update(page: Path, n: int, f: int) -> None:
 
 
 def _all() -> list[Rule]:
-    return [*RULES.values(), rule("TwoPhase(Mean1P, Avg)")]
+    return [*RULES.values(), *(rule(example) for example in EXAMPLES)]
 
 
 def _parameters(make: Callable[..., object] | None) -> str:

@@ -12,19 +12,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 import common.aggregation
-from common.aggregation import PRE_AGGREGATIONS, RULES, rule
+from bench.peak import peak_bytes
+from common.aggregation import BLOCK_BYTES, PRE_AGGREGATIONS, RULES, rule
 from common.errors import OstrakonError
 from tests.rules.rows import MAXIMUM, Rows, make, rounds
 
-COMPOSED = ("NNM+CWTM", "Bucketing(2)+Mean1P", "NNM+Mean2P", "ARC+GM", "Clipping(1.5)+Krum", "TwoPhase(Mean1P, Avg)")
-EVERY = (*RULES, *COMPOSED)
-DEPEND_ON_THE_ORDER = (
-    *("MoNNA", "Stream1P", "DnC", "Bucketing"),
-    *("Cent1P", "Cent2P", "MDA", "Bulyan"),  # where ties need no equal rows
+COMPOSED = (
+    *("MoNNA(0)", "NNM+CWTM", "NNM+Mean2P", "Bucketing(2)+Mean1P", "ARC+GM", "Clipping(1.5)+Krum"),
+    "TwoPhase(Mean1P, Avg)",
 )
+EVERY = (*RULES, *COMPOSED)
+ORDER_MATTERS = {
+    *("MoNNA(0)", "Stream1P", "DnC", "Bucketing(2)+Mean1P"),
+    *("Cent1P", "Cent2P", "MDA", "Bulyan", "NNM+Mean2P"),  # where there are ties without equal rows
+}
+WEIGHTS_ARE_ROUNDED = {"GM", "CClip", "CAF", "NNM+CWTM", "ARC+GM", "Clipping(1.5)+Krum"}
 
 
 def f_for(name: str, n: int) -> int:
@@ -112,13 +116,27 @@ def test_who_is_trusted_is_a_place_on_the_roster() -> None:
     assert alone == rule("Median1P").aggregate(x, 2)[0]
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_float64_numbers_whose_squares_cannot_be_held_are_rows_that_did_not_come(name: str) -> None:
+    x = torch.from_numpy(make("random", 11, 0, 30, seed=1)).double()
+    f = f_for(name, 11)
+    rotten = [4] if f else []
+    left = [row for row in range(11) if row not in rotten]
+    expected = rule(name).aggregate(x[left], f - len(rotten), positions=left)
+    for size in (1e141, -1e200, 1.7e308):
+        for row in rotten:
+            x[row, 7] = size
+        for came, without in zip(rule(name).aggregate(x, f), expected, strict=True):
+            assert torch.equal(came.vector, without.vector)
+
+
 def test_a_round_without_finite_rows_is_an_error() -> None:
     x = torch.ones(5, 2)
     with pytest.raises(OstrakonError, match="none of the 5 rows given to rule Avg is finite"):
         rule("Avg").aggregate(x * math.nan, 2)
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if not any(part in name for part in DEPEND_ON_THE_ORDER)])
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in ORDER_MATTERS])
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), data=st.data())
 def test_the_order_of_the_rows_only_decides_ties(name: str, seed: int, data: st.DataObject) -> None:
@@ -128,10 +146,9 @@ def test_the_order_of_the_rows_only_decides_ties(name: str, seed: int, data: st.
     whole = np.random.default_rng(seed).integers(-(2**11), 2**11, (n, 40))
     x = torch.from_numpy((whole / 2**6).astype(np.float32))
     order = data.draw(st.permutations(range(n)))
-    exact = not any(part in name for part in ("GM", "CClip", "NNM", "CAF", "ARC", "Clipping"))
     for one, other in zip(rule(name).aggregate(x, f), rule(name).aggregate(x[list(order)], f), strict=True):
         assert set(one.cluster) == {order[row] for row in other.cluster}
-        if exact:
+        if name not in WEIGHTS_ARE_ROUNDED:
             assert torch.equal(one.vector, other.vector)
         torch.testing.assert_close(one.vector, other.vector, rtol=1e-5, atol=1e-5)
 
@@ -158,33 +175,13 @@ def test_the_mean_of_the_largest_numbers_does_not_overflow(name: str) -> None:
         assert aggregate.vector.tolist() == pytest.approx([MAXIMUM] * 3, rel=1e-6)
 
 
-class _Largest(TorchFunctionMode):
-    """Remembers the most bytes that one tensor other than a view of x held."""
-
-    def __init__(self, x: Tensor) -> None:
-        super().__init__()
-        self._own = x.untyped_storage().data_ptr()
-        self.bytes = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor):
-            with torch._C.DisableTorchFunction():
-                if result.untyped_storage().data_ptr() != self._own:
-                    self.bytes = max(self.bytes, result.untyped_storage().nbytes())
-        return result
-
-
 @pytest.mark.parametrize("name", EVERY)
-def test_no_rule_allocates_more_than_it_declares(name: str) -> None:
-    n, d = 11, 600_000
-    x = torch.randn(n, d, generator=torch.Generator().manual_seed(6))
+def test_no_rule_takes_more_memory_than_it_declares(name: str) -> None:
+    n, d = 11, 3_000_000
     f = f_for(name, n)
-    with _Largest(x) as largest:
-        rule(name).aggregate(x, f)
-    declared = rule(name).cost.vectors(n, f)
-    assert 0 < largest.bytes <= max(4 * d * max(declared, 1), 2**22)
-    assert largest.bytes < 4 * d * (n + 1)  # in particular NNM makes no (n, n-f, d) tensor
+    allowed = 4 * d * rule(name).cost.vectors(n, f) + BLOCK_BYTES
+    taken = peak_bytes(name, n, f, d, torch.device("cpu"), threads=1)
+    assert taken is None or taken <= allowed
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -208,7 +205,7 @@ def test_every_rule_gives_as_many_aggregates_as_it_has_phases(name: str) -> None
     assert len(chosen.aggregate(torch.randn(9, 2), f)) == (2 if chosen.two_phase else 1)
 
 
-@pytest.mark.parametrize("name", [*RULES, *(f"{before}+Avg" for before in PRE_AGGREGATIONS)])
+@pytest.mark.parametrize("name", [*RULES, "MoNNA(0)", *(f"{before}+Avg" for before in PRE_AGGREGATIONS)])
 @pytest.mark.parametrize(
     ("n", "f", "sentence"),
     [
@@ -253,7 +250,8 @@ def test_a_rule_refuses_a_bound_that_it_cannot_meet(name: str, n: int, f: int, s
             "Bucketing(2)+Mean1P",
             35,
             14,
-            "Bucketing(s=2) makes 18 rows of n=35, and then: f=14 of n=18 workers: f must be below n/2, so at most 8",
+            "Bucketing(s=2) makes 18 vectors of those of n=35 workers, of which the f=14 can spoil one each, and then: "
+            "f=14 of n=18 workers: f must be below n/2, so at most 8. Give a smaller f, or leave Bucketing(s=2) out",
         ),
         ("MDA", 150, 60, "f=60 of n=150 workers: MDA searches for f rows exactly, which is feasible up to f=50"),
         ("TwoPhase(Mean1P, Krum)", 4, 1, "f=1 of n=4 workers: Krum needs n >= 2f + 3, so with n=4 f can be at most 0"),

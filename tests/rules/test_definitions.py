@@ -294,6 +294,13 @@ def test_nnm(case: tuple[Rows, int]) -> None:
         assert_mean(value, x, tuple(near))
 
 
+def test_nnm_keeps_the_digits_in_which_near_rows_differ() -> None:
+    x = make("far", 30, 10, 500, seed=2)
+    mixed = nearest_neighbor_mixing(torch.from_numpy(x), 10).x.double().numpy()
+    expected = definitions.nearest_neighbor_mixing(x, 10)
+    assert np.abs(mixed - expected).max() <= 0.51 * np.spacing(np.float32(1e4))  # as rounding the exact result does
+
+
 @EXACT
 @given(case=rounds(kinds=WHOLE))
 def test_nnm_takes_equally_near_rows_from_the_lowest_index(case: tuple[Rows, int]) -> None:
@@ -345,10 +352,10 @@ def test_buckets_are_drawn_anew_in_every_round_and_alike_for_the_same_rows() -> 
     chosen = rule("Bucketing(2)+Krum")
     one = torch.from_numpy(make("random", 30, 0, 50, seed=1))
     assert chosen.aggregate(one, 3)[0].cluster == chosen.aggregate(one.clone(), 3)[0].cluster
-    pairs = {rule(f"Bucketing(2, seed={seed})+MoNNA").aggregate(one, 7)[0].cluster for seed in range(5)}
+    pairs = {rule(f"Bucketing(2, seed={seed})+MoNNA(0)").aggregate(one, 7)[0].cluster for seed in range(5)}
     assert len(pairs) > 1
     rounds_of_buckets = {
-        rule("Bucketing(2)+MoNNA").aggregate(torch.from_numpy(make("random", 30, 0, 50, seed)), 7)[0].cluster
+        rule("Bucketing(2)+MoNNA(0)").aggregate(torch.from_numpy(make("random", 30, 0, 50, seed)), 7)[0].cluster
         for seed in range(5)
     }
     assert len(rounds_of_buckets) > 1

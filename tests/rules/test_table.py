@@ -43,9 +43,10 @@ def test_the_example_on_the_page_runs() -> None:
 
 def test_the_table_lists_everything_with_its_constants_for_n_and_f() -> None:
     lines = {line.name: line for line in table.lines(35, 14)}
-    assert set(lines) == {*RULES, *PRE_AGGREGATIONS, "TwoPhase(Mean1P, Avg)"}
+    assert set(lines) == {*RULES, *PRE_AGGREGATIONS, "TwoPhase(Mean1P, Avg)", "MoNNA(pivot=9)"}
     assert (lines["Mean2P"].resilience, lines["Mean2P"].robustness) == ("4.24", "36")
-    assert (lines["SMEA"].resilience, lines["SMEA"].robustness) == ("-", "-")
+    assert (lines["Avg"].resilience, lines["Avg"].robustness) == ("-", "-")
+    assert (lines["SMEA"].resilience, lines["SMEA"].robustness) == ("n/a", "n/a")
     assert [refusal.split(":")[1].split()[0] for refusal in table.refusals(35, 14)] == ["SMEA", "Bulyan"]
 
 
@@ -53,6 +54,7 @@ def test_the_command_prints_the_table_and_refuses_in_a_sentence() -> None:
     printed = run("common.aggregation", "--n", "10", "--f", "4")
     assert printed.returncode == 0
     assert "n = 10 rows, f = 4" in printed.stdout
+    assert "O(n^2 d)" in printed.stdout  # whole, where it does not go to a narrow terminal
     assert "Krum needs n >= 2f + 3, so with n=10 f can be at most" in " ".join(printed.stdout.split())
     refused = run("common.aggregation", "--n", "10", "--f", "5")
     assert (refused.returncode, refused.stderr) == (

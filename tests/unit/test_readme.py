@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common.aggregation import PRE_AGGREGATIONS, RULES
+from common.aggregation import PRE_AGGREGATIONS
+from common.aggregation.registry import RULE_MAKERS
 from common.settings import RunSettings, ServerSettings, WorkerSettings, build
 from tests.cluster import ROOT
 from worker.attacks import ATTACKS
@@ -32,7 +33,7 @@ def test_the_table_of_settings_is_the_settings_of_make_up() -> None:
 
 def test_the_table_of_rules_is_the_registry() -> None:
     cells = " ".join(cell for cell, _ in rows("`RULE=`"))
-    assert set(re.findall(r"[A-Z][\w-]+", cells)) == {*RULES, *PRE_AGGREGATIONS, "TwoPhase"}
+    assert set(re.findall(r"[A-Z][\w-]+", cells)) == {*RULE_MAKERS, *PRE_AGGREGATIONS}
 
 
 def test_the_table_of_attacks_is_the_registry() -> None:
