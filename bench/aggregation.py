@@ -1,7 +1,9 @@
 """The rules against what they cannot do without, on the same rows in the same run.
 
 The floor of a rule is made of the fastest forms found of a Gram product over the rows, in cache-sized blocks, and of an
-(m, n) by (n, d) product: of both for rules that need all distances, of the product alone for the others.
+(m, n) by (n, d) product for its m results: of both for rules that need all distances, of the product alone for the
+others. Krum, whose result is a row, is measured by the Gram product alone. For GM, whose distances are those to two
+points, the Gram product is no floor but a yardstick: that of the rules that it is compared with.
 """
 
 from collections.abc import Callable, Iterator
@@ -107,10 +109,8 @@ _KINDS = ("gram", "product of 1", "product of 2", "product of n", "read")
 
 
 def _floor(name: str, best: dict[str, float]) -> float:
-    if name.startswith("NNM"):
-        product = best["product of n"]
-    else:
-        product = best["product of 2" if rule(name).two_phase else "product of 1"]
+    results = "n" if name.startswith("NNM") else "2" if rule(name).two_phase else "1"
+    product = 0.0 if name == "Krum" else best[f"product of {results}"]
     return product + (best["gram"] if name in _NEED_DISTANCES else 0)
 
 

@@ -103,9 +103,7 @@ class RunSettings(_Settings):
     byzantine: int = Field(4, ge=0, description="how many of them lie (the first ones)")
     f: int = Field(4, ge=0, description="bound given to the rule; its own setting")
     attack: str = Field("SF", description="what the liars do: SF, Gauss, LF, with parameters as in SF(scale=10)")
-    rule: str = Field(
-        "Mean2P", description="Mean2P, Cent2P, Krum, NNM+CWTM, ...: `python -m common.aggregation` lists them"
-    )
+    rule: str = Field("Mean2P", description="Mean2P, Cent2P, Krum, NNM+CWTM, ...: docs/rules.md lists them")
     rounds: int = Field(400, ge=1, description="rounds to commit")
     task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
     data: Path | None = Field(None, description="data file, for tasks that read one")

@@ -1,7 +1,8 @@
 """Clusters around one centre that is cheap to find, where CenterwO and MeanwO try every row.
 
 In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them,
-0 <= f < n/2. Each result is the mean of the n-f rows nearest to the centre; ties go to the lowest index.
+0 <= f < n/2. Each result is the mean of the n-f rows nearest to the centre; ties go to the lowest index. They check
+nothing: `Rule.aggregate` refuses rows, n and f that do not fit.
 """
 
 from collections.abc import Iterable
@@ -88,6 +89,9 @@ def around_row(x: Matrix, f: int, pivot: int) -> Aggregate:
         x: (n, d) floating-point, finite.
         f: bound on the outliers.
         pivot: number of the trusted row; nothing is promised when it lies.
+
+    Returns:
+        The mean, (d,), and the n-f rows.
 
     >>> around_row(torch.tensor([[0.0], [1.0], [2.0], [3.0], [50.0]]), 2, pivot=1)
     Aggregate(vector=tensor([1.]), cluster=(0, 1, 2))

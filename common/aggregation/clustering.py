@@ -1,8 +1,9 @@
-"""The paper's rules: clusters around one of the rows, and the means inside and outside of them.
+"""The paper's rules (Yi et al. 2024): clusters around one of the rows, and the means inside and outside of them.
 
 In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them,
 0 <= f < n/2. When only k of n workers' rows arrived, x holds those k and f is f - (n - k). With f = 0 nothing can be
-an outlier: Inner and Outer are the plain mean.
+an outlier: Inner and Outer are the plain mean. They check nothing: `Rule.aggregate` refuses rows, n and f that do not
+fit.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, means
 
 _ALIKE = 2.0**-50
+"""Rows with squared distances below this share of a cluster's cost, per row, have costs within 1e-7 of each other."""
 
 ClusterCost = Callable[[Tensor], Tensor]
 """From (n, m) squared distances of n centres to their m nearest rows, ascending, to (n,) costs (equation 5)."""
@@ -33,7 +35,7 @@ def mean_cost(nearest: Tensor) -> Tensor:
 def center_with_outliers(x: Matrix, f: int) -> Aggregate:
     """CenterwO (Algorithm 2): the mean of `K(x_j)`, `j = argmin_i max_{y in K(x_i)} |x_i - y|`.
 
-    `K(x_i)` is the n-f rows nearest to x_i, itself included. Ties go to the lowest index.
+    `K(x_i)` is the n-f rows nearest to x_i, itself included. Ties go to the lowest index. Source: section 3.2.
 
     Returns:
         The mean, (d,), and K(x_j).
@@ -47,7 +49,7 @@ def center_with_outliers(x: Matrix, f: int) -> Aggregate:
 def mean_with_outliers(x: Matrix, f: int) -> Aggregate:
     """MeanwO (Algorithm 2): the mean of `K(x_j)`, `j = argmin_i sum_{y in K(x_i)} |x_i - y|^2`.
 
-    `K(x_i)` is the n-f rows nearest to x_i, itself included. Ties go to the lowest index.
+    `K(x_i)` is the n-f rows nearest to x_i, itself included. Ties go to the lowest index. Source: section 3.2.
 
     Returns:
         The mean, (d,), and K(x_j).
@@ -62,7 +64,13 @@ def inner_and_outer(x: Matrix, f: int, cost: ClusterCost) -> tuple[Aggregate, Ag
     """Inner (Algorithm 2) and Outer (Algorithm 4): the means inside the tightest n-f rows, and outside the tightest f.
 
     `Outer = mean of X without N(x_j)`, `j = argmin_i cost(x_i, N(x_i))`, N(x_i) the f rows nearest to x_i, itself
-    included. With f = 1 every row is a cluster of cost 0, and by the rule for ties Outer leaves out row 0.
+    included. With f = 1 every row is a cluster of cost 0, and by the rule for ties Outer leaves out row 0. Source:
+    sections 3.2 and 4, and appendix C.
+
+    Args:
+        x: (n, d) floating-point, finite.
+        f: bound on Byzantine rows.
+        cost: `center_cost` for Cent2P, `mean_cost` for Mean2P.
 
     Returns:
         Inner with its cluster, and Outer with the cluster that it leaves out.
@@ -103,7 +111,7 @@ def cheapest(distances: Distances, size: int, cost: ClusterCost, count: int = 1)
         low, high = distances.interval(least, terms=size)
         clear = bool((costs[order[count:]] > high).all())
         rivals = torch.nonzero((low <= costs) & (costs <= high)).flatten()
-        # Rows this near to each other have costs within 1e-7: liars who all send the same are no close call.
+        # Liars who all send the same are no close call.
         apart = distances.squared[rivals][:, rivals].max()
         alike = bool((low > 0) & (apart <= least * _ALIKE / size))
         reach = distances.interval(near[rivals, -1])[1]

@@ -1,7 +1,8 @@
 """Rules that look at one coordinate at a time.
 
 In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them,
-0 <= f < n/2. None of them decides on rows, so `Aggregate.cluster` is empty.
+0 <= f < n/2. None of them decides on rows, so `Aggregate.cluster` is empty. They check nothing: `Rule.aggregate`
+refuses rows, n and f that do not fit.
 """
 
 import torch
@@ -13,9 +14,16 @@ from common.aggregation.selection_network import ranked_blocks
 
 
 def coordinatewise_median(x: Matrix, f: int = 0) -> Aggregate:
-    """CWM: in every coordinate k the median of `x_1k, ..., x_nk`; with even n the mean of the two in the middle.
+    """CWM: `F(X)_k = median(x_1k, ..., x_nk)` in every coordinate k; with even n the mean of the two in the middle.
 
-    Source: Yin et al. 2018.
+    Source: Yin et al. 2018, Byzantine-Robust Distributed Learning.
+
+    Args:
+        x: (n, d) floating-point, finite.
+        f: is not used.
+
+    Returns:
+        The medians, (d,); no cluster.
 
     >>> coordinatewise_median(torch.tensor([[1.0, 5.0], [2.0, 9.0], [70.0, 6.0]])).vector
     tensor([2., 6.])
@@ -24,9 +32,12 @@ def coordinatewise_median(x: Matrix, f: int = 0) -> Aggregate:
 
 
 def coordinatewise_trimmed_mean(x: Matrix, f: int) -> Aggregate:
-    """CWTM: in every coordinate the mean of what is left without the f smallest and the f largest values.
+    """CWTM: `F(X)_k = (x_(f+1)k + ... + x_(n-f)k) / (n-2f)`, of the values of coordinate k in ascending order.
 
-    Source: Yin et al. 2018.
+    So the f smallest and the f largest are left out. Source: Yin et al. 2018, Byzantine-Robust Distributed Learning.
+
+    Returns:
+        The trimmed means, (d,); no cluster.
 
     >>> coordinatewise_trimmed_mean(torch.tensor([[1.0], [2.0], [3.0], [5.0], [70.0]]), 1).vector
     tensor([3.3333])
@@ -35,9 +46,12 @@ def coordinatewise_trimmed_mean(x: Matrix, f: int) -> Aggregate:
 
 
 def mean_around_median(x: Matrix, f: int) -> Aggregate:
-    """Meamed: in every coordinate the mean of the n-f values nearest to the median (as CWM has it).
+    """Meamed: `F(X)_k` is the mean of the n-f values `x_ik` with the least `|x_ik - median_k|`, the median as in CWM.
 
     A tie goes to the smaller values. Source: Xie et al. 2018, Generalized Byzantine-tolerant SGD.
+
+    Returns:
+        The means, (d,); no cluster.
 
     >>> mean_around_median(torch.tensor([[1.0], [2.0], [3.0], [5.0], [70.0]]), 1).vector
     tensor([2.7500])

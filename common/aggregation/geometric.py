@@ -1,7 +1,8 @@
 """Rules that weigh rows by how long they are, or how far from the rest.
 
 In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them,
-0 <= f < n/2; these rules do not use it. None of them decides on rows, so `Aggregate.cluster` is empty.
+0 <= f < n/2; these rules do not use it. None of them decides on rows, so `Aggregate.cluster` is empty. They check
+nothing: `Rule.aggregate` refuses rows, n and f that do not fit.
 """
 
 import torch
@@ -24,6 +25,9 @@ def geometric_median(x: Matrix, f: int, iterations: int, eps: float) -> Aggregat
         iterations: steps; the paper's tables have 1.
         eps: the least distance that counts, which keeps the weights finite.
 
+    Returns:
+        z, (d,); no cluster.
+
     >>> geometric_median(torch.tensor([[0.0], [1.0], [9.0]]), 1, iterations=50, eps=1e-5).vector
     tensor([1.])
     """
@@ -44,6 +48,9 @@ def centered_clipping(x: Matrix, f: int, tau: float, iterations: int) -> Aggrega
         tau: how far one row can pull, positive. The paper's 0.215771 is for updates gamma * m_i, so for momenta at
             gamma = 0.1 it is 2.15771.
         iterations: steps; the paper has 1.
+
+    Returns:
+        v, (d,); no cluster.
 
     >>> centered_clipping(torch.tensor([[3.0], [1.0], [800.0]]), 1, tau=2.0, iterations=1).vector
     tensor([1.6667])

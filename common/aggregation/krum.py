@@ -1,7 +1,8 @@
 """Krum and the rules made of it: rows are scored by how near their neighbours are.
 
-In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them.
-The score of a row is the sum of the squared distances to the n-f-2 other rows nearest to it (Blanchard et al. 2017).
+In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them. The
+score of a row is `s(i) = sum_{j in N(i)} |x_i - x_j|^2`, N(i) the n-f-2 other rows nearest to it. They check
+nothing: `Rule.aggregate` refuses rows, n and f that do not fit.
 """
 
 from common.aggregation.clustering import cheapest, mean_cost
@@ -12,9 +13,12 @@ from common.aggregation.means import Aggregate, means
 
 
 def krum(x: Matrix, f: int) -> Aggregate:
-    """Krum: the row with the lowest score; ties go to the lowest index. n >= 2f + 3.
+    """Krum: `x_k`, `k = argmin_i s(i)`; ties go to the lowest index. n >= 2f + 3.
 
     Source: Blanchard et al. 2017, Machine Learning with Adversaries.
+
+    Returns:
+        A copy of the row, (d,), and its number.
 
     >>> krum(torch.tensor([[0.0], [1.0], [3.0], [4.0], [90.0]]), 1)
     Aggregate(vector=tensor([1.]), cluster=(1,))
@@ -23,9 +27,17 @@ def krum(x: Matrix, f: int) -> Aggregate:
 
 
 def multi_krum(x: Matrix, f: int, m: int) -> Aggregate:
-    """Multi-Krum: the mean of the m rows with the lowest scores; ties go to the lowest index. n >= 2f + 3.
+    """Multi-Krum: the mean of the m rows with the lowest scores `s(i)`; ties go to the lowest index. n >= 2f + 3.
 
-    Source: Blanchard et al. 2017, section 4.
+    Source: Blanchard et al. 2017, Machine Learning with Adversaries, section 4.
+
+    Args:
+        x: (n, d) floating-point, finite.
+        f: bound on Byzantine rows.
+        m: 1 to n-f.
+
+    Returns:
+        The mean, (d,), and the m rows.
 
     >>> multi_krum(torch.tensor([[0.0], [1.0], [3.0], [4.0], [90.0]]), 1, 4)
     Aggregate(vector=tensor([2.]), cluster=(0, 1, 2, 3))

@@ -20,16 +20,21 @@ class Aggregate:
     """(d,), with the dtype and device of the rows, in memory of its own."""
 
     cluster: tuple[int, ...]
-    """The rows that the rule decided on, ascending: those that it averages, or that Outer leaves out; empty for rules
-    that decide on none."""
+    """The rows that the rule decided on, ascending: those that it averages, or that Outer leaves out; after a
+    pre-aggregation those that the chosen rows stand for; empty for rules that decide on none."""
 
 
 def average(x: Matrix, f: int = 0) -> Aggregate:
     """Avg: the plain mean `(x_1 + ... + x_n) / n`, for comparison. One liar moves it wherever it likes.
 
+    Source: Algorithm 1 without resilience. It checks nothing: `Rule.aggregate` refuses rows, n and f that do not fit.
+
     Args:
         x: (n, d) floating-point, finite.
         f: is not used.
+
+    Returns:
+        The mean, (d,); no cluster.
 
     >>> average(torch.tensor([[1.0], [2.0], [6.0]])).vector
     tensor([3.])

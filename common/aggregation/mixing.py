@@ -1,7 +1,8 @@
 """Pre-aggregations: a round's rows are made into other rows, and a rule is applied to these.
 
 In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them,
-0 <= f < n/2. Each takes memory for the rows that it returns.
+0 <= f < n/2. Each takes memory for the rows that it returns. They check nothing: `Rule.aggregate` refuses rows, n and f
+that do not fit.
 """
 
 from dataclasses import dataclass
@@ -32,9 +33,12 @@ class Mixed:
 
 
 def nearest_neighbor_mixing(x: Matrix, f: int) -> Mixed:
-    """NNM: each x_i is replaced by the mean of the n-f rows nearest to it, itself included.
+    """NNM: `y_i = 1/(n-f) sum_{j in N(i)} x_j`, N(i) the n-f rows nearest to x_i, itself included.
 
     Ties go to the lowest index. Source: Allouah et al. 2023, Fixing by Mixing.
+
+    Returns:
+        The n rows y_i.
 
     >>> nearest_neighbor_mixing(torch.tensor([[0.0], [1.0], [2.0], [50.0]]), 1).x.flatten()
     tensor([ 1.0000,  1.0000,  1.0000, 17.6667])
@@ -57,11 +61,19 @@ def nearest_neighbor_mixing(x: Matrix, f: int) -> Mixed:
 
 
 def bucketing(x: Matrix, f: int, s: int, seed: int) -> Mixed:
-    """Bucketing: the rows are shuffled and put into buckets of s, the last one smaller if need be; the means of these.
+    """Bucketing: `y_b = 1/s sum_{j in bucket b} x_j`, the rows shuffled and put into buckets of s.
 
-    One Byzantine row spoils one bucket, so at most f of the ceil(n/s) are. The buckets follow from the seed and the
-    rows (`common.aggregation.seeding`). Source: Karimireddy et al. 2022, Byzantine-Robust Learning on Heterogeneous
-    Datasets via Bucketing.
+    The last bucket is smaller if need be. One Byzantine row spoils one bucket, so at most f of the ceil(n/s) are.
+    Source: Karimireddy et al. 2022, Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing.
+
+    Args:
+        x: (n, d) floating-point, finite.
+        f: is not used.
+        s: rows in a bucket, from 1.
+        seed: with the rows themselves it decides which (`common.aggregation.seeding`).
+
+    Returns:
+        The ceil(n/s) means, and who is in them.
 
     >>> mixed = bucketing(torch.tensor([[0.0], [1.0], [2.0], [3.0], [4.0]]), 1, s=2, seed=0)
     >>> sorted(len(members) for members in mixed.members)
@@ -76,7 +88,15 @@ def bucketing(x: Matrix, f: int, s: int, seed: int) -> Mixed:
 
 
 def clipping(x: Matrix, f: int, tau: float) -> Mixed:
-    """Clipping: `x_i min(1, tau / |x_i|)`.
+    """Clipping: `y_i = x_i min(1, tau / |x_i|)`. Source: common practice; byzfl calls it static clipping.
+
+    Args:
+        x: (n, d) floating-point, finite.
+        f: is not used.
+        tau: the length that no row exceeds then, positive.
+
+    Returns:
+        The n rows y_i.
 
     >>> clipping(torch.tensor([[3.0, 4.0], [0.0, 1.0]]), 0, tau=2.5).x
     tensor([[1.5000, 2.0000],
@@ -86,9 +106,12 @@ def clipping(x: Matrix, f: int, tau: float) -> Mixed:
 
 
 def adaptive_robust_clipping(x: Matrix, f: int) -> Mixed:
-    """ARC: the `floor(2 f (n-f) / n)` longest rows are clipped to the length of the next one.
+    """ARC: `y_i = x_i min(1, tau / |x_i|)`, tau the length of the longest row but `floor(2 f (n-f) / n)`.
 
     Source: Allouah et al. 2025, Adaptive Gradient Clipping for Robust Federated Learning.
+
+    Returns:
+        The n rows y_i.
 
     >>> adaptive_robust_clipping(torch.tensor([[1.0], [2.0], [-80.0]]), 1).x.flatten()
     tensor([ 1.,  2., -2.])

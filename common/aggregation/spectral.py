@@ -1,7 +1,7 @@
 """Rules that look for the direction in which the rows spread most: liars who agree make one.
 
 In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them,
-0 <= f < n/2.
+0 <= f < n/2. They check nothing: `Rule.aggregate` refuses rows, n and f that do not fit.
 """
 
 import torch

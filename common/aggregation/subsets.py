@@ -1,7 +1,8 @@
 """Rules that look for the best n-f of the n rows among all such subsets, exactly.
 
 In every function x is the (n, d) matrix of a round's vectors, finite, and f the bound on Byzantine rows among them,
-0 <= f < n/2. Of equally good subsets the first in lexicographic order is taken.
+0 <= f < n/2. Of equally good subsets the first in lexicographic order is taken. They check nothing: `Rule.aggregate`
+refuses rows, n and f that do not fit.
 """
 
 from itertools import combinations, islice

