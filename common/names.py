@@ -2,6 +2,7 @@
 
 import ast
 import re
+import warnings
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
@@ -44,7 +45,8 @@ def read_call(text: str, example: str = "SF(scale=10)") -> Call:
         return Call(name, [], {})
     source = f"_({rest}"
     try:
-        call = ast.parse(source, mode="eval").body
+        with warnings.catch_warnings(action="ignore"):  # of Python about its literals
+            call = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _malformed(text, example) from None
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):

@@ -16,7 +16,7 @@ from common.aggregation.matrix import Matrix
 from common.aggregation.means import Aggregate, means
 
 _ALIKE = 2.0**-50
-"""Rows with squared distances below this share of a cluster's cost, per row, have costs within 1e-7 of each other."""
+"""Rows whose squared distance is below this share of a cluster's cost, by its rows, have costs within 1e-7."""
 
 ClusterCost = Callable[[Tensor], Tensor]
 """From (n, m) squared distances of n centres to their m nearest rows, ascending, to (n,) costs (equation 5)."""
@@ -102,34 +102,48 @@ def tightest_cluster(distances: Distances, size: int, cost: ClusterCost) -> tupl
 
 
 def cheapest(distances: Distances, size: int, cost: ClusterCost, count: int = 1) -> list[int]:
-    """The `count` rows whose clusters of `size` rows cost least, ascending; ties go to the lowest index."""
+    """The `count` rows whose clusters of `size` rows cost least, ascending; ties go to the lowest index.
+
+    Args:
+        distances: of which what is needed for this will be settled.
+        size: rows in a cluster, the one in its centre included.
+        cost: what a cluster costs.
+        count: 1 to n.
+    """
     while True:
-        near = distances.squared.sort(dim=1).values[:, :size]
-        costs = cost(near)
-        order = costs.argsort(stable=True)
-        least = costs[order[count - 1]]
-        low, high = distances.interval(least, terms=size)
-        clear = bool((costs[order[count:]] > high).all())
-        rivals = torch.nonzero((low <= costs) & (costs <= high)).flatten()
+        order = cost(_nearest_values(distances.squared, size)).argsort(stable=True)
+        chosen, others = order[:count], order[count:]
+        low, high = (cost(_nearest_values(bound, size)) for bound in (distances.low, distances.high))
+        most = high[chosen].max()
+        rivals = others[low[others] <= most]
+        if not len(rivals):
+            break
+        rivals = torch.cat([chosen[high[chosen] >= low[rivals].min()], rivals])
         # Liars who all send the same are no close call.
-        apart = distances.squared[rivals][:, rivals].max()
-        alike = bool((low > 0) & (apart <= least * _ALIKE / size))
-        reach = distances.interval(near[rivals, -1])[1]
-        members = torch.nonzero((distances.squared[rivals] <= reach[:, None]).any(dim=0)).flatten()
-        if clear or alike or not distances.settle(rivals, members):
-            return sorted(order[:count].tolist())
+        if distances.high[rivals][:, rivals].max() <= low[rivals].min() * _ALIKE / size:
+            break
+        reach = _nearest_values(distances.high, size)[rivals, -1:]
+        members = torch.nonzero((distances.low[rivals] <= reach).any(dim=0)).flatten()
+        if not distances.settle(rivals, members):
+            break
+    return sorted(chosen.tolist())
 
 
 def nearest(distances: Distances, rows: Sequence[int], size: int) -> list[tuple[int, ...]]:
     """For each of some rows the `size` rows nearest to it, itself included, ascending; ties go to the lowest index."""
+    asking = torch.tensor(rows)
     while True:
-        values, order = distances.squared[rows].sort(dim=1, stable=True)
-        low, high = distances.interval(values[:, size - 1 : size])
-        unclear = (values[:, size:] <= high).any(dim=1)
-        rivals = ((low <= distances.squared[rows]) & (distances.squared[rows] <= high))[unclear].any(dim=0)
-        asking = torch.tensor(rows)[unclear]
-        if not len(asking) or not distances.settle(asking, torch.nonzero(rivals).flatten()):
+        last_low, last_high = (_nearest_values(bound, size)[asking, -1:] for bound in (distances.low, distances.high))
+        possible = distances.low[asking] <= last_high
+        unclear = possible.sum(dim=1) > size
+        rivals = (possible & (distances.high[asking] >= last_low))[unclear].any(dim=0)
+        if not distances.settle(asking[unclear], torch.nonzero(rivals).flatten()):
+            order = distances.squared[asking].argsort(dim=1, stable=True)
             return [tuple(sorted(line)) for line in order[:, :size].tolist()]
+
+
+def _nearest_values(squared: Tensor, size: int) -> Tensor:
+    return squared.sort(dim=1).values[:, :size]
 
 
 def _inner(x: Matrix, f: int, cost: ClusterCost) -> Aggregate:

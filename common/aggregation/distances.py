@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from common.aggregation.matrix import Matrix, column_blocks
+from common.aggregation.matrix import ChosenRows, Matrix, column_blocks
 
 _SINGLE_WIDTH = {"cpu": 768, "cuda": 1 << 14}
 """Columns summed in float32 before the sum moves to float64: few, so that rounding stays small."""
@@ -20,24 +20,24 @@ _LANES = {"cpu": {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capabi
 
 _ROUNDING = 2.0**-24
 
-_SINGLE_LIMITS = (2.0**-126, 2.0**126)
-"""Squares below and above are rounded to nothing or overflow in float32."""
+_SINGLE_LEAST, _SINGLE_MOST = 2.0**-126, 2.0**126
+"""A square below the first is rounded to nothing in float32; sums beyond the second are not trusted to fit."""
 
 _DOUBLE_BYTES = {"cpu": 1 << 21, "cuda": 1 << 26}
 """What a block of float64 rows may take: about the second-level cache of one core."""
 
-_PRODUCT_TIME = 4
-"""What torch.cdist takes for a distance, in times of torch.pdist."""
+_SINGLE_ROW_TIME = 4
+"""What a distance to one given row takes, in times of one among all pairs of some rows."""
 
 _KEEP_40_BITS = 2.0**13 + 1  # of 53 (Veltkamp's splitting)
 
 
 class Distances:
-    """Squared Euclidean distances between all pairs of rows.
+    """Squared Euclidean distances between all pairs of rows, as (n, n) float64 matrices on the CPU.
 
     They are symmetric, zero between equal rows, and the same bits whatever the number of threads or the order of the
-    rows. Those between settled pairs are exact to 1e-12 relative, the others within what `interval` says. Float64 rows
-    are settled from the start.
+    rows. Those between settled pairs are exact to 1e-12 relative; of the others only bounds are known for certain.
+    Float64 rows are settled from the start.
     """
 
     def __init__(self, x: Matrix, *, exact: bool = False) -> None:
@@ -47,28 +47,22 @@ class Distances:
             x: (n, d) float32 or float64, finite.
             exact: settle all pairs at once.
         """
-        n, self._d = x.shape
+        n, d = x.shape
         self._x = x
-        kind = x.device.type
-        # One term after another into each partial sum; a difference and its square; the sum of the lanes; the root.
-        self._error = (_SINGLE_WIDTH[kind] / _LANES[kind] + 3 + math.log2(_LANES[kind]) + 2) * _ROUNDING
-        self.settled = torch.full((n, n), exact or x.dtype == torch.float64).fill_diagonal_(True)
-        """(n, n) bool, on the CPU."""
-        pairs = _exact_pairs(x) if exact or x.dtype == torch.float64 else _single_pairs(x)
-        self.squared = _square(n, pairs)
-        """(n, n) float64, on the CPU; +inf where the type cannot hold it."""
-
-    def interval(self, value: Tensor | float, terms: int = 1) -> tuple[Tensor, Tensor]:
-        """What other values may, exactly, be equal to these: the lower and the upper ends, each the shape of value.
-
-        Args:
-            value: sums of at most `terms` distances.
-        """
-        value = torch.as_tensor(value, dtype=torch.float64)
-        if bool(self.settled.all()):
-            return value, value
-        underflow = terms * self._d * _SINGLE_LIMITS[0]
-        return value * (1 - 2.1 * self._error) - underflow, value * (1 + 2.1 * self._error) + underflow
+        exact = exact or x.dtype == torch.float64
+        self.squared = _square(n, _exact_pairs(x) if exact else _single_pairs(x))
+        """The best that is known; +inf where float32 may not hold it."""
+        self.low, self.high = self.squared.clone(), self.squared.clone()
+        """Between what the exact distances are."""
+        self._settled = torch.full((n, n), exact).fill_diagonal_(True)
+        if not exact:
+            kind = x.device.type
+            # Terms in each partial sum; a difference and its square; the sum of the lanes; a root taken and squared.
+            roundings = _SINGLE_WIDTH[kind] / _LANES[kind] + 3 + math.log2(_LANES[kind]) + 2
+            error = 1.01 * roundings * _ROUNDING
+            underflow = d * _SINGLE_LEAST
+            self.low.clamp_(max=_SINGLE_MOST).mul_(1 - error).sub_(underflow).clamp_(min=0).fill_diagonal_(0)
+            self.high.mul_(1 + error).add_(underflow).fill_diagonal_(0)
 
     def settle(self, rows: Tensor, others: Tensor) -> bool:
         """Make the distances between these rows and those others exact.
@@ -80,17 +74,20 @@ class Distances:
         Returns:
             Whether any of them had not been settled.
         """
-        if bool(self.settled[rows[:, None], others].all()):
+        rows = rows[~self._settled[rows][:, others].all(dim=1)]
+        if not len(rows):
             return False
         among = torch.tensor(sorted({*rows.tolist(), *others.tolist()}))
-        if _pairs(len(among)) <= _PRODUCT_TIME * len(rows) * len(others):
+        if _pairs(len(among)) <= _SINGLE_ROW_TIME * len(rows) * len(others):
             rows = others = among
-            exact = _square(len(among), _exact_pairs(self._x, among))
+            exact = _square(len(among), _exact_pairs(ChosenRows(self._x, among.tolist())))
         else:
-            exact = _exact_products(self._x, rows, others)
-        self.squared[rows[:, None], others] = exact
-        self.squared[others[:, None], rows] = exact.T
-        self.settled[rows[:, None], others] = self.settled[others[:, None], rows] = True
+            chosen = ChosenRows(self._x, others.tolist())
+            exact = torch.stack([squared_distances_to(chosen, self._x[row]) for row in rows.tolist()])
+        for known in (self.squared, self.low, self.high):
+            known[rows[:, None], others] = exact
+            known[others[:, None], rows] = exact.T
+        self._settled[rows[:, None], others] = self._settled[others[:, None], rows] = True
         return True
 
 
@@ -102,45 +99,31 @@ def squared_distances_to(x: Matrix, point: Tensor) -> Tensor:
     n, d = x.shape
     total = torch.zeros(n, dtype=torch.float64, device=x.device)
     for columns in column_blocks(d, _double_width(n, x.device)):
-        difference = x[:, columns].to(torch.float64, copy=True).sub_(point[columns])
-        total += torch.linalg.vector_norm(difference, dim=1).square_()
-    return total.cpu()
+        block = x[:, columns].to(torch.float64, copy=True, memory_format=torch.contiguous_format)
+        total += torch.linalg.vector_norm(block.sub_(point[columns]), dim=1).square_()
+    return _rounded(total).cpu()
 
 
 def _single_pairs(x: Matrix) -> Tensor:
     total = torch.zeros(_pairs(x.shape[0]), dtype=torch.float64, device=x.device)
     for columns in column_blocks(x.shape[1], _SINGLE_WIDTH[x.device.type]):
         total += torch.pdist(x[:, columns]).square_()
-    total[~(total < _SINGLE_LIMITS[1])] = torch.inf
+    total[~(total < _SINGLE_MOST)] = torch.inf
     return total
 
 
-def _exact_pairs(x: Matrix, rows: Tensor | None = None) -> Tensor:
-    n = x.shape[0] if rows is None else len(rows)
+def _exact_pairs(x: Matrix) -> Tensor:
+    n, d = x.shape
     total = torch.zeros(_pairs(n), dtype=torch.float64, device=x.device)
-    for columns in column_blocks(x.shape[1], _double_width(n, x.device)):
-        total += torch.pdist(_double(x, columns, rows)).square_()
+    for columns in column_blocks(d, _double_width(n, x.device)):
+        total += torch.pdist(x[:, columns].double()).square_()
     return _rounded(total)
-
-
-def _exact_products(x: Matrix, rows: Tensor, others: Tensor) -> Tensor:
-    total = torch.zeros(len(rows), len(others), dtype=torch.float64, device=x.device)
-    for columns in column_blocks(x.shape[1], _double_width(len(rows) + len(others), x.device)):
-        one, other = _double(x, columns, rows), _double(x, columns, others)
-        total += torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist").square_()
-    return _rounded(total).cpu()
-
-
-def _double(x: Matrix, columns: slice, rows: Tensor | None) -> Tensor:
-    block = x[:, columns]
-    return (block if rows is None else block.index_select(0, rows.to(x.device))).double()
 
 
 def _rounded(total: Tensor) -> Tensor:
     # Rounding brings back whole squares, of which a root was taken on the way: equal costs stay equal, and so a tie.
     scaled = total * _KEEP_40_BITS
-    total = scaled - (scaled - total)
-    return total.nan_to_num_(nan=torch.inf, posinf=torch.inf)
+    return scaled - (scaled - total)
 
 
 def _double_width(rows: int, device: torch.device) -> int:

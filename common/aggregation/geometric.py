@@ -33,7 +33,8 @@ def geometric_median(x: Matrix, f: int, iterations: int, eps: float) -> Aggregat
     """
     z = weighted_mean(x, torch.ones(x.shape[0], dtype=torch.float64))
     for _ in range(iterations):
-        z = weighted_mean(x, squared_distances_to(x, z).sqrt_().clamp_(min=eps).reciprocal_())
+        distances = squared_distances_to(x, z).sqrt_().clamp_(min=eps)
+        z = weighted_mean(x, distances.min() / distances)  # as 1 / distances, which might not fit
     return Aggregate(z, ())
 
 

@@ -23,9 +23,9 @@ class Matrix(Protocol):
 
 
 class ChosenRows:
-    """Some rows of a tensor as a matrix of their own, gathered a block of columns at a time instead of copied."""
+    """Some rows of a matrix as one of their own, gathered a block of columns at a time instead of copied."""
 
-    def __init__(self, x: Tensor, rows: Sequence[int]) -> None:
+    def __init__(self, x: Matrix, rows: Sequence[int]) -> None:
         self._x = x
         self._rows = list(rows)
         self._index = torch.tensor(self._rows, device=x.device)

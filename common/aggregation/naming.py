@@ -16,6 +16,9 @@ from common.names import Call, Expression, read_call, unknown
 
 T = TypeVar("T", Rule, PreAggregation)
 
+_LONGEST = 200
+_GREATEST = 2**63 - 1
+
 
 def rule(text: str) -> Rule:
     """The rule that a user named.
@@ -30,6 +33,8 @@ def rule(text: str) -> Rule:
     Raises:
         OstrakonError: no rule or parameter has this name, or a parameter cannot have this value.
     """
+    if len(text) > _LONGEST:
+        raise OstrakonError(f"a rule of {len(text)} characters cannot be read: {_LONGEST} are enough for any")
     try:
         *before, last = (read_call(part, example="GM(iterations=3)") for part in _parts(text))
     except OstrakonError as refusal:
@@ -129,6 +134,8 @@ def _value(whose: str, name: str, value: Any, kind: Any) -> Any:
         raise OstrakonError(f"{whose} cannot use {name} = {value!s}: give a number")
     if kind is not float and not isinstance(value, int):
         raise OstrakonError(f"{whose} cannot use {name} = {value!r}: give a whole number")
+    if isinstance(value, int) and abs(value) > _GREATEST:
+        raise OstrakonError(f"{whose} cannot use so large a {name}: give at most {_GREATEST}")
     return value
 
 

@@ -12,6 +12,8 @@ from common.aggregation.matrix import ChosenRows, Matrix, usable_rows
 from common.aggregation.means import Aggregate
 from common.errors import OstrakonError
 
+_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
 Members = tuple[tuple[int, ...], ...]
 """For each row of a matrix the places on the roster that it stands for."""
 
@@ -78,13 +80,17 @@ class Rule:
         Raises:
             OstrakonError: x is no such matrix, has no finite row, or the rule cannot be used with n and f.
         """
-        if x.dim() != 2 or not x.is_floating_point():
+        if x.dim() != 2 or x.dtype not in _TYPES or x.layout != torch.strided:
             raise OstrakonError(
-                f"rule {self.name} takes an (n, d) floating-point tensor, not {tuple(x.shape)} of {x.dtype}"
+                f"rule {self.name} takes a dense (n, d) tensor of float64, float32, float16 or bfloat16, "
+                f"not one of shape {tuple(x.shape)} and {x.dtype}"
             )
         n = x.shape[0]
         self.check(n, f)
-        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        whose = range(n) if positions is None else positions
+        if len(whose) != n:
+            raise OstrakonError(f"{len(whose)} positions came with {n} rows: each row has one")
+        wide = x.float() if x.element_size() < 4 else x
         rows = usable_rows(wide)
         if not rows:
             raise OstrakonError(f"none of the {n} rows given to rule {self.name} is finite")
@@ -93,7 +99,6 @@ class Rule:
             f = max(0, f - lost)
             self.check(n - lost, f)
         finite = wide if not lost else ChosenRows(wide, rows)
-        whose = range(n) if positions is None else positions
         aggregates = self.function(finite, f, tuple((whose[row],) for row in rows))
         return tuple(Aggregate(one.vector.to(x.dtype), tuple(rows[row] for row in one.cluster)) for one in aggregates)
 
@@ -170,10 +175,12 @@ def check_subsets(n: int, f: int) -> None:
     """The check of SMEA, which looks at all subsets of n-f rows."""
     check_minority(n, f)
     most = 100_000
-    count = math.comb(n, f)
-    if count > most:
-        fits = max(g for g in range(f) if math.comb(n, g) <= most)
+    fits = 0
+    while fits < f and math.comb(n, fits + 1) <= most:
+        fits += 1
+    if fits < f:
+        digits = (math.lgamma(n + 1) - math.lgamma(f + 1) - math.lgamma(n - f + 1)) / math.log(10)
         raise OstrakonError(
-            f"f={f} of n={n} workers: SMEA looks at every subset of n - f rows, {count:.2g} of them, where "
+            f"f={f} of n={n} workers: SMEA looks at every subset of n - f rows, about 10^{digits:.0f} of them, where "
             f"{most:,} are feasible: with n={n} f can be at most {fits}, or take MDA or CAF"
         )

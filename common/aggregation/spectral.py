@@ -67,7 +67,7 @@ def divide_and_conquer(x: Matrix, f: int, coordinates: int, iterations: int, see
     n, d = x.shape
     random = generator_of(x, seed)
     good = set(range(n))
-    for _ in range(iterations):
+    for _ in range(iterations if f else 0):
         drawn = torch.randperm(d, generator=random)[:coordinates].to(x.device)
         sample = x[:, drawn].double().cpu()
         squared = Distances(sample).squared

@@ -43,12 +43,12 @@ def minimum_diameter_subset(distances: Distances, f: int) -> tuple[int, ...]:
     """The subset of MDA, ascending."""
     n = len(distances.squared)
     while True:
-        diameter = _least_diameter(distances.squared, f)
-        low, high = distances.interval(diameter)
-        close = (low <= distances.squared) & (distances.squared <= high)
+        low, high = (_least_diameter(bound, f) for bound in (distances.low, distances.high))
+        close = (distances.low <= high) & (distances.high >= low)
         rivals = torch.nonzero(close.fill_diagonal_(False).any(dim=0)).flatten()
         if len(rivals) <= 2 or not distances.settle(rivals, rivals):
             break
+    diameter = _least_diameter(distances.squared, f)
     too_far = _edges(distances.squared, diameter)
     subset: list[int] = []
     excluded = 0

@@ -236,7 +236,7 @@ def test_a_rule_refuses_a_bound_that_it_cannot_meet(name: str, n: int, f: int, s
             "SMEA",
             35,
             14,
-            "f=14 of n=35 workers: SMEA looks at every subset of n - f rows, 2.3e+09 of them, where 100,000 are "
+            "f=14 of n=35 workers: SMEA looks at every subset of n - f rows, about 10^9 of them, where 100,000 are "
             "feasible: with n=35 f can be at most 4, or take MDA or CAF",
         ),
         (
@@ -271,7 +271,45 @@ def test_rules_are_checked_for_every_round_that_a_run_can_have() -> None:
         rule("Krum").check_run(11, 4, asynchronous=True)
 
 
-@pytest.mark.parametrize("x", [torch.ones(3), torch.ones(3, 2, 2), torch.ones(3, 2, dtype=torch.int64)])
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.ones(3),
+        torch.ones(3, 2, 2),
+        torch.ones(3, 2, dtype=torch.int64),
+        torch.ones(3, 2).to(torch.float8_e5m2),
+        torch.ones(3, 2).to_sparse(),
+    ],
+)
 def test_what_is_no_matrix_is_refused(x: Tensor) -> None:
-    with pytest.raises(OstrakonError, match=r"rule Avg takes an \(n, d\) floating-point tensor, not "):
+    with pytest.raises(
+        OstrakonError, match=r"rule Avg takes a dense \(n, d\) tensor of float64, .*, not one of shape "
+    ):
         rule("Avg").aggregate(x, 1)
+
+
+def test_every_row_has_one_position() -> None:
+    with pytest.raises(OstrakonError, match="2 positions came with 3 rows"):
+        rule("Avg").aggregate(torch.ones(3, 2), 1, positions=[0, 1])
+
+
+def test_refusals_are_quick_however_many_workers_there_are() -> None:
+    for n, f in ((1100, 540), (100_000, 49_000)):
+        with pytest.raises(OstrakonError, match=r"SMEA looks at every subset of n - f rows, about 10\^\d+ of them"):
+            rule("SMEA").check(n, f)
+
+
+@pytest.mark.parametrize(
+    "name", ["GM", "CClip", "Clipping(0.5)+Avg", "ARC+Avg", "MoNNA(0)", "Median1P", "Stream1P", "CAF"]
+)
+def test_the_bits_do_not_depend_on_the_layout_of_memory(name: str) -> None:
+    x = torch.from_numpy(make("random", 9, 0, 3001, seed=8, dtype=np.float64))
+    assert_same(rule(name).aggregate(x.T.contiguous().T, 2), rule(name).aggregate(x, 2))
+
+
+def test_rows_equally_far_from_a_trusted_one_are_taken_from_the_lowest() -> None:
+    draw = torch.Generator().manual_seed(1)
+    for _ in range(50):
+        row = torch.randn(50, generator=draw)
+        x = torch.stack([torch.zeros(50), row, row[torch.randperm(50, generator=draw)]])
+        assert rule("MoNNA(0)").aggregate(x, 1)[0].cluster == (0, 1)

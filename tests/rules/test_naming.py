@@ -56,6 +56,9 @@ def test_rules_are_named_with_parameters_and_pre_aggregations(text: str, name: s
         ("TwoPhase(Mean1P)", r"rule TwoPhase needs inner, outer"),
         ("TwoPhase(Mean2P, Avg)", r"Mean2P proposes two candidates itself; there are never more than two"),
         ("TwoPhase(Mean1P, TwoPhase(Avg, Avg))", r"there are never more than two"),
+        ("NNM+" * 900 + "Avg", "a rule of 3603 characters cannot be read: 200 are enough for any"),
+        ("Bucketing(2, seed=0x" + "f" * 60 + ")+Avg", "pre-aggregation Bucketing cannot use so large a seed"),
+        ("GM(eps=" + "9" * 60 + ")", "rule GM cannot use so large a eps: give at most 9223372036854775807"),
         ("TwoPhase(Mean1P, 3)", "'3' cannot be read"),
     ],
 )
