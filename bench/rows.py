@@ -25,6 +25,11 @@ def _equally_far(lies: Tensor, honest: Tensor) -> None:
         lies[row, row :: len(lies)] += 1
 
 
+def _near_the_honest(lies: Tensor, honest: Tensor) -> None:
+    lies *= 1e-3
+    lies += honest[: len(lies)]
+
+
 def _huge(lies: Tensor, honest: Tensor) -> None:
     lies[:] = 3e38 * lies.sign()
 
@@ -41,6 +46,7 @@ HOSTILE: dict[str, Callable[[Tensor, Tensor], None]] = {
     "identical": _identical,
     "near-identical": _near_identical,
     "equally far": _equally_far,
+    "near the honest": _near_the_honest,
     "huge": _huge,
     "tiny": _tiny,
     "not finite": _not_finite,
