@@ -162,7 +162,7 @@ def _always(rule: Rule) -> Callable[[], Rule]:
 
 RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
     {
-        "Avg": _always(_one("Avg", average, "mean of all rows", "", _ROWS)),
+        "Avg": _always(_one("Avg", average, "mean of all rows", "-", _ROWS)),
         "GM": _gm,
         "CClip": _cclip,
         "CWM": _always(

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,9 +37,9 @@ def test_a_page_without_a_place_for_the_table_is_refused(tmp_path: Path) -> None
 
 def test_the_example_on_the_page_runs() -> None:
     (example,) = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(example, names)
-    assert names["inner"].vector.shape == (1000,)  # type: ignore[attr-defined]
+    assert names["inner"].vector.shape == (1000,)
 
 
 def test_the_table_lists_everything_with_its_constants_for_n_and_f() -> None:
