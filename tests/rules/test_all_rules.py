@@ -169,6 +169,17 @@ def test_the_bits_do_not_depend_on_the_number_of_threads(name: str) -> None:
         assert_same(result, results[0])
 
 
+def test_differences_that_overflow_are_no_reason_for_a_mean_to() -> None:
+    x = torch.tensor([[MAXIMUM], [-MAXIMUM], [MAXIMUM]])
+    (mean,) = rule("NNM+Avg").aggregate(x, 0)
+    assert mean.vector.tolist() == pytest.approx([MAXIMUM / 3])
+
+
+def test_weights_that_do_not_fit_are_scaled() -> None:
+    (vector,) = (one.vector for one in rule("GM(eps=1e-320)").aggregate(torch.full((3, 2), 5.0), 1))
+    assert vector.tolist() == [5, 5]
+
+
 @pytest.mark.parametrize("name", [name for name in EVERY if "Clip" not in name])
 def test_the_mean_of_the_largest_numbers_does_not_overflow(name: str) -> None:
     for aggregate in rule(name).aggregate(torch.full((9, 3), MAXIMUM), f_for(name, 9)):
@@ -178,7 +189,7 @@ def test_the_mean_of_the_largest_numbers_does_not_overflow(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_no_rule_takes_more_memory_than_it_declares(name: str) -> None:
     n, d = 11, 3_000_000
-    f = f_for(name, n)
+    f = min(2, f_for(name, n))
     allowed = 4 * d * rule(name).cost.vectors(n, f) + BLOCK_BYTES
     taken = peak_bytes(name, n, f, d, torch.device("cpu"), threads=1)
     assert taken is None or taken <= allowed
@@ -265,10 +276,20 @@ def test_a_rule_that_does_not_apply_says_what_would(name: str, n: int, f: int, s
 
 def test_rules_are_checked_for_every_round_that_a_run_can_have() -> None:
     rule("Krum").check_run(11, 4, asynchronous=False)
-    with pytest.raises(
-        OstrakonError, match=r"rows of 9 of the 11 workers only: f=4 of n=9 workers: Krum needs n >= 2f"
-    ):
+    with pytest.raises(OstrakonError) as refusal:
         rule("Krum").check_run(11, 4, asynchronous=True)
+    assert str(refusal.value) == (
+        "a round may have the rows of 9 of the 11 workers only: f=4 of n=9 workers: Krum needs n >= 2f + 3, "
+        "so with n=9 f can be at most 3. Give a smaller f, or quorum = synchronous, which lowers f with each missing "
+        "row"
+    )
+
+
+def test_who_is_trusted_must_be_on_the_roster() -> None:
+    rule("NNM+MoNNA(10)").check_run(11, 4, asynchronous=False)
+    for name in ("MoNNA(11)", "NNM+MoNNA(11)", "TwoPhase(Avg, MoNNA(11))", "TwoPhase(MoNNA(11), Avg)"):
+        with pytest.raises(OstrakonError, match=r"trusts place 11 of n=11 workers: places are 0 to 10"):
+            rule(name).check_run(11, 4, asynchronous=False)
 
 
 @pytest.mark.parametrize(

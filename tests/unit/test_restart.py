@@ -16,6 +16,7 @@ from server import process
 from server.audit import audit
 from server.ledger.sqlite import SqliteLedger
 from server.model_store import Key, ModelStore
+from server.opening import check_same_run
 from tests.in_process import House, Member, cancel, play, pulls, reached, settle, submit_all, up_to_the_vote, vote_all
 
 # Restarts.
@@ -186,6 +187,13 @@ def test_a_rule_that_some_round_could_not_use_is_refused_before_the_run_begins(t
     with pytest.raises(OstrakonError, match=r"rows of 9 of the 11 workers only: f=4 of n=9 workers: Krum needs"):
         process.serve(settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_its_rule_however_it_is_written(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    check_same_run(house.settings.model_copy(update={"rule": " Mean2P() "}), house.ledger)
+    with pytest.raises(OstrakonError, match="started with rule = 'Mean2P', the settings now say 'Cent2P'"):
+        check_same_run(house.settings.model_copy(update={"rule": "Cent2P"}), house.ledger)
 
 
 # An old copy of the run's folder.
