@@ -152,7 +152,7 @@ def _two_phase(inner: Rule, outer: Rule) -> Rule:
         ),
         "the first rule's result as Inner, the second's as Outer",
         "this project",
-        inner.trusts if outer.trusts is None else outer.trusts,
+        max((one.trusts for one in (inner, outer) if one.trusts is not None), default=None),
     )
 
 

@@ -20,7 +20,6 @@ Members = tuple[tuple[int, ...], ...]
 Check = Callable[[int, int], None]
 """Takes n and f. Raises OstrakonError, with a sentence for the user, when they cannot be used."""
 
-
 BLOCK_BYTES = 16 << 20
 """What blocks of columns take at most, whatever the rule, n and d."""
 
@@ -58,7 +57,7 @@ class Rule:
     """Who proposed it."""
 
     trusts: int | None = None
-    """The place on the roster of a worker that must be honest; None where nobody must."""
+    """The last place on the roster whose worker must be honest; None where nobody must."""
 
     @torch.no_grad()
     def aggregate(self, x: Tensor, f: int, positions: Sequence[int] | None = None) -> tuple[Aggregate, ...]:
