@@ -23,10 +23,6 @@ from common.errors import OstrakonError
 SORT = "torch.sort"
 DEFAULT = (*RULES, *EXAMPLES, "NNM+Avg", "Bucketing(2)+Avg", "ARC+Avg")
 
-_NEED_DISTANCES = {
-    *("GM", "Krum", "Multi-Krum", "MDA", "Cent1P", "Mean1P", "Cent2P", "Mean2P", "Bulyan", "CAF", "SMEA"),
-    *("NNM+Avg", "TwoPhase(Mean1P, Avg)"),
-}
 _BLOCKS = (1024, 2048, 4096, 8192, 16384)
 _GPU_BLOCKS = (1 << 16, 1 << 20)
 
@@ -109,9 +105,10 @@ _KINDS = ("gram", "product of 1", "product of 2", "product of n", "read")
 
 
 def _floor(name: str, best: dict[str, float]) -> float:
-    results = "n" if name.startswith("NNM") else "2" if rule(name).two_phase else "1"
-    product = 0.0 if name == "Krum" else best[f"product of {results}"]
-    return product + (best["gram"] if name in _NEED_DISTANCES else 0)
+    one = rule(name)
+    results = "n" if "NNM" in one.name else "2" if one.two_phase else "1"
+    product = 0.0 if one.name == "Krum" else best[f"product of {results}"]
+    return product + (best["gram"] if "n^2 d" in one.cost.time or one.name.startswith("GM") else 0)
 
 
 def _floors(x: Tensor) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -6,17 +6,21 @@ float32 first, which is as fast as a Gram product, and in float64 again for the 
 """
 
 import math
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from common.aggregation.matrix import ChosenRows, Matrix, column_blocks
 
-_SINGLE_WIDTH = {"cpu": 768, "cuda": 1 << 14}
+_SINGLE_WIDTH = {"cpu": 384, "cuda": 1 << 14}
 """Columns summed in float32 before the sum moves to float64: few, so that rounding stays small."""
 
-_LANES = {"cpu": {"AVX512": 16, "AVX2": 8}.get(torch.backends.cpu.get_cpu_capability(), 4), "cuda": 256}
-"""How many partial sums `torch.pdist` makes of a block: lanes of the processor's vectors, threads on a GPU."""
+_AT_ONCE = 1 << 18
+"""Distances of several blocks that are added up at once: starting an operation takes as long as it does for one."""
+
+_LANES = {"cpu": 8 if torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512") else 4, "cuda": 256}
+"""How many partial sums `torch.pdist` makes of a block: lanes of its vectors (8 with AVX-512 too), threads on a GPU."""
 
 _ROUNDING = 2.0**-24
 
@@ -25,6 +29,9 @@ _SINGLE_LEAST, _SINGLE_MOST = 2.0**-126, 2.0**126
 
 _DOUBLE_BYTES = {"cpu": 1 << 21, "cuda": 1 << 26}
 """What a block of float64 rows may take: about the second-level cache of one core."""
+
+_POINT_WIDTH = {"cpu": 1 << 11, "cuda": 1 << 18}
+"""Columns in a block, however many rows there are: a row alone is as far from a point as among others."""
 
 _SINGLE_ROW_TIME = 4
 """What a distance to one given row takes, in times of one among all pairs of some rows."""
@@ -98,16 +105,19 @@ def squared_distances_to(x: Matrix, point: Tensor) -> Tensor:
     """
     n, d = x.shape
     total = torch.zeros(n, dtype=torch.float64, device=x.device)
-    for columns in column_blocks(d, _double_width(n, x.device)):
+    for columns in column_blocks(d, _POINT_WIDTH[x.device.type]):
         block = x[:, columns].to(torch.float64, copy=True, memory_format=torch.contiguous_format)
         total += torch.linalg.vector_norm(block.sub_(point[columns]), dim=1).square_()
     return _rounded(total).cpu()
 
 
 def _single_pairs(x: Matrix) -> Tensor:
-    total = torch.zeros(_pairs(x.shape[0]), dtype=torch.float64, device=x.device)
-    for columns in column_blocks(x.shape[1], _SINGLE_WIDTH[x.device.type]):
-        total += torch.pdist(x[:, columns]).square_()
+    n, d = x.shape
+    total = torch.zeros(_pairs(n), dtype=torch.float64, device=x.device)
+    blocks = column_blocks(d, _SINGLE_WIDTH[x.device.type])
+    at_once = min(32, max(1, _AT_ONCE // max(1, _pairs(n))))
+    while roots := [torch.pdist(x[:, columns]) for columns in islice(blocks, at_once)]:
+        total += torch.stack(roots).square_().sum(dim=0, dtype=torch.float64)
     total[~(total < _SINGLE_MOST)] = torch.inf
     return total
 
@@ -115,7 +125,7 @@ def _single_pairs(x: Matrix) -> Tensor:
 def _exact_pairs(x: Matrix) -> Tensor:
     n, d = x.shape
     total = torch.zeros(_pairs(n), dtype=torch.float64, device=x.device)
-    for columns in column_blocks(d, _double_width(n, x.device)):
+    for columns in column_blocks(d, max(512, _DOUBLE_BYTES[x.device.type] // (8 * n))):
         total += torch.pdist(x[:, columns].double()).square_()
     return _rounded(total)
 
@@ -124,10 +134,6 @@ def _rounded(total: Tensor) -> Tensor:
     # Rounding brings back whole squares, of which a root was taken on the way: equal costs stay equal, and so a tie.
     scaled = total * _KEEP_40_BITS
     return scaled - (scaled - total)
-
-
-def _double_width(rows: int, device: torch.device) -> int:
-    return max(512, _DOUBLE_BYTES[device.type] // (8 * rows))
 
 
 def _pairs(n: int) -> int:

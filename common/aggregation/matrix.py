@@ -41,6 +41,22 @@ class ChosenRows:
         return self._x[self._rows[row], columns]
 
 
+class ChosenColumns:
+    """Some columns of a matrix as one of their own, likewise."""
+
+    def __init__(self, x: Matrix, columns: Tensor) -> None:
+        self._x = x
+        self._columns = columns.to(x.device)
+        self.shape = torch.Size((x.shape[0], len(columns)))
+        self.dtype = x.dtype
+        self.device = x.device
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        """`[:, columns]`."""
+        rows, columns = index
+        return self._x[rows, self._columns[columns]]
+
+
 def column_blocks(d: int, width: int) -> Iterator[slice]:
     """Consecutive slices of d columns, each `width` wide but the last, which has what is left."""
     for start in range(0, d, width):

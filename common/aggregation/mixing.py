@@ -5,6 +5,7 @@ In every function x is the (n, d) matrix of a round's vectors, finite, and f the
 that do not fit.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,8 @@ from common.aggregation.matrix import Matrix, all_finite, column_blocks, empty_l
 from common.aggregation.means import means
 from common.aggregation.seeding import generator_of
 
-_WIDTH = {"cpu": 1 << 12, "cuda": 1 << 18}
+_BLOCK_NUMBERS = {"cpu": 1 << 17, "cuda": 1 << 23}
+"""Numbers in a block of columns: as many as cache holds with what is made of them, or as keep a GPU busy."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,13 @@ def nearest_neighbor_mixing(x: Matrix, f: int) -> Mixed:
     >>> nearest_neighbor_mixing(torch.tensor([[0.0], [1.0], [2.0], [50.0]]), 1).x.flatten()
     tensor([ 1.0000,  1.0000,  1.0000, 17.6667])
     """
-    n, d = x.shape
+    n = x.shape[0]
     distances = Distances(x)
     near = torch.tensor(nearest(distances, range(n), n - f), device=x.device)
     shares = torch.full_like(near, 1 / (n - f), dtype=x.dtype)
     middle = int(mean_cost(distances.squared.sort(dim=1).values[:, : n - f]).argmin())
     mixed = empty_like(x, *x.shape)
-    for columns in column_blocks(d, _WIDTH[x.device.type]):
+    for columns in _blocks(x):
         # Sums of rows in their order, the same bits on any number of threads, which a matrix product does not promise;
         # of what they differ by from a row in the middle, so that float32 has the digits for it.
         origin = x[middle, columns]
@@ -122,9 +124,14 @@ def adaptive_robust_clipping(x: Matrix, f: int) -> Mixed:
     return _clipped(x, norms, float(norms.sort(descending=True).values[clipped]))
 
 
+def _blocks(x: Matrix) -> Iterator[slice]:
+    n, d = x.shape
+    return column_blocks(d, max(64, _BLOCK_NUMBERS[x.device.type] // n))
+
+
 def _clipped(x: Matrix, norms: Tensor, threshold: float) -> Mixed:
     factors = clipping_factors(norms, threshold)[:, None].to(x.device)
     clipped = empty_like(x, *x.shape)
-    for columns in column_blocks(x.shape[1], _WIDTH[x.device.type]):
+    for columns in _blocks(x):
         clipped[:, columns] = x[:, columns] * factors  # in float64: the factor of a huge row is tiny
     return Mixed(clipped, tuple((row,) for row in range(x.shape[0])))

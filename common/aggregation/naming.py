@@ -56,10 +56,10 @@ def _compose(before: PreAggregation, after: Rule) -> Rule:
             for one in after.function(mixed.x, f, stands_for)
         )
 
-    def check(n: int, f: int) -> None:
+    def applies(n: int, f: int) -> None:
         check_minority(n, f)
         try:
-            after.check(before.rows(n), f)
+            after.applies(before.rows(n), f)
         except OstrakonError as refusal:
             if before.rows(n) == n:
                 raise
@@ -72,7 +72,7 @@ def _compose(before: PreAggregation, after: Rule) -> Rule:
         after,
         name=name,
         function=function,
-        check=check,
+        applies=applies,
         guarantee=before.guarantee(after.guarantee) if before.guarantee and after.guarantee else None,
         cost=Cost(
             f"{before.cost.time}, then {after.cost.time}",

@@ -136,8 +136,8 @@ def _two_phase(inner: Rule, outer: Rule) -> Rule:
             raise OstrakonError(f"{name}: {one.name} proposes two candidates itself; there are never more than two")
 
     def check(n: int, f: int) -> None:
-        inner.check(n, f)
-        outer.check(n, f)
+        inner.applies(n, f)
+        outer.applies(n, f)
 
     return Rule(
         name,

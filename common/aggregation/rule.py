@@ -21,7 +21,7 @@ Check = Callable[[int, int], None]
 """Takes n and f. Raises OstrakonError, with a sentence for the user, when they cannot be used."""
 
 BLOCK_BYTES = 16 << 20
-"""What blocks of columns take at most, whatever the rule, n and d."""
+"""What blocks of columns and n x n matrices take at most on the CPU, whatever the rule and d, for n up to 256."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Cost:
 
     time: str
     memory: str
-    """Beyond the rows and the result; `blocks` are blocks of columns, a few MiB whatever d is."""
+    """Beyond the rows and the result; `n^2` and `blocks` together are no more than BLOCK_BYTES."""
 
     vectors: Callable[[int, int], int] = lambda n, f: 0
     """How many vectors (d,) of the rows' type that memory has room for; parts that do not grow with d not counted."""
@@ -43,9 +43,11 @@ class Rule:
     name: str
     two_phase: bool
     function: Callable[[Matrix, int, Members], tuple[Aggregate, ...]]
-    """From finite rows, f, and what the rows stand for. n and f have passed `check`."""
+    """From finite rows, f, and what the rows stand for. n and f have passed `applies`."""
 
-    check: Check
+    applies: Check
+    """Whether it can be used with n rows and f."""
+
     guarantee: Guarantee | None
     """Of the first aggregate; None where nothing is proved for every input."""
 
@@ -79,13 +81,9 @@ class Rule:
         Raises:
             OstrakonError: x is no such matrix, has no finite row, or the rule cannot be used with n and f.
         """
-        if x.dim() != 2 or x.dtype not in _TYPES or x.layout != torch.strided:
-            raise OstrakonError(
-                f"rule {self.name} takes a dense (n, d) tensor of float64, float32, float16 or bfloat16, "
-                f"not one of shape {tuple(x.shape)} and {x.dtype}"
-            )
+        self._check_matrix(x)
         n = x.shape[0]
-        self.check(n, f)
+        (self.check if positions is None else self.applies)(n, f)
         whose = range(n) if positions is None else positions
         if len(whose) != n:
             raise OstrakonError(f"{len(whose)} positions came with {n} rows: each row has one")
@@ -96,10 +94,20 @@ class Rule:
         lost = n - len(rows)
         if lost:
             f = max(0, f - lost)
-            self.check(n - lost, f)
+            self.applies(n - lost, f)
         finite = wide if not lost else ChosenRows(wide, rows)
         aggregates = self.function(finite, f, tuple((whose[row],) for row in rows))
         return tuple(Aggregate(one.vector.to(x.dtype), tuple(rows[row] for row in one.cluster)) for one in aggregates)
+
+    def check(self, n: int, f: int) -> None:
+        """Check whether the rule can be used for n workers of which f may lie.
+
+        Raises:
+            OstrakonError: it cannot; the sentence says what can.
+        """
+        self.applies(n, f)
+        if self.trusts is not None and self.trusts >= n:
+            raise OstrakonError(f"{self.name} trusts place {self.trusts} of n={n} workers: places are 0 to {n - 1}")
 
     def check_run(self, n: int, f: int, *, asynchronous: bool) -> None:
         """Check n and f of every round that a run can have: silent workers count as some of the f, except with an
@@ -109,25 +117,36 @@ class Rule:
             OstrakonError: the rule cannot be used in one of them.
         """
         self.check(n, f)
-        if self.trusts is not None and self.trusts >= n:
-            raise OstrakonError(f"{self.name} trusts place {self.trusts} of n={n} workers: places are 0 to {n - 1}")
         fewest = max(n - f, 2 * f + 1) if asynchronous else n - f
         for arrived in range(fewest, n):
             try:
-                self.check(arrived, f if asynchronous else f - (n - arrived))
+                self.applies(arrived, f if asynchronous else f - (n - arrived))
             except OstrakonError as refusal:
                 raise OstrakonError(
                     f"a round may have the rows of {arrived} of the {n} workers only: {refusal}. Give a smaller f"
                     + (", or quorum = synchronous, which lowers f with each missing row" if asynchronous else "")
                 ) from None
 
+    def _check_matrix(self, x: object) -> None:
+        if not isinstance(x, Tensor):
+            raise OstrakonError(f"rule {self.name} takes an (n, d) torch.Tensor, not a {type(x).__name__}")
+        if x.dim() != 2 or not x.shape[1] or x.dtype not in _TYPES or x.layout != torch.strided:
+            raise OstrakonError(
+                f"rule {self.name} takes a dense (n, d) tensor of float64, float32, float16 or bfloat16, d at least 1, "
+                f"not one of shape {tuple(x.shape)} and {x.dtype}"
+            )
+        if x.device.type not in ("cpu", "cuda"):
+            raise OstrakonError(f"rule {self.name} takes tensors on the CPU or a CUDA GPU, not on {x.device}")
+
 
 def check_minority(n: int, f: int) -> None:
     """Refuse anything but a minority of Byzantine workers.
 
     Raises:
-        OstrakonError: n is not positive, or f is negative or not below n/2.
+        OstrakonError: n is not positive, or f is negative or not below n/2, or one of them is no whole number.
     """
+    if not isinstance(n, int) or not isinstance(f, int):
+        raise OstrakonError(f"f={f} of n={n} workers: both are whole numbers")
     if n < 1:
         raise OstrakonError(f"n={n} workers: a rule needs at least 1")
     if f < 0:

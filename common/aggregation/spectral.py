@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from common.aggregation.distances import Distances
-from common.aggregation.matrix import Matrix
+from common.aggregation.matrix import ChosenColumns, Matrix
 from common.aggregation.means import Aggregate, means, weighted_mean
 from common.aggregation.seeding import generator_of
 
@@ -68,9 +68,8 @@ def divide_and_conquer(x: Matrix, f: int, coordinates: int, iterations: int, see
     random = generator_of(x, seed)
     good = set(range(n))
     for _ in range(iterations if f else 0):
-        drawn = torch.randperm(d, generator=random)[:coordinates].to(x.device)
-        sample = x[:, drawn].double().cpu()
-        squared = Distances(sample).squared
+        drawn = torch.randperm(d, generator=random)[:coordinates]
+        squared = Distances(ChosenColumns(x, drawn), exact=True).squared
         _, projections = _most_spread(squared, torch.full((n,), 1 / n, dtype=torch.float64))
         good &= set(projections.argsort(stable=True)[: n - f].tolist())
     cluster = tuple(sorted(good))

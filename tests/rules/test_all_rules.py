@@ -186,9 +186,9 @@ def test_the_mean_of_the_largest_numbers_does_not_overflow(name: str) -> None:
         assert aggregate.vector.tolist() == pytest.approx([MAXIMUM] * 3, rel=1e-6)
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_no_rule_takes_more_memory_than_it_declares(name: str) -> None:
-    n, d = 11, 3_000_000
+@pytest.mark.parametrize("name", [*EVERY, "DnC(coordinates=1000000)"])
+@pytest.mark.parametrize(("n", "d"), [(11, 3_000_000), (200, 50_000)])
+def test_no_rule_takes_more_memory_than_it_declares(name: str, n: int, d: int) -> None:
     f = min(2, f_for(name, n))
     allowed = 4 * d * rule(name).cost.vectors(n, f) + BLOCK_BYTES
     taken = peak_bytes(name, n, f, d, torch.device("cpu"), threads=1)
@@ -289,7 +289,9 @@ def test_who_is_trusted_must_be_on_the_roster() -> None:
     rule("NNM+MoNNA(10)").check_run(11, 4, asynchronous=False)
     for name in ("MoNNA(11)", "NNM+MoNNA(11)", "TwoPhase(Avg, MoNNA(11))", "TwoPhase(MoNNA(11), Avg)"):
         with pytest.raises(OstrakonError, match=r"trusts place 11 of n=11 workers: places are 0 to 10"):
-            rule(name).check_run(11, 4, asynchronous=False)
+            rule(name).check(11, 4)
+        with pytest.raises(OstrakonError, match=r"trusts place 11 of n=11 workers"):
+            rule(name).aggregate(torch.ones(11, 2), 4)
 
 
 @pytest.mark.parametrize(
@@ -300,6 +302,7 @@ def test_who_is_trusted_must_be_on_the_roster() -> None:
         torch.ones(3, 2, dtype=torch.int64),
         torch.ones(3, 2).to(torch.float8_e5m2),
         torch.ones(3, 2).to_sparse(),
+        torch.ones(3, 0),
     ],
 )
 def test_what_is_no_matrix_is_refused(x: Tensor) -> None:
@@ -307,6 +310,15 @@ def test_what_is_no_matrix_is_refused(x: Tensor) -> None:
         OstrakonError, match=r"rule Avg takes a dense \(n, d\) tensor of float64, .*, not one of shape "
     ):
         rule("Avg").aggregate(x, 1)
+
+
+def test_what_is_no_tensor_or_no_number_is_refused() -> None:
+    with pytest.raises(OstrakonError, match=r"rule Avg takes an \(n, d\) torch.Tensor, not a ndarray"):
+        rule("Avg").aggregate(np.ones((3, 2)), 1)
+    with pytest.raises(OstrakonError, match="takes tensors on the CPU or a CUDA GPU, not on meta"):
+        rule("Avg").aggregate(torch.ones(3, 2, device="meta"), 1)
+    with pytest.raises(OstrakonError, match=r"f=1.5 of n=10 workers: both are whole numbers"):
+        rule("Avg").check(10, 1.5)
 
 
 def test_every_row_has_one_position() -> None:

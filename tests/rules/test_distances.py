@@ -13,6 +13,8 @@ from common.aggregation.means import means
 from tests.rules import definitions
 from tests.rules.rows import MAXIMUM, Rows, make, rounds
 
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
 
 @settings(max_examples=100, deadline=None)
 @given(case=rounds())
@@ -85,6 +87,21 @@ def test_what_float32_cannot_hold_is_farther_than_what_it_can() -> None:
     assert nearest(Distances(x), range(1), 2) == [(0, 1)]
     x[1, 0] = -(2.0**65)
     assert nearest(Distances(x), range(1), 2) == [(0, 2)]
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+@pytest.mark.parametrize("lanes", [1, 2, 4, 8, 16, 32, 64, 128, 256, 512])
+def test_the_bounds_hold_for_rows_made_for_the_order_of_summation(device: str, lanes: int) -> None:
+    """Where each partial sum begins with a number beside which the others are rounded away, or up."""
+    for rest in (0.99 * 2.0**-24, 1.01 * 2.0**-24):
+        x = torch.full((2, 1 << 14), rest**0.5)
+        x[0] = 0
+        for width in (384, 1 << 14):
+            for start in range(0, 1 << 14, width):
+                x[1, start : start + min(lanes, width)] = 1
+            expected = float((x[1].double() ** 2).sum())
+            distances = Distances(x.to(device))
+            assert distances.low[0, 1] <= expected <= distances.high[0, 1]
 
 
 def test_costs_beyond_what_float32_can_hold_are_decided_all_the_same() -> None:
