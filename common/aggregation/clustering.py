@@ -122,9 +122,10 @@ def cheapest(distances: Distances, size: int, cost: ClusterCost, count: int = 1)
         # Liars who all send the same are no close call.
         if distances.high[rivals][:, rivals].max() <= low[rivals].min() * _ALIKE / size:
             break
-        reach = _nearest_values(distances.high, size)[rivals, -1:]
-        members = torch.nonzero((distances.low[rivals] <= reach).any(dim=0)).flatten()
-        if not distances.settle(rivals, members):
+        counts = distances.low[rivals] <= _nearest_values(distances.high, size)[rivals, -1:]
+        if cost is center_cost:  # only what may be the largest distance of a cluster
+            counts &= distances.high[rivals] >= _nearest_values(distances.low, size)[rivals, -1:]
+        if not distances.settle(rivals, torch.nonzero(counts.any(dim=0)).flatten()):
             break
     return sorted(chosen.tolist())
 

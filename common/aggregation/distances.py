@@ -6,6 +6,7 @@ float32 first, which is as fast as a Gram product, and in float64 again for the 
 """
 
 import math
+from collections.abc import Sequence
 from itertools import islice
 
 import torch
@@ -89,8 +90,7 @@ class Distances:
             rows = others = among
             exact = _square(len(among), _exact_pairs(ChosenRows(self._x, among.tolist())))
         else:
-            chosen = ChosenRows(self._x, others.tolist())
-            exact = torch.stack([squared_distances_to(chosen, self._x[row]) for row in rows.tolist()])
+            exact = _exact_to(ChosenRows(self._x, others.tolist()), [self._x[row] for row in rows.tolist()])
         for known in (self.squared, self.low, self.high):
             known[rows[:, None], others] = exact
             known[others[:, None], rows] = exact.T
@@ -103,12 +103,7 @@ def squared_distances_to(x: Matrix, point: Tensor) -> Tensor:
 
     Float64 sums of squared differences: the relative error is below 1e-12, and finite float32 rows cannot overflow.
     """
-    n, d = x.shape
-    total = torch.zeros(n, dtype=torch.float64, device=x.device)
-    for columns in column_blocks(d, _POINT_WIDTH[x.device.type]):
-        block = x[:, columns].to(torch.float64, copy=True, memory_format=torch.contiguous_format)
-        total += torch.linalg.vector_norm(block.sub_(point[columns]), dim=1).square_()
-    return _rounded(total).cpu()
+    return _exact_to(x, [point])[0]
 
 
 def _single_pairs(x: Matrix) -> Tensor:
@@ -128,6 +123,18 @@ def _exact_pairs(x: Matrix) -> Tensor:
     for columns in column_blocks(d, max(512, _DOUBLE_BYTES[x.device.type] // (8 * n))):
         total += torch.pdist(x[:, columns].double()).square_()
     return _rounded(total)
+
+
+def _exact_to(x: Matrix, points: Sequence[Tensor]) -> Tensor:
+    n, d = x.shape
+    total = torch.zeros(len(points), n, dtype=torch.float64, device=x.device)
+    for columns in column_blocks(d, _POINT_WIDTH[x.device.type]):
+        block = x[:, columns].to(torch.float64, copy=True, memory_format=torch.contiguous_format)
+        difference = block if len(points) == 1 else torch.empty_like(block)
+        for point, sums in zip(points, total, strict=True):
+            torch.sub(block, point[columns], out=difference)
+            sums += torch.linalg.vector_norm(difference, dim=1).square_()
+    return _rounded(total).cpu()
 
 
 def _rounded(total: Tensor) -> Tensor:
