@@ -21,7 +21,7 @@ Check = Callable[[int, int], None]
 """Takes n and f. Raises OstrakonError, with a sentence for the user, when they cannot be used."""
 
 BLOCK_BYTES = 24 << 20
-"""What blocks of columns and n x n matrices take at most on the CPU, whatever the rule and d, for n up to 256."""
+"""What blocks of columns and n x n matrices take at most on the CPU, whatever the rule and d, for n up to 200."""
 
 
 @dataclass(frozen=True)
