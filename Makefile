@@ -1,13 +1,14 @@
 # make up      train: a server, an evaluator and N workers on this machine
-# make test    everything that CI runs
+# make test    everything that CI runs; make test-all: also every attack and fault under two rules
 # make bench   time the aggregation rules beside the floor of what they cannot do without
+# make attacks every attack against seven rules on this machine, for docs/attacks.md: about an hour
 # make docs    renew what is generated in the documentation
 # make help    all targets and settings
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PROTO := protos/ostrakon/v1/parameter_server.proto
+PROTO := $(wildcard protos/ostrakon/v1/*.proto)
 PROTOC = $(BIN)/python -m grpc_tools.protoc -I . --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(PROTO)
 
 # What was set on this command line, each as one quoted KEY=VALUE word: a typo is refused by name, not overlooked.
@@ -15,13 +16,16 @@ quote = '$(subst ','\'',$(1))'
 given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARIABLES)),$(if \
   $(filter command line,$(origin $(name))),$(call quote,$(name)=$(value $(name)))))
 
-.PHONY: up status down test lint format proto bench docs clean help
+.PHONY: up status down test test-all lint format proto bench attacks docs clean help
 
 up status down: $(VENV)/installed
 	@$(BIN)/python -m deploy.local $@ $(given)
 
 test: $(VENV)/installed lint
 	@$(BIN)/python -m pytest -n 2
+
+test-all: $(VENV)/installed lint
+	@$(BIN)/python -m pytest -n 2 -m ''
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check .
@@ -41,6 +45,9 @@ proto: $(VENV)/installed
 bench: $(VENV)/installed
 	@$(BIN)/python -m bench aggregation
 
+attacks: $(VENV)/installed
+	@$(BIN)/python -m bench attacks --update docs/attacks.md
+
 docs: $(VENV)/installed
 	@$(BIN)/python -m common.aggregation --update docs/rules.md
 
@@ -56,5 +63,5 @@ clean:
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: $(VENV)/installed
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -6
 	@$(BIN)/python -m deploy.local up --help

@@ -1,4 +1,4 @@
-"""Command line: `python -m bench aggregation`."""
+"""Command line: `python -m bench aggregation`, `python -m bench attacks`."""
 
 import json
 import sys
@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.aggregation import DEFAULT, Report, measure, slowdowns
+from bench.attacks import PLACE, ROWS, RULES, Setting, accuracy, markdown
 from bench.plot import draw
 from bench.rows import HOSTILE
 from common.device import resolve_device
 from common.errors import OstrakonError
+from common.markdown import renew
 from common.runtime import prepare
 
 app = typer.Typer(help="Measurements, with their limits beside them.", no_args_is_help=True)
@@ -66,6 +68,40 @@ def aggregation(
         if write is not None:
             rows = [asdict(row) for one in reports for row in one.rows]
             write.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    except OstrakonError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def attacks(
+    task: Annotated[str, typer.Option("--task", help="what is learned")] = "glyphs",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="n")] = 15,
+    byzantine: Annotated[int, typer.Option("--byzantine", min=0, help="liars among them, and f")] = 6,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="rounds of each run")] = 150,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="seed of all runs")] = 1,
+    rules: Annotated[str, typer.Option("--rules", help="which, with ; between them")] = ";".join(RULES),
+    update: Annotated[
+        Path | None, typer.Option("--update", help="renew the table on this page", exists=True, dir_okay=False)
+    ] = None,
+) -> None:
+    """Every attack against some rules: the accuracy that short runs of `make up` end with, in runs/attacks-*.
+
+    About an hour on two cores as it stands. Runs that are over are not repeated: it goes on where it was interrupted.
+    """
+    setting = Setting(task, workers, byzantine, rounds, seed)
+    names = tuple(name.strip() for name in rules.split(";"))
+    found: dict[tuple[str, str], float] = {}
+    try:
+        for attack in ROWS:
+            for name in names:
+                found[attack, name] = accuracy(setting, attack, name)
+                print(f"{name} against {attack}: {found[attack, name]:.3f}", flush=True)
+        page = markdown(setting, found, names)
+        if update is None:
+            print(f"\n{page}")
+        else:
+            renew(update, PLACE, page)
     except OstrakonError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

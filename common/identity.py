@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from common.errors import OstrakonError
 from common.settings import TlsFiles
 
-Role = Literal["server", "worker", "observer", "operator"]
+Role = Literal["server", "worker", "observer", "operator", "adversary"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
 _URN = re.compile(rf"urn:ostrakon:({'|'.join(ROLES)}):([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})")

@@ -1,7 +1,7 @@
 """Every setting, typed, with its default, read from one TOML file per process.
 
-The three tables of settings are flat: `RunSettings` is what `make up` takes and keeps in
-`runs/NAME/settings.toml`; `ServerSettings` and `WorkerSettings` are the files of one server and of one worker.
+`RunSettings` is what `make up` takes and keeps in `runs/NAME/settings.toml`; `ServerSettings` and `WorkerSettings` are
+the files of one server and of one worker; `AdversarySettings` that of the colluders' meeting place in a test bed.
 """
 
 import tomllib
@@ -12,9 +12,16 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import OstrakonError
+from common.schedule import NONE
 
 Device = str
+DEFAULT_ATTACK = "SF@0,Omn@200"
 Quorum = Literal["synchronous", "asynchronous"]
+ByzantineVote = Literal["honest", "larger-loss", "inner", "outer", "random", "silent", "pivotal"]
+
+_ATTACK = "what is sent instead of the momentum: docs/attacks.md; over time as in SF@0,Omn@100"
+_FAULT = "how the machine fails: docs/attacks.md; over time as in silent@20,none@40"
+_BYZANTINE_VOTE = "honest, larger-loss, inner, outer, random, silent, or pivotal: only if it changes the outcome"
 
 
 class _Settings(BaseModel):
@@ -73,7 +80,26 @@ class ServerSettings(_Settings):
         return self.model_dump(mode="json", include={"task", "rule", "roster", "f", "gamma", "quorum"})
 
 
-class WorkerSettings(_Settings):
+class _Byzantine(_Settings):
+    """How a worker of a test bed lies and fails."""
+
+    attack: str | None = Field(None, description=_ATTACK)
+    byzantine_vote: ByzantineVote = Field("honest", description=f"{_BYZANTINE_VOTE}; larger-loss beside an attack")
+    fault: str | None = Field(None, description=_FAULT)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _attackers_vote_for_the_larger_loss(cls, values: dict[str, Any]) -> dict[str, Any]:
+        lies = values.get("attack") not in (None, NONE)
+        return {"byzantine_vote": "larger-loss", **values} if lies else values
+
+    @property
+    def lies(self) -> bool:
+        """Whether the worker lies at some time, or fails: to an adversary it is none of the honest."""
+        return self.byzantine_vote != "honest" or not {self.attack, self.fault} <= {None, NONE}
+
+
+class WorkerSettings(_Byzantine):
     """One worker, or the evaluator."""
 
     task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
@@ -86,11 +112,39 @@ class WorkerSettings(_Settings):
     beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
     vote: Literal["loss"] = Field("loss", description="criterion of the vote")
     vote_batch: int = Field(64, ge=1, description="examples in a vote's mini-batch")
-    attack: str | None = Field(None, description="what a Byzantine worker of a test bed sends: SF, Gauss, LF")
+    tap: str | None = Field(None, description="test bed: address of the adversary that gets copies of what this sends")
+    adversary: str | None = Field(None, description="test bed: address of the adversary that this one colludes at")
+    tap_deadline: float = Field(2, gt=0, description="seconds that a copy may take")
     device: Device = Field("auto", description="auto, cpu, cuda, cuda:1")
     threads: int = Field(0, ge=0, description="threads of this process; 0 means one per core")
     evaluate_every: int = Field(10, ge=1, description="evaluator: rounds between two measurements")
     output: Path | None = Field(None, description="evaluator: folder for evaluations.jsonl")
+
+
+class AdversarySettings(_Settings):
+    """The meeting place of a test bed's colluders, which know what honest workers send."""
+
+    listen: str = Field("127.0.0.1:7434", description="address to serve on, HOST:PORT")
+    tls: TlsFiles | None = Field(None, description="certificate of this adversary; without it loopback only")
+    honest: tuple[str, ...] = Field((), description="workers with a tap, in roster order")
+    corrupted: tuple[str, ...] = Field(min_length=1, description="workers that collude here, in roster order")
+    tap_deadline: float = Field(2, gt=0, description="seconds that colluders wait for copies in a round")
+    absent_after: int = Field(3, ge=1, description="rounds missed in a row after which a worker is not waited for")
+    seed: int = Field(1, ge=0, description="seed of what the colluders draw")
+    threads: int = Field(0, ge=0, description="threads of this process; 0 means one per core")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        both = set(self.honest) & set(self.corrupted)
+        if both:
+            raise ValueError(f"{', '.join(sorted(both))} cannot be honest and corrupted: name each worker once")
+        return self
+
+
+class Liars(_Byzantine):
+    """Some workers of a run that lie or fail in the same way."""
+
+    count: int = Field(1, ge=1, description="how many")
 
 
 class RunSettings(_Settings):
@@ -102,7 +156,9 @@ class RunSettings(_Settings):
     workers: int = Field(10, ge=1, description="n, workers on the roster")
     byzantine: int = Field(4, ge=0, description="how many of them lie (the first ones)")
     f: int = Field(4, ge=0, description="bound given to the rule; its own setting")
-    attack: str = Field("SF", description="what the liars do: SF, Gauss, LF, with parameters as in SF(scale=10)")
+    attack: str = Field(DEFAULT_ATTACK, description="what they send: docs/attacks.md; none beside a FAULT")
+    byzantine_vote: ByzantineVote = Field("larger-loss", description=f"what they vote: {_BYZANTINE_VOTE}")
+    fault: str = Field(NONE, description="how their machines fail: docs/attacks.md")
     rule: str = Field("Mean2P", description="Mean2P, Cent2P, Krum, NNM+CWTM, ...: docs/rules.md lists them")
     rounds: int = Field(400, ge=1, description="rounds to commit")
     task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
@@ -119,13 +175,50 @@ class RunSettings(_Settings):
     evaluate_every: int = Field(10, ge=1, description="rounds between two measurements on the test data")
     join_timeout: float = Field(60, gt=0, description="seconds the first round waits for all workers")
     grace_floor: float = Field(10, gt=0, description="least seconds to wait for late workers once n-f have answered")
+    tap_deadline: float = Field(2, gt=0, description="seconds that colluders wait for copies of what the honest send")
+    team: tuple[Liars, ...] = Field((), description="liars of several kinds, in a settings file: SETTINGS=FILE")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_goes_without_saying(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A team says what each does; a machine that only fails is honest otherwise."""
+        if values.get("team"):
+            silent = {"attack": NONE, "byzantine_vote": "honest", "fault": NONE}
+            for name, value in silent.items():
+                if values.get(name, value) != value:
+                    raise ValueError(f"{name} = {values[name]!r} beside a team: write it in [[team]]")
+            members = [each.model_dump() if isinstance(each, Liars) else each for each in values["team"]]
+            counts = [each.get("count", 1) if isinstance(each, dict) else 1 for each in members]
+            total = sum(count for count in counts if isinstance(count, int))
+            return {"byzantine": total, **values, **silent}
+        if values.get("fault", NONE) != NONE:
+            values = {"attack": NONE, **values}
+        return {"byzantine_vote": "honest", **values} if values.get("attack") == NONE else values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_bound(self.workers, self.f)
+        if self.team and self.byzantine != sum(liars.count for liars in self.team):
+            raise ValueError(f"byzantine={self.byzantine}, but the team has others: leave byzantine out")
         if self.byzantine > self.workers:
             raise ValueError(f"byzantine={self.byzantine} of {self.workers} workers: at most all of them can lie")
         return self
+
+    def against(self) -> str:
+        """What the Byzantine workers do, in a few words; empty where there are none."""
+        if self.team:
+            return "a mixed team"
+        lies = [lie for lie in (self.attack, self.fault) if lie != NONE]
+        if not lies and self.byzantine_vote != "honest":
+            lies = [f"{self.byzantine_vote} votes"]
+        return " and ".join(lies) if self.byzantine else ""
+
+    def liars(self) -> tuple[Liars, ...]:
+        """What each Byzantine worker does, one of them after the other; the first workers of the roster are they."""
+        if self.team:
+            return tuple(each for each in self.team for _ in range(each.count))
+        each = Liars(attack=self.attack, byzantine_vote=self.byzantine_vote, fault=self.fault)
+        return (each,) * self.byzantine
 
 
 def check_bound(n: int, f: int) -> None:
@@ -138,6 +231,8 @@ def check_bound(n: int, f: int) -> None:
         raise ValueError(f"f={f} of n={n} workers: f must be below n/2, so at most {(n - 1) // 2}")
 
 
+_NESTED: dict[int | str, type[_Settings]] = {"team": Liars, "tls": TlsFiles}
+
 S = TypeVar("S", bound=_Settings)
 
 
@@ -147,6 +242,15 @@ def read(kind: type[S], path: Path) -> S:
     Raises:
         OstrakonError: the file is missing, is not TOML, or holds a setting that is unknown or unusable.
     """
+    return build(kind, read_values(path), source=str(path))
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        OstrakonError: it is missing or no TOML.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -154,10 +258,9 @@ def read(kind: type[S], path: Path) -> S:
     except (OSError, UnicodeDecodeError) as error:
         raise OstrakonError(f"settings file {path} cannot be read ({error})") from None
     try:
-        values = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise OstrakonError(f"settings file {path} is damaged: expected TOML, found {error}") from None
-    return build(kind, values, source=str(path))
 
 
 def build(kind: type[S], values: dict[str, Any], *, source: str) -> S:
@@ -176,8 +279,9 @@ def _sentence(kind: type[_Settings], error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = sorted(kind.model_fields)
-        near = get_close_matches(name, known, n=1)
+        inside = _NESTED.get(first["loc"][0], kind)
+        known = sorted(inside.model_fields)
+        near = get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"unknown setting {name}{hint} (known: {', '.join(known)})"
     if first["type"] == "missing":

@@ -32,6 +32,7 @@ from deploy.files import write_atomically
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 825
 LOOPBACK = ("localhost", "127.0.0.1")
+SERVING: tuple[Role, ...] = ("server", "adversary")  # others call them
 
 _CLOCK_SKEW = timedelta(hours=1)
 
@@ -79,7 +80,7 @@ def issue(directory: Path, role: Role, id: str, hosts: Sequence[str] = (), days:
     identity = parse(Identity(role, id).urn)
     stem = directory / f"{role}-{id}"
     files = TlsFiles(ca=directory / "ca.pem", certificate=Path(f"{stem}.pem"), key=Path(f"{stem}.key"))
-    names = (*LOOPBACK, *hosts) if role == "server" else tuple(hosts)
+    names = (*LOOPBACK, *hosts) if role in SERVING else tuple(hosts)
     if not _serves(files, identity, names):
         _sign(directory, identity, files, names, days)
     return files
@@ -88,7 +89,7 @@ def issue(directory: Path, role: Role, id: str, hosts: Sequence[str] = (), days:
 def _sign(directory: Path, identity: Identity, files: TlsFiles, names: Sequence[str], days: int) -> None:
     authority, authority_key = _authority_certificate(directory), _authority_key(directory)
     key = ec.generate_private_key(ec.SECP256R1())
-    purpose = ExtendedKeyUsageOID.SERVER_AUTH if identity.role == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH if identity.role in SERVING else ExtendedKeyUsageOID.CLIENT_AUTH
     alternatives: list[x509.GeneralName] = [x509.UniformResourceIdentifier(identity.urn)]
     alternatives.extend(_name(name) for name in names)
     own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
@@ -204,7 +205,7 @@ def init_command(directory: Folder) -> None:
 @app.command("issue")
 def issue_command(
     directory: Folder,
-    role: Annotated[str, typer.Argument(help="server, worker, observer or operator")],
+    role: Annotated[str, typer.Argument(help="server, worker, observer, operator or adversary")],
     id: Annotated[str, typer.Argument(help="id within the role, for a worker as on the roster")],
     host: Annotated[list[str] | None, typer.Option(help="a name or IP address of this server; repeatable")] = None,
     days: Annotated[int, typer.Option(min=1, help="how long it is valid")] = CERTIFICATE_DAYS,

@@ -1,21 +1,24 @@
-"""What a user asks for: KEY=VALUE words, and what of them a run that exists accepts."""
+"""What a user asks for: KEY=VALUE words, a file of settings, and what of them a run that exists accepts."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from common.errors import OstrakonError
-from common.settings import RunSettings, build
+from common.settings import RunSettings, build, read_values
 
 MAY_DIFFER = ("port", "device")  # on a resume; rounds may grow
 DEFAULT_RUN = "default"
+FILE = "settings"  # the word that names a file of settings
+_WORDS = (*(name for name in RunSettings.model_fields if name != "team"), FILE)
+_PATHS: dict[str, Callable[[Path], str]] = {"data": lambda path: path.name, FILE: lambda path: path.stem}
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.]+")
 
 
 def parse(words: Iterable[str]) -> dict[str, str]:
-    """Read KEY=VALUE words; keys are the fields of `RunSettings` in any letter case.
+    """Read KEY=VALUE words; keys are those of `RunSettings`, and SETTINGS for a file of them, in any letter case.
 
     Raises:
         OstrakonError: a word has another form, or its key is unknown or given twice.
@@ -26,8 +29,8 @@ def parse(words: Iterable[str]) -> dict[str, str]:
         name = key.lower()
         if not equals:
             raise OstrakonError(f"{word!r} is no setting: write KEY=VALUE, as in ROUNDS=100")
-        if name not in RunSettings.model_fields:
-            known = [field.upper() for field in RunSettings.model_fields]
+        if name not in _WORDS:
+            known = [field.upper() for field in _WORDS]
             near = get_close_matches(key.upper(), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise OstrakonError(f"unknown setting {key}{hint} (known: {', '.join(known)})")
@@ -45,12 +48,13 @@ def run_name(given: dict[str, str]) -> str:
     `make up RULE=Avg` is the run `rule-Avg`, so that the same words go on with the same run.
 
     Raises:
-        OstrakonError: the name cannot be a folder's.
+        OstrakonError: the name cannot be a folder's, or the file of settings cannot be read.
     """
-    if "run" in given:
-        return _settings({}, {"run": given["run"]}).run
+    named = given if "run" in given else _read_file(given)
+    if "run" in named:
+        return build(RunSettings, {"run": named["run"]}, source="make up").run
     telling = sorted(given.keys() - {"rounds", *MAY_DIFFER})
-    parts = [f"{key}-{Path(given[key]).name if key == 'data' else given[key]}" for key in telling]
+    parts = [f"{key}-{_PATHS[key](Path(given[key])) if key in _PATHS else given[key]}" for key in telling]
     return "_".join(_NOT_IN_NAMES.sub("-", part).strip("-") for part in parts) or DEFAULT_RUN
 
 
@@ -70,7 +74,7 @@ def resumed_run(stored: RunSettings, given: dict[str, str]) -> RunSettings:
         OstrakonError: something was given that differs from what the run was started with.
     """
     wanted = _settings(stored.model_dump(), given)
-    for name in given:
+    for name in (*_read_file(given), *(given.keys() - {FILE})):
         was, now = getattr(stored, name), getattr(wanted, name)
         if now == was or name in MAY_DIFFER:
             continue
@@ -79,6 +83,8 @@ def resumed_run(stored: RunSettings, given: dict[str, str]) -> RunSettings:
                 continue
             raise OstrakonError(f"run {stored.run} goes on to ROUNDS={was}, now ROUNDS={now}: rounds may only grow")
         key = name.upper()
+        if name == "team":
+            raise OstrakonError(f"run {stored.run} was started with another team: start another run with RUN=NAME")
         raise OstrakonError(
             f"run {stored.run} was started with {key}={was}, now {key}={now}: "
             f"leave {key} out to go on with the run, or start another one with RUN=NAME"
@@ -98,10 +104,13 @@ def check_parts(settings: RunSettings) -> None:
     from common.flat_model import FlatModel
     from common.tasks.contract import initial_model
     from common.tasks.registry import task
-    from worker.attacks import attack
+    from worker.attacks import attack_schedule
+    from worker.faults import fault_schedule
 
     rule(settings.rule).check_run(settings.workers, settings.f, asynchronous=settings.quorum == "asynchronous")
-    attack(settings.attack)
+    for liars in settings.liars():
+        attack_schedule(liars.attack)
+        fault_schedule(liars.fault)
     made = task(settings.task, settings.data)
     FlatModel(initial_model(made, settings.seed), "cpu")
     made.test_data(settings.seed)
@@ -111,14 +120,34 @@ def check_parts(settings: RunSettings) -> None:
 def described() -> str:
     """Every setting with its default and its meaning, one a line."""
     lines = []
-    for name, field in RunSettings.model_fields.items():
+    for name in _WORDS:
+        if name == FILE:
+            lines.append(f"  {f'{FILE.upper()}=':<26}TOML file with any of these, and liars of several kinds")
+            continue
+        field = RunSettings.model_fields[name]
         default = "" if field.default is None else str(field.default)
-        lines.append(f"  {f'{name.upper()}={default}':<24}{field.description}")
+        lines.append(f"  {f'{name.upper()}={default}':<26}{field.description}")
     return "\n".join(lines)
 
 
 def _settings(stored: dict[str, Any], given: dict[str, str]) -> RunSettings:
-    values: dict[str, Any] = {**stored, **given}
-    if "data" in given:
-        values["data"] = Path(given["data"]).expanduser().resolve()
+    words: dict[str, Any] = {name: value for name, value in given.items() if name != FILE}
+    filed = _read_file(given)
+    if "team" in filed:
+        stored = {name: value for name, value in stored.items() if name != "byzantine"}  # the team says how many
+    values = stored | filed | words
+    if "data" in words:
+        values["data"] = Path(words["data"]).expanduser().resolve()
     return build(RunSettings, values, source="make up")
+
+
+def _read_file(given: dict[str, str]) -> dict[str, Any]:
+    """The values in the file of settings, if one is given; relative paths in it are taken from its folder."""
+    if FILE not in given:
+        return {}
+    path = Path(given[FILE]).expanduser()
+    values = read_values(path)
+    build(RunSettings, values, source=str(path))  # what cannot be used is to be found under the file's name
+    if "data" in values:
+        values["data"] = (path.parent / Path(values["data"]).expanduser()).resolve()
+    return values

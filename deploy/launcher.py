@@ -17,7 +17,7 @@ from deploy import launch_settings, processes
 from deploy.live import Progress, Screen, screen, table
 from deploy.processes import DONE, USER_ERROR, Child
 from deploy.record import read_record
-from deploy.run_folder import RunFolder, roster
+from deploy.run_folder import RunFolder, colluders, roster
 from deploy.watch import Watch
 
 INTERRUPTED = 130  # exit status after Ctrl-C
@@ -108,7 +108,10 @@ class _Launch:
         self.server = self._child("server", "server.process", folder.server)
         self.evaluator = self._child("evaluator", "worker.evaluator", folder.evaluator)
         self.workers = [self._child(id, "worker.process", folder.worker(id)) for id in roster(settings)]
-        self.children = [self.server, *self.workers, self.evaluator]
+        self.adversary = [self._child("adversary", "worker.adversary", folder.adversary)] if colluders(settings) else []
+        self.children = [self.server, *self.adversary, *self.workers, self.evaluator]
+        # Whoever lies or fails is not waited for at the end.
+        self.honest = [*self.workers[settings.byzantine :], self.evaluator]
         self.signal: int | None = None  # that told this launcher to stop
 
     def run(self) -> int:
@@ -143,7 +146,7 @@ class _Launch:
                 processes.wait(self.children, _POLL)
         if self.server.status == DONE and _is_over(self.folder, self.settings):
             deadline = time.monotonic() + _FAREWELL
-            while self.signal is None and not processes.wait_for_all(self.children, _POLL):
+            while self.signal is None and not processes.wait_for_all(self.honest, _POLL):
                 if time.monotonic() > deadline:
                     shown.say("some processes have not ended after the server: ending them")
                     break

@@ -54,7 +54,7 @@ class Progress:
 
     def title(self) -> str:
         s = self.settings
-        against = f" against {s.attack}" if s.byzantine else ""
+        against = f" against {s.against()}" if s.against() else ""
         return f"run {s.run}: {s.rule}{against}, n = {s.workers}, {s.byzantine} of them Byzantine, f = {s.f}, {s.task}"
 
     def accuracy(self) -> str:

@@ -24,7 +24,7 @@ def curves(record: Record) -> bytes:
     heights = [3, 2, 2] if voted else [3, 2]
     figure = Figure(figsize=(9, 1.2 + 1.05 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-    _title(panels[0], _versus(record.rule, record.attack), _setting(record))
+    _title(panels[0], _versus(record.rule, record.against), _setting(record))
     rounds = [measurement.round for measurement in record.measurements]
     _accuracy(panels[0], record, rounds)
     _loss(panels[1], record, rounds)
@@ -32,6 +32,7 @@ def curves(record: Record) -> bytes:
         _votes(panels[2], record)
     for panel in panels:
         _dress(panel)
+    _attack_changes(panels[0], panels, record)
     panels[-1].set_xlabel("round", color=_TEXT)
     panels[-1].set_xlim(0, max([1, *rounds, *(entry.round for entry in record.entries[-1:])]))
     return _png(figure)
@@ -41,9 +42,9 @@ def compare(records: Sequence[Record]) -> bytes:
     """Test accuracy of several runs over their rounds, named by their rules."""
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     panel = figure.subplots()
-    attacks = {record.attack for record in records}
+    lies = {record.against for record in records}
     settings = {_setting(record) for record in records}
-    versus = _against(attacks.pop()) if len(attacks) == 1 else None
+    versus = _against(lies.pop()) if len(lies) == 1 else ""
     _title(panel, "Test accuracy" + (f" {versus}" if versus else ""), settings.pop() if len(settings) == 1 else "")
     same_rule = Counter(record.rule for record in records)
     for index, record in enumerate(records):
@@ -56,6 +57,8 @@ def compare(records: Sequence[Record]) -> bytes:
         )
     _percent_axis(panel)
     _dress(panel)
+    if len({record.attack_changes for record in records}) == 1:
+        _attack_changes(panel, [panel], records[0])
     panel.set_xlabel("round", color=_TEXT)
     panel.set_xlim(left=0)
     panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=_TEXT)
@@ -122,13 +125,28 @@ def _title(panel: Axes, title: str, subtitle: str) -> None:
     panel.text(0, 1.03, subtitle, transform=panel.transAxes, fontsize=10, color=_QUIET)
 
 
-def _versus(rule: str, attack: str | None) -> str:
-    against = _against(attack)
-    return f"{rule} {against}" if against else rule
+def _versus(rule: str, lies: str) -> str:
+    return f"{rule} {_against(lies)}" if lies else rule
 
 
-def _against(attack: str | None) -> str:
-    return f"against {attack}" if attack else ""
+def _against(lies: str) -> str:
+    return f"against {lies}" if lies else ""
+
+
+def _attack_changes(top: Axes, panels: Sequence[Axes], record: Record) -> None:
+    """A line down all panels where the liars change their attack, named above it."""
+    for round, name in record.attack_changes:
+        for panel in panels:
+            panel.axvline(round, color=_QUIET, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        top.annotate(
+            f" {name} from here",
+            (round, 1),
+            xycoords=top.get_xaxis_transform(),
+            va="top",
+            color=_QUIET,
+            fontsize=9,
+            annotation_clip=True,
+        )
 
 
 def _setting(record: Record) -> str:

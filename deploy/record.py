@@ -8,6 +8,7 @@ from typing import Any
 
 from common.errors import OstrakonError
 from common.run_files import EVALUATIONS, LEDGER, METRICS, SETTINGS
+from common.schedule import NONE, read_schedule
 from common.settings import RunSettings, read
 from server.ledger import Entry, Genesis
 from server.ledger.sqlite import SqliteLedger
@@ -52,7 +53,8 @@ class Record:
     lives: tuple[Life, ...]
     measurements: tuple[Measurement, ...]  # by round
     accuracy_of_average: float | None
-    attack: str | None  # None: nobody lies, or the run was not started here
+    against: str  # what the liars do, see `RunSettings.against`; empty: nobody lies, or the run was not started here
+    attack_changes: tuple[tuple[int, str], ...]  # the rounds from which the liars' attack is another one, and its name
 
     @property
     def status(self) -> str:
@@ -95,6 +97,7 @@ def read_record(folder: Path) -> Record:
     """
     if not (folder / LEDGER).is_file():
         raise OstrakonError(f"{folder} holds no ledger: give the folder of a run that was started, as in runs/default")
+    settings = read(RunSettings, folder / SETTINGS) if (folder / SETTINGS).is_file() else None
     ledger = SqliteLedger(folder / LEDGER)
     try:
         genesis, entries = ledger.genesis(), tuple(ledger.entries())
@@ -116,7 +119,8 @@ def read_record(folder: Path) -> Record:
         lives=_lives(folder / METRICS),
         measurements=tuple(measurements[round] for round in sorted(measurements)),
         accuracy_of_average=accuracy_of_average,
-        attack=_attack(folder / SETTINGS),
+        against="" if settings is None else settings.against(),
+        attack_changes=() if settings is None else _attack_changes(settings),
     )
 
 
@@ -151,8 +155,8 @@ def _loss(written: float | None) -> float:
     return nan if written is None else float(written)
 
 
-def _attack(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    settings = read(RunSettings, path)
-    return settings.attack if settings.byzantine else None
+def _attack_changes(settings: RunSettings) -> tuple[tuple[int, str], ...]:
+    if settings.team or not settings.byzantine:
+        return ()
+    stages = read_schedule(settings.attack, str).stages
+    return tuple((round, name or NONE) for round, name in stages if round > 1)

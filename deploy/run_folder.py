@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import tomli_w
 
 from common.errors import OstrakonError
 from common.run_files import SETTINGS
-from common.settings import RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
+from common.settings import AdversarySettings, RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
 from deploy.files import write_atomically
 
 RUNS = Path("runs")
@@ -35,6 +36,7 @@ class RunFolder:
         self.initial = self.path / "initial.safetensors"
         self.server = self.path / "server.toml"
         self.evaluator = self.path / "evaluator.toml"
+        self.adversary = self.path / "adversary.toml"
         self.launcher_lock = self.path / "launcher.lock"
         self.processes_lock = self.path / "processes.lock"
 
@@ -126,6 +128,8 @@ class RunFolder:
         certificates.issue(self.certificates, "server", "main")
         certificates.issue(self.certificates, "observer", "evaluator")
         certificates.issue(self.certificates, "operator", "local")
+        if colluders(settings):
+            certificates.issue(self.certificates, "adversary", "main")
         for id in roster(settings):
             certificates.issue(self.certificates, "worker", id)
 
@@ -135,10 +139,10 @@ class RunFolder:
             return
         from worker.initial import write_initial  # torch comes with it
 
-        write_initial(self._worker_settings(settings, "", attack=None), self.initial)
+        write_initial(self._worker_settings(settings, ""), self.initial)
 
     def write_processes(self, settings: RunSettings) -> None:
-        """Write the settings of the server, the evaluator and every worker, for a port that is free now."""
+        """Write the settings of the server, the evaluator, every worker and an adversary, for free ports."""
         address = f"{HOST}:{settings.port or _free_port()}"
         server = ServerSettings(
             task=settings.task,
@@ -160,22 +164,43 @@ class RunFolder:
             linger=LINGER,
         )
         _write_toml(self.server, server)
-        evaluator = self._worker_settings(settings, address, attack=None).model_copy(
+        evaluator = self._worker_settings(settings, address).model_copy(
             update={"tls": self.tls("observer-evaluator"), "output": self.path}
         )
         _write_toml(self.evaluator, evaluator)
-        for position, id in enumerate(roster(settings)):
-            attack = settings.attack if position < settings.byzantine else None
-            worker = self._worker_settings(settings, address, attack).model_copy(
-                update={"tls": self.tls(f"worker-{id}")}
-            )
-            _write_toml(self.worker(id), worker)
+        meeting = self._write_adversary(settings)
+        liars = dict(zip(roster(settings), settings.liars(), strict=False))
+        for id in roster(settings):
+            special: dict[str, Any] = {"tap": meeting}
+            if id in liars:
+                each = liars[id]
+                special = {"attack": each.attack, "byzantine_vote": each.byzantine_vote, "fault": each.fault}
+                special["adversary"] = meeting if id in colluders(settings) else None
+            worker = self._worker_settings(settings, address)
+            _write_toml(self.worker(id), worker.model_copy(update={"tls": self.tls(f"worker-{id}"), **special}))
+
+    def _write_adversary(self, settings: RunSettings) -> str | None:
+        """Write the settings of the adversary; returns its address, or None where nobody needs one."""
+        if not colluders(settings):
+            return None
+        address = f"{HOST}:{_free_port()}"
+        adversary = AdversarySettings(
+            listen=address,
+            tls=self.tls("adversary-main"),
+            honest=roster(settings)[settings.byzantine :],
+            corrupted=colluders(settings),
+            tap_deadline=settings.tap_deadline,
+            seed=settings.seed,
+            threads=1,
+        )
+        _write_toml(self.adversary, adversary)
+        return address
 
     def tls(self, stem: str) -> TlsFiles:
         folder = self.certificates
         return TlsFiles(ca=folder / "ca.pem", certificate=folder / f"{stem}.pem", key=folder / f"{stem}.key")
 
-    def _worker_settings(self, settings: RunSettings, address: str, attack: str | None) -> WorkerSettings:
+    def _worker_settings(self, settings: RunSettings, address: str) -> WorkerSettings:
         return WorkerSettings(
             task=settings.task,
             data=settings.data,
@@ -185,7 +210,7 @@ class RunFolder:
             beta=settings.beta,
             vote=settings.vote,
             vote_batch=settings.vote_batch,
-            attack=attack,
+            tap_deadline=settings.tap_deadline,
             device=settings.device,
             threads=1,
             evaluate_every=settings.evaluate_every,
@@ -197,7 +222,19 @@ def roster(settings: RunSettings) -> tuple[str, ...]:
     return tuple(f"w{position:02}" for position in range(settings.workers))
 
 
-def _write_toml(path: Path, settings: RunSettings | ServerSettings | WorkerSettings) -> None:
+def colluders(settings: RunSettings) -> tuple[str, ...]:
+    """The liars that need an adversary to tell them what honest workers send."""
+    from worker.attacks import PIVOTAL, attack_schedule  # torch comes with it
+
+    return tuple(
+        id
+        for id, each in zip(roster(settings), settings.liars(), strict=False)
+        if each.byzantine_vote == PIVOTAL
+        or any(attack.knows != "alone" for attack in attack_schedule(each.attack).all())
+    )
+
+
+def _write_toml(path: Path, settings: RunSettings | ServerSettings | WorkerSettings | AdversarySettings) -> None:
     values = settings.model_dump(mode="json", exclude_none=True)
     write_atomically(path, tomli_w.dumps(values).encode())
 

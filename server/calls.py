@@ -16,6 +16,7 @@ from common.wire import PROTOCOL
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server import round as rounds
 from server.coordinator import Coordinator
+from server.open_calls import OpenCalls
 from server.outgoing import Outgoing, commit_message, run_phase
 from server.refusal import Code, Refused
 from server.roster import KnownHead
@@ -34,6 +35,7 @@ class Calls:
     def __init__(self, coordinator: Coordinator) -> None:
         self._state = coordinator
         self._outgoing = Outgoing(coordinator)
+        self.open_calls = OpenCalls()
         self._told: set[Identity] = set()  # who has heard that the run is over
         self._observers: set[Identity] = set()
 
@@ -66,8 +68,9 @@ class Calls:
             )
         head = KnownHead(request.head.round, request.head.hash) if request.head.hash else None
         if state.roster.join(member, request.session, head):
-            log.warning("one certificate, two processes: the older session is closed", member=member)
-            state.count_refusal(member, "older session closed")
+            if self.open_calls.of(caller) > 1:  # the older session lives: it is no process that was started again
+                log.warning("one certificate, two processes: the older session is closed", member=member)
+                state.count_refusal(member, "older session closed")
             state.uploads.close(member)
             state.readers.close(caller)
         self._check_memory_of_the_head()

@@ -7,7 +7,7 @@ aggregator are handed to it. The workers' calls come in through `calls.py`, whic
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from statistics import median
 from typing import Literal
@@ -344,14 +344,15 @@ class Coordinator:
         held = self.clock.now() - round.phase_opened >= max(round.patience, self.settings.grace_floor)
         if self.finished is not None or not held:
             return ""
-        awaited = ", ".join(round.awaited() or self.roster.absent()) or "nobody"
+        have: Set[str]
         if round.phase is rounds.Phase.COLLECTING and round.quorum_at is None:
-            have, need, what = len(round.submissions), self.terms.submissions_needed, "momentum vectors"
+            have, need, what = round.submissions.keys(), self.terms.submissions_needed, "momentum vectors"
         elif round.phase is rounds.Phase.VOTING and round.quorum_at is None:
-            have, need, what = len(round.votes), self.terms.votes_needed, "votes"
+            have, need, what = round.votes.keys(), self.terms.votes_needed, "votes"
         else:
             return ""
-        return f"round {round.number} has {have} of the {need} {what} it needs; waiting for {awaited}"
+        others = ", ".join(member for member in self.settings.roster if member not in have)
+        return f"round {round.number} has {len(have)} of the {need} {what} it needs; waiting for {others}"
 
 
 def rounded(seconds: float) -> float:

@@ -1,8 +1,6 @@
 """gRPC in and out: bytes to messages, certificates to identities, refusals to statuses. No decisions."""
 
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -18,8 +16,6 @@ from server.refusal import Code, Refused
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ParameterServer"].full_name
 
-MOST_OPEN_CALLS = 8  # of one identity; an honest worker has one or two
-
 M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -32,7 +28,6 @@ class Service:
         self._coordinator = coordinator
         self._calls = calls
         self._secure = secure
-        self._open_calls: Counter[Identity] = Counter()
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Everything to register with a gRPC server; messages are parsed and serialised in here."""
@@ -63,7 +58,7 @@ class Service:
             caller: Identity | None = None
             try:
                 caller = self._caller(context)
-                with self._admitted(caller):
+                with self._calls.open_calls.admit(caller):
                     request = self._parse(kind, raw, caller)
                     return self._sent((await answer(caller, request)).SerializeToString(), caller)
             except Refused as refusal:
@@ -78,7 +73,7 @@ class Service:
             caller: Identity | None = None
             try:
                 caller = self._caller(context)
-                with self._admitted(caller):
+                with self._calls.open_calls.admit(caller):
                     await answer(
                         caller,
                         self._parse(kind, raw, caller),
@@ -93,7 +88,7 @@ class Service:
         caller: Identity | None = None
         try:
             caller = self._caller(context)
-            with self._admitted(caller):
+            with self._calls.open_calls.admit(caller):
                 response = await self._calls.submit(caller, self._parts(raw_parts, caller))
                 return self._sent(response.SerializeToString(), caller)
         except Refused as refusal:
@@ -102,25 +97,6 @@ class Service:
     async def _parts(self, raw_parts: AsyncIterator[bytes], caller: Identity) -> AsyncIterator[pb.MomentumPart]:
         async for raw in raw_parts:
             yield self._parse(pb.MomentumPart, raw, caller)
-
-    @contextmanager
-    def _admitted(self, caller: Identity) -> Iterator[None]:
-        """Count a call while it lasts: nobody may have more than a few open.
-
-        Raises:
-            Refused: the caller has.
-        """
-        if self._open_calls[caller] >= MOST_OPEN_CALLS:
-            raise Refused(
-                Code.RESOURCE_EXHAUSTED, "too many calls", f"{caller.urn} has {MOST_OPEN_CALLS} calls open already"
-            )
-        self._open_calls[caller] += 1
-        try:
-            yield
-        finally:
-            self._open_calls[caller] -= 1
-            if not self._open_calls[caller]:
-                del self._open_calls[caller]
 
     def _caller(self, context: Context) -> Identity:
         if self._secure:

@@ -1,23 +1,28 @@
 """Real processes over mTLS on loopback, for integration tests: started, watched, killed by process id."""
 
+import asyncio
 import multiprocessing
 import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from common.errors import OstrakonError
+from common.identity import Role
 from common.settings import WorkerSettings
 from deploy.certificates import init, issue
 from deploy.processes import enter, start_fork_server
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.ledger import Entry
 from server.ledger.sqlite import SqliteLedger
+from worker.connection import Connection
 from worker.initial import write_initial
+from worker.transport import CallFailed
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 90.0  # seconds a condition may take on a busy machine before a test gives up
@@ -88,7 +93,8 @@ class Cluster:
         self.address = f"127.0.0.1:{free_port()}"
         self.processes: list[Process] = []
         init(self.certificates)
-        for role, name in [("server", "server"), ("observer", "evaluator"), *(("worker", w) for w in self.roster)]:
+        others: list[tuple[Role, str]] = [("server", "server"), ("observer", "evaluator"), ("adversary", "adversary")]
+        for role, name in [*others, *(("worker", w) for w in self.roster)]:
             issue(self.certificates, role, name)
         self.initial = folder / "initial.safetensors"
         write_initial(WorkerSettings(task="linear"), self.initial)
@@ -139,6 +145,33 @@ class Cluster:
     def evaluator(self) -> Process:
         settings = self.worker_settings("", tls=self.tls("observer", "evaluator"), output=str(self.run))
         return self.start("worker.evaluator", settings | {"evaluate_every": 2}, "evaluator")
+
+    def adversary(self, corrupted: Sequence[str], **changes: Any) -> str:
+        """Start the meeting place of the corrupted; all others are honest. Returns its address."""
+        address = f"127.0.0.1:{free_port()}"
+        settings = {
+            "listen": address,
+            "tls": self.tls("adversary", "adversary"),
+            "honest": [name for name in self.roster if name not in corrupted],
+            "corrupted": list(corrupted),
+            "threads": 1,
+            **changes,
+        }
+        self.start("worker.adversary", settings, "adversary")
+        return address
+
+    def status(self) -> pb.StatusResponse | None:
+        """Where the run stands, as an observer hears it; None while the server does not answer."""
+        settings = WorkerSettings.model_validate(self.worker_settings("", tls=self.tls("observer", "evaluator")))
+
+        async def ask() -> pb.StatusResponse | None:
+            async with Connection(settings, "observer") as observer:
+                try:
+                    return await observer.status()
+                except CallFailed:
+                    return None
+
+        return asyncio.run(ask())
 
     def entries(self) -> list[Entry]:
         """What is committed so far; nothing before the server has made its ledger."""

@@ -139,7 +139,12 @@ class FakeTransport:
         house = self.port.house
         if house is None:
             raise CallFailed("UNAVAILABLE", "", "nobody answers at this port")
-        task = asyncio.create_task(answer(house.calls))
+
+        async def admitted() -> T:
+            with house.calls.open_calls.admit(self.caller):
+                return await answer(house.calls)
+
+        task = asyncio.create_task(admitted())
         house.serving.add(task)
         try:
             await asyncio.wait({task})

@@ -16,6 +16,9 @@ Config = Annotated[Path, typer.Option(help="TOML file with this process's settin
 def work(
     context: typer.Context,
     config: Annotated[Path | None, typer.Option(help="TOML file with the worker's settings.")] = None,
+    tap: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Test beds: send copies to the adversary there, HOST:PORT.")
+    ] = None,
 ) -> None:
     """Take part in a run: train on local data, send momenta, vote."""
     if context.invoked_subcommand is not None:
@@ -24,7 +27,7 @@ def work(
         raise typer.BadParameter("give the worker's settings: python -m worker --config FILE")
     from worker.process import main
 
-    main(config, None)
+    main(config, None, tap)
 
 
 @app.command()

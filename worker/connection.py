@@ -1,6 +1,7 @@
 """gRPC to the server: one channel, its certificates, its statuses as `CallFailed`."""
 
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -29,31 +30,50 @@ CHANNEL_OPTIONS = (
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class Line:
+    """A channel to one address, and who calls over it."""
+
+    channel: grpc.aio.Channel
+    identity: Identity
+    metadata: tuple[tuple[str, str], ...]  # to be sent with every call
+    warnings: tuple[str, ...]
+
+
+def open_line(settings: WorkerSettings, address: str, role: Role) -> Line:
+    """Open a channel as the settings' certificate or id says; it connects when first used.
+
+    Raises:
+        OstrakonError: the certificate cannot be used for `role`, or there is none and no id either.
+    """
+    if settings.tls is not None:
+        credentials = Credentials.load(settings.tls, role)
+        channel = grpc.aio.secure_channel(address, credentials.channel_credentials(), options=CHANNEL_OPTIONS)
+        return Line(channel, credentials.identity, (), credentials.warnings)
+    if settings.id is None:
+        raise OstrakonError("this process has no certificate: give tls.ca, tls.certificate and tls.key, or id")
+    identity = Identity(role, settings.id)
+    channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    return Line(channel, identity, ((IDENTITY_KEY, identity.urn),), ())
+
+
 class Connection:
     """One channel to the server; a `Transport`."""
 
-    def __init__(self, settings: WorkerSettings, role: Role) -> None:
+    def __init__(self, settings: WorkerSettings, role: Role, claimed: str | None = None) -> None:
         """Checks the certificate; connects when first called.
+
+        Args:
+            claimed: the identity to claim where a server might believe it; for test beds.
 
         Raises:
             OstrakonError: the certificate cannot be used for `role`, or there is none and no id either.
         """
         self._settings = settings
-        self._metadata: tuple[tuple[str, str], ...] = ()
-        if settings.tls is not None:
-            credentials = Credentials.load(settings.tls, role)
-            self.identity = credentials.identity
-            self.warnings = credentials.warnings
-            self._channel = grpc.aio.secure_channel(
-                settings.server, credentials.channel_credentials(), options=CHANNEL_OPTIONS
-            )
-        else:
-            if settings.id is None:
-                raise OstrakonError("this process has no certificate: give tls.ca, tls.certificate and tls.key, or id")
-            self.identity = Identity(role, settings.id)
-            self.warnings = ()
-            self._metadata = ((IDENTITY_KEY, self.identity.urn),)
-            self._channel = grpc.aio.insecure_channel(settings.server, options=CHANNEL_OPTIONS)
+        line = open_line(settings, settings.server, role)
+        self.identity, self.warnings = line.identity, line.warnings
+        self._channel = line.channel
+        self._metadata = line.metadata if claimed is None else ((IDENTITY_KEY, claimed),)
         self._stub = pb_grpc.ParameterServerStub(self._channel)
 
     async def __aenter__(self) -> Self:

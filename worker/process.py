@@ -1,25 +1,42 @@
 """One worker process, from its settings to its end."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
 
 from common.clock import MonotonicClock
+from common.errors import OstrakonError
 from common.lifetime import stop_event
 from common.runtime import prepare, run_to_exit, start_log
 from common.settings import WorkerSettings, read
 from common.tasks.registry import task
+from worker.attacks import PIVOTAL, attack_schedule
+from worker.faults import fault_schedule
 from worker.learner import LocalLearner
+
+if TYPE_CHECKING:
+    from worker.connection import Connection
+    from worker.transport import Transport
 
 log = structlog.get_logger()
 
 
-def main(config: Path, log_file: Path | None) -> None:
-    """Take part in a run as a settings file says; ends the process with its exit status."""
+def main(config: Path, log_file: Path | None, tap: str | None = None) -> None:
+    """Take part in a run as a settings file says; ends the process with its exit status.
+
+    `tap` is an address that stands for the one in the settings.
+    """
     start_log(log_file)
-    run_to_exit(lambda: work(read(WorkerSettings, config)), log_file)
+
+    def run() -> None:
+        settings = read(WorkerSettings, config)
+        work(settings if tap is None else settings.model_copy(update={"tap": tap}))
+
+    run_to_exit(run, log_file)
 
 
 def work(settings: WorkerSettings) -> None:
@@ -29,8 +46,23 @@ def work(settings: WorkerSettings) -> None:
         OstrakonError: the settings or the certificate cannot be used, or the server does not let this worker in.
     """
     prepare(settings.threads)
+    _check_company(settings)
     learner = LocalLearner(settings, task(settings.task, settings.data))
     uvloop.run(_work(settings, learner))
+
+
+def _check_company(settings: WorkerSettings) -> None:
+    fault_schedule(settings.fault)
+    colluding = [attack.name for attack in attack_schedule(settings.attack).all() if attack.knows != "alone"]
+    if settings.byzantine_vote == PIVOTAL:
+        colluding.append(f"byzantine_vote {PIVOTAL}")
+    if colluding and settings.adversary is None:
+        raise OstrakonError(
+            f"{colluding[0]} needs to know what honest workers send: give adversary = 'HOST:PORT', where "
+            "`python -m worker.adversary` listens (make up starts it by itself)"
+        )
+    if settings.tap is not None and settings.lies:
+        raise OstrakonError("tap is for honest workers: leave it out, or attack, byzantine_vote and fault")
 
 
 async def _work(settings: WorkerSettings, learner: LocalLearner) -> None:
@@ -46,7 +78,7 @@ async def _work(settings: WorkerSettings, learner: LocalLearner) -> None:
             settings.task,
             learner.parameters,
             learner,
-            connection,
+            _way(settings, connection),
             MonotonicClock(),
             diagnose=connection.handshake_failure,
         )
@@ -57,3 +89,34 @@ async def _work(settings: WorkerSettings, learner: LocalLearner) -> None:
             log.info("over", outcome=taking_part.result())
         taking_part.cancel()
         await asyncio.wait({taking_part})
+
+
+def _way(settings: WorkerSettings, connection: "Connection") -> "Transport":
+    """The connection itself for an honest worker; in a test bed with what lies, fails or listens on it."""
+    way: Transport = connection
+    if settings.fault is not None:
+        from worker.faulty import Faulty
+
+        way = Faulty(way, fault_schedule(settings.fault), partial(_another, settings))
+    if settings.attack is not None or settings.byzantine_vote != "honest":
+        from worker.byzantine import Byzantine
+
+        colluders = None
+        if settings.adversary is not None:
+            from worker.colluding import Colluding
+
+            colluders = Colluding(settings, settings.adversary)
+        attacks = attack_schedule(settings.attack)
+        way = Byzantine(way, attacks, settings.byzantine_vote, seed=settings.seed, colluders=colluders)
+    if settings.tap is not None:
+        from worker.tap import Tap
+
+        way = Tap(way, settings, settings.tap)
+    return way
+
+
+def _another(settings: WorkerSettings, disguised: bool) -> "Connection":
+    """One more connection of this worker; disguised, it claims to be somebody else."""
+    from worker.connection import Connection
+
+    return Connection(settings, "worker", claimed="urn:ostrakon:worker:another" if disguised else None)

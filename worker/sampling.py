@@ -9,6 +9,8 @@ from common.tasks.contract import Examples
 TRAINING = 10
 VOTE = 11
 ATTACK = 12
+COLLUSION = 13
+BYZANTINE_VOTE = 14
 
 
 def generator(seed: int, purpose: int, worker: int, round: int) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import structlog
@@ -10,7 +10,7 @@ import structlog
 from common.clock import Clock
 from common.digest import DIGEST_SCHEME, digest
 from common.errors import OstrakonError
-from common.wire import PROTOCOL, Vector, chunks
+from common.wire import PROTOCOL, Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from worker.backoff import Backoff
 from worker.rounds import (
@@ -35,6 +35,7 @@ from worker.rounds import (
     Trained,
     Vote,
 )
+from worker.submission import Submission
 from worker.training import Momentum
 from worker.transport import CallFailed, Models, Transport, receive_models
 from worker.voting import Ballot
@@ -45,18 +46,18 @@ OUTCOMES: dict[int, Outcome] = {pb.RUN_PHASE_COMPLETED: "completed", pb.RUN_PHAS
 
 
 class Learner(Protocol):
-    """What a worker computes: honest or not, the session does not know."""
+    """What a worker computes."""
 
     def begin(self, position: int, workers: int) -> None:
         """Take the examples of this place on the roster; called after every Join."""
         ...
 
     def momentum(self, round: int, base: str, theta: Vector) -> Momentum:
-        """What to send in this round."""
+        """The momentum of this round."""
         ...
 
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
-        """What to vote in this round."""
+        """The vote of this round."""
         ...
 
 
@@ -126,8 +127,8 @@ class Session:
             case Train(round, base):
                 self._momentum = await self._offload(self._learner.momentum, round, base, self._held[base])
                 return Trained()
-            case Submit(round, base):
-                await self._transport.submit(self._momentum_parts(round, base))
+            case Submit(_, base):
+                await self._transport.submit(self._submission(base).parts())
                 return Submitted()
             case Inspect(round):
                 return await self._inspect(round)
@@ -195,11 +196,10 @@ class Session:
     def _stamp(self) -> pb.Stamp:
         return pb.Stamp(protocol=PROTOCOL, run=self._run, term=self._rounds.term, round=self._rounds.round)
 
-    async def _momentum_parts(self, round: int, base: str) -> AsyncIterator[pb.MomentumPart]:
+    def _submission(self, base: str) -> Submission:
         momentum = self._momentum
         if momentum is None:
             raise RuntimeError("a submission without a momentum")
-        stamp = self._stamp()
         header = pb.MomentumHeader(
             base=base,
             parameters=self._parameters,
@@ -208,7 +208,4 @@ class Session:
             loss=momentum.loss,
             not_finite=not momentum.finite,
         )
-        yield pb.MomentumPart(stamp=stamp, header=header)
-        if momentum.finite:
-            for chunk in chunks(momentum.vector):
-                yield pb.MomentumPart(stamp=stamp, chunk=chunk)
+        return Submission(self._stamp(), header, momentum.vector if momentum.finite else None)

@@ -31,7 +31,7 @@ class Training:
     """One worker's momentum over the rounds. It starts at 0 and is the worker's own.
 
     Args:
-        examples: the worker's own; a worker that runs LF is given flipped labels.
+        examples: the worker's own.
         model: where the computing is done; what it holds is overwritten, so it may be shared with the voter.
         batch: examples in a mini-batch.
         beta: momentum coefficient in [0, 1).
@@ -42,7 +42,8 @@ class Training:
         self, task: Task, examples: Examples, model: FlatModel, *, batch: int, beta: float, seed: int, worker: int
     ) -> None:
         self._task = task
-        self._examples = place(examples, model.theta.device)
+        self.examples = examples
+        """May be replaced between rounds; best in place already, see `worker.sampling.place`."""
         self._model = model
         self._batch = batch
         self._beta = beta
@@ -75,7 +76,8 @@ class Training:
         model.load(torch.from_numpy(theta))
         model.zero_gradient()
         model.module.train()
-        batch = draw(self._examples, self._batch, generator(self._seed, TRAINING, self._worker, round))
+        examples = place(self.examples, model.theta.device)
+        batch = draw(examples, self._batch, generator(self._seed, TRAINING, self._worker, round))
         loss = self._task.losses(model.module(batch.inputs), batch.labels).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         finite = bool(torch.isfinite(model.gradient).all())

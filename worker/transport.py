@@ -48,6 +48,38 @@ class Transport(Protocol):
         ...
 
 
+class Passing:
+    """A transport that hands every call on to another: what bends some of them says only which."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+
+    async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
+        """Introduce this process."""
+        return await self.transport.join(request)
+
+    def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
+        """Stream the committed model."""
+        return self.transport.broadcast(request)
+
+    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+        """Stream one momentum vector up."""
+        return await self.transport.submit(parts)
+
+    def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
+        """Stream both candidates."""
+        return self.transport.propose(request)
+
+    async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
+        """Vote, and hear what was committed."""
+        return await self.transport.vote(request)
+
+
+def sat_out(why: str) -> CallFailed:
+    """What a transport raises that does not make a call: the worker goes on to the next round."""
+    return CallFailed("ABORTED", "sat out", why)
+
+
 @dataclass(frozen=True)
 class Models:
     """What one stream of models brought: its header's stamp, its header, and the vectors that followed."""

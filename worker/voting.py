@@ -1,4 +1,4 @@
-"""Which of two candidates is better, and what a Byzantine worker makes of that (Algorithm 3, the vote)."""
+"""Which of two candidates is better (Algorithm 3, the vote)."""
 
 import math
 from collections.abc import Callable
@@ -37,15 +37,6 @@ def smaller_loss(evidence: Evidence) -> Choice:
 
 
 CRITERIA: dict[str, Callable[[Evidence], Choice]] = {"loss": smaller_loss}
-
-
-def worst(ballot: Ballot) -> Ballot:
-    """The Byzantine vote: the larger loss, Outer where they are equal. A loss that is not finite is the largest.
-
-    The losses are reported as they are.
-    """
-    choice: Choice = "inner" if _rank(ballot.inner_loss) > _rank(ballot.outer_loss) else "outer"
-    return Ballot(choice, ballot.inner_loss, ballot.outer_loss)
 
 
 def _rank(loss: float) -> float:

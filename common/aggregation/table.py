@@ -1,7 +1,6 @@
 """The table of all rules and pre-aggregations: for people at a terminal, and in the documentation."""
 
 import inspect
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,15 +8,13 @@ from typing import NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+import common.markdown
 from common.aggregation.guarantees import least_resilience, least_robustness
 from common.aggregation.naming import PRE_AGGREGATIONS, RULES, rule
 from common.aggregation.pre_aggregations import PRE_AGGREGATION_MAKERS
 from common.aggregation.registry import EXAMPLES, RULE_MAKERS
 from common.aggregation.rule import Rule, check_minority
 from common.errors import OstrakonError
-
-_BETWEEN = re.compile(r"(?<=<!-- the table of rules -->\n).*?(?=<!-- its end -->)", re.DOTALL)
-
 
 HEADINGS = ("rule", "phases", "result", "λ", "κ", "time", "memory", "source")
 
@@ -84,8 +81,8 @@ def terminal(n: int, f: int, width: int) -> Table:
 
 def markdown(n: int, f: int) -> str:
     """The table for the documentation."""
-    rows = [HEADINGS, ["---"] * len(HEADINGS), *((f"`{line.name}`", *line[1:]) for line in lines(n, f))]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+    rows = [(f"`{line.name}`", *line[1:]) for line in lines(n, f)]
+    table = common.markdown.table(HEADINGS, rows)
     return "\n\n".join([title(n, f), table, *(f"{refusal}." for refusal in refusals(n, f))])
 
 
@@ -95,10 +92,7 @@ def update(page: Path, n: int, f: int) -> None:
     Raises:
         OstrakonError: the page has no place for it.
     """
-    text, places = _BETWEEN.subn(lambda _: f"\n{markdown(n, f)}\n\n", page.read_text(encoding="utf-8"))
-    if not places:
-        raise OstrakonError(f"{page} has no line <!-- the table of rules --> with a line <!-- its end --> after it")
-    page.write_text(text, encoding="utf-8")
+    common.markdown.renew(page, "the table of rules", markdown(n, f))
 
 
 def _all() -> list[Rule]:

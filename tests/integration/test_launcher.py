@@ -159,3 +159,31 @@ def test_what_cannot_be_run_is_named_and_leaves_nothing_behind(
     assert expected in up.text
     assert "Traceback" not in up.text
     assert not (folder / "runs").exists()
+
+
+def test_an_omniscient_attack_starts_its_adversary_and_the_run_ends_without_waiting_for_it(folder: Path) -> None:
+    words = ("TASK=linear", "WORKERS=5", "BYZANTINE=2", "F=2", "GAMMA=0.5", "RUN=small", "ROUNDS=20")
+    up = run(folder, "up", *words, "ATTACK=Omn@5")
+    assert up.process.returncode == 0, up.text
+    home = folder / "runs" / "small"
+    assert "meeting" in (home / "logs" / "adversary.log").read_text()
+    assert "no colluders" not in (home / "logs" / "w00.log").read_text()
+    assert json.loads((home / "summary.json").read_text())["accuracy"] > 0.6
+    assert not children(folder)
+
+
+def test_a_mixed_team_from_a_file_is_refused_by_name_in_the_summary(folder: Path) -> None:
+    (folder / "team.toml").write_text(
+        'task = "linear"\nworkers = 7\nf = 3\ngamma = 0.5\nrounds = 12\ngrace_floor = 1.0\n'
+        '[[team]]\nattack = "SF"\n[[team]]\nfault = "nan@2"\n[[team]]\nfault = "crash-before-vote@10"\n'
+    )
+    up = run(folder, "up", "SETTINGS=team.toml", "RUN=small")
+    assert up.process.returncode == 0, up.text
+    assert "a mixed team" in up.text
+    summary = json.loads((folder / "runs" / "small" / "summary.json").read_text())
+    assert summary["rounds"] == 12
+    assert summary["refused"]["w01"].keys() == {"not finite"}
+    assert summary["missing"]["w01"]["no submission"] > 3
+    assert summary["refused"].keys() == {"w01"}
+    assert "w02 was killed by SIGKILL, starting again" in up.text
+    assert not children(folder)

@@ -18,7 +18,20 @@ from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.refusal import Refused
 from tests import in_process
 from tests.by_hand import refusal
-from tests.in_process import APART, FakeClock, House, Member, Pull, cancel, play, reached, submit_all, vector, vote_all
+from tests.in_process import (
+    APART,
+    FakeClock,
+    House,
+    Member,
+    Pull,
+    cancel,
+    play,
+    reached,
+    settle,
+    submit_all,
+    vector,
+    vote_all,
+)
 from worker.transport import CallFailed
 
 GRACE = 1000.0  # seconds, more than any grace in these tests
@@ -185,12 +198,29 @@ def test_of_two_processes_with_one_certificate_the_older_is_closed_and_says_why(
         await Member(house, "b").enter()
         older = asyncio.create_task(house.session("a", Pull(1.0)).take_part())
         await reached(lambda: "a" in house.coordinator.round.submissions)
+        await settle()  # it waits for the candidates
         newer = await Member(house, "a", session="newer").enter()
         house.break_connections()
         with pytest.raises(OstrakonError, match="another process has joined as a since"):
             await older
         assert ("a", "older session closed") in {(one.worker, one.reason) for one in house.status().refused}
         assert await refusal(newer.submit(vector(7.0))) == ("ALREADY_EXISTS", "already submitted")
+        await house.stop()
+
+    play(scenario())
+
+
+def test_a_process_that_was_started_again_is_no_second_process(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, grace_floor=GRACE)
+        house.start()
+        killed = asyncio.create_task(house.session("a", Pull(1.0)).take_part())
+        await reached(lambda: "a" in house.coordinator.round.submissions)
+        house.break_connections()
+        await cancel(killed)
+        again = await Member(house, "a", session="newer").enter()
+        assert not house.status().refused
+        assert await refusal(again.submit(vector(7.0))) == ("ALREADY_EXISTS", "already submitted")
         await house.stop()
 
     play(scenario())

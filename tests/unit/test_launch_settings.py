@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import OstrakonError
-from common.settings import RunSettings, ServerSettings, WorkerSettings, read
+from common.settings import AdversarySettings, RunSettings, ServerSettings, WorkerSettings, read
 from deploy import run_folder
 from deploy.launch_settings import check_parts, described, new_run, parse, resumed_run, run_name
 from deploy.processes import PRELOADED
@@ -73,8 +73,10 @@ def test_the_defaults_are_names_that_exist() -> None:
 
 def test_every_setting_is_described() -> None:
     for name, field in RunSettings.model_fields.items():
-        assert f"{name.upper()}=" in described()
-        assert str(field.description) in described()
+        if name != "team":
+            assert f"{name.upper()}=" in described()
+            assert str(field.description) in described()
+    assert "SETTINGS=" in described()
 
 
 def test_a_resume_refuses_a_difference_and_names_both_values() -> None:
@@ -154,3 +156,99 @@ def test_without_a_name_the_words_name_the_run_and_find_it_again() -> None:
     assert run_name(parse(["attack=SF(scale=10)", "RULE=Avg", "PORT=7000"])) == "attack-SF-scale-10_rule-Avg"
     assert run_name(parse(["DATA=somewhere/some.npz", "TASK=femnist"])) == "data-some.npz_task-femnist"
     assert run_name(parse(["RUN=mine", "RULE=Avg"])) == "mine"
+
+
+def test_a_machine_that_only_fails_is_honest_otherwise() -> None:
+    failing = new_run(parse(["FAULT=silent@2"])).liars()
+    assert {(each.attack, each.byzantine_vote, each.fault) for each in failing} == {("none", "honest", "silent@2")}
+    lying = new_run(parse(["FAULT=zeros", "ATTACK=SF"])).liars()
+    assert {(each.attack, each.byzantine_vote, each.fault) for each in lying} == {("SF", "larger-loss", "zeros")}
+
+
+TEAM = """
+workers = 11
+f = 5
+rounds = 7
+[[team]]
+count = 3
+attack = "SF"
+[[team]]
+fault = "silent"
+[[team]]
+byzantine_vote = "pivotal"
+"""
+
+
+@pytest.fixture
+def team_file(tmp_path: Path) -> Path:
+    path = tmp_path / "team.toml"
+    path.write_text(TEAM)
+    return path
+
+
+def test_a_file_of_settings_can_name_a_mixed_team_and_words_override_it(folder: RunFolder, team_file: Path) -> None:
+    given = parse([f"SETTINGS={team_file}", "ROUNDS=9"])
+    assert run_name(given) == "settings-team"
+    settings = new_run(given)
+    assert (settings.workers, settings.rounds, settings.byzantine) == (11, 9, 5)
+    assert settings.against() == "a mixed team"
+    folder.path.mkdir(parents=True)
+    folder.write_settings(settings)
+    folder.write_certificates(settings)
+    folder.write_processes(settings)
+    assert folder.read_settings() == settings
+    workers = [read(WorkerSettings, folder.worker(f"w{i:02}")) for i in range(11)]
+    assert [worker.attack for worker in workers[:4]] == ["SF", "SF", "SF", None]
+    assert workers[3].fault == "silent"
+    assert [worker.byzantine_vote for worker in workers[2:6]] == ["larger-loss", "honest", "pivotal", "honest"]
+    adversary = read(AdversarySettings, folder.adversary)
+    assert adversary.corrupted == ("w04",)
+    assert adversary.honest == tuple(f"w{i:02}" for i in range(5, 11))
+    assert workers[4].adversary == adversary.listen
+    assert {worker.tap for worker in workers[:5]} == {None}
+    assert {worker.tap for worker in workers[5:]} == {adversary.listen}
+    assert {worker.adversary for worker in (*workers[:4], *workers[5:])} == {None}
+
+
+def test_nobody_is_tapped_where_nobody_colludes(folder: RunFolder) -> None:
+    settings = new_run(parse(["ATTACK=SF"]))
+    folder.path.mkdir(parents=True)
+    folder.write_certificates(settings)
+    folder.write_processes(settings)
+    assert not folder.adversary.exists()
+    assert {read(WorkerSettings, folder.worker(f"w{i:02}")).tap for i in range(10)} == {None}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[[team]]\nattack = "SF"\n[[team]]\ncuont = 2', "unknown setting team.1.cuont; did you mean count"),
+        ('attack = "SF"\n[[team]]\ncount = 2', "attack = 'SF' beside a team"),
+        ("byzantine = 3\n[[team]]\ncount = 2", "byzantine=3, but the team has others"),
+        ("[[team]]\ncount = 11", "at most all of them can lie"),
+        ("[[team", "damaged"),
+        ("rounds = 0", "rounds = 0"),
+    ],
+)
+def test_a_file_of_settings_that_cannot_be_used_is_named(team_file: Path, text: str, said: str) -> None:
+    team_file.write_text(text)
+    with pytest.raises(OstrakonError, match=said) as refusal:
+        new_run(parse([f"SETTINGS={team_file}"]))
+    assert str(team_file) in str(refusal.value)
+
+
+def test_a_team_with_an_unknown_attack_or_fault_is_refused(team_file: Path) -> None:
+    for line in ('attack = "Onm"', 'fault = "slient"'):
+        team_file.write_text(f"[[team]]\n{line}")
+        with pytest.raises(OstrakonError, match="did you mean"):
+            check_parts(new_run(parse([f"SETTINGS={team_file}"])))
+
+
+def test_a_run_goes_on_with_its_team_and_with_no_other(team_file: Path) -> None:
+    given = parse([f"SETTINGS={team_file}"])
+    stored = new_run(given)
+    assert resumed_run(stored, given) == stored
+    assert resumed_run(stored, {}) == stored
+    team_file.write_text(TEAM.replace("count = 3", "count = 2"))
+    with pytest.raises(OstrakonError, match="another team"):
+        resumed_run(stored, given)

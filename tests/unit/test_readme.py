@@ -1,24 +1,27 @@
-"""What the README lists is what there is."""
+"""What the README and the pages beside it list is what there is."""
 
-import inspect
 import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from common.aggregation import PRE_AGGREGATIONS
 from common.aggregation.registry import RULE_MAKERS
-from common.settings import RunSettings, ServerSettings, WorkerSettings, build
+from common.settings import AdversarySettings, ByzantineVote, RunSettings, ServerSettings, WorkerSettings, build
 from tests.cluster import ROOT
-from worker.attacks import ATTACKS
+from tests.team import REFUSED
+from worker.attacks import ATTACKS, attack_schedule
+from worker.faults import Fault, fault_schedule
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ATTACKS_PAGE = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
 
 
-def rows(header: str) -> list[list[str]]:
+def rows(header: str, page: str = README) -> list[list[str]]:
     """The cells of the table whose first column has this header, code marks taken off the whole cell."""
-    (table,) = re.findall(rf"^\| {re.escape(header)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", README, re.MULTILINE)
+    (table,) = re.findall(rf"^\| {re.escape(header)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", page, re.MULTILINE)
     return [
         [re.sub(r"^`([^`]*)`$", r"\1", cell.strip()) for cell in line.strip("|").split("|")]
         for line in table.splitlines()
@@ -27,8 +30,9 @@ def rows(header: str) -> list[list[str]]:
 
 def test_the_table_of_settings_is_the_settings_of_make_up() -> None:
     listed = [(name, default) for name, default, _ in rows("setting")]
-    fields = RunSettings.model_fields.items()
-    assert listed == [(name.upper(), "" if f.default is None else str(f.default)) for name, f in fields]
+    fields = [(name, f) for name, f in RunSettings.model_fields.items() if name != "team"]
+    expected = [(name.upper(), "" if f.default is None else str(f.default)) for name, f in fields]
+    assert listed == [*expected, ("SETTINGS", "")]
 
 
 def test_the_table_of_rules_is_the_registry() -> None:
@@ -36,13 +40,38 @@ def test_the_table_of_rules_is_the_registry() -> None:
     assert set(re.findall(r"[A-Z][\w-]+", cells)) == {*RULE_MAKERS, *PRE_AGGREGATIONS}
 
 
-def test_the_table_of_attacks_is_the_registry() -> None:
-    listed = [(name, parameters) for name, parameters, _ in rows("`ATTACK=`")]
+def test_the_table_of_attacks_names_all_of_them() -> None:
+    listed = [name for names, _ in rows("`ATTACK=`") for name in re.findall(r"[\w-]+", names)]
+    assert sorted(listed) == sorted(ATTACKS)
+
+
+def test_the_page_of_attacks_has_every_attack_with_its_parameters_and_what_it_knows() -> None:
     expected = []
     for name, entry in ATTACKS.items():
-        signature = inspect.signature(entry.send)
-        expected.append((name, "; ".join(f"`{p}`, {signature.parameters[p].default:g}" for p in entry.parameters)))
-    assert listed == expected
+        parameters = ", ".join(f"`{p} = {found.default!r}`" for p, found in entry.parameters.items())
+        expected.append((name, parameters.strip("`") if len(entry.parameters) == 1 else parameters, entry.knows))
+    assert [(name, parameters, who) for name, parameters, who, _ in rows("attack", ATTACKS_PAGE)] == expected
+
+
+def test_the_page_of_attacks_has_every_vote_and_every_fault_with_its_refusals() -> None:
+    votes = [name for names, _ in rows("`BYZANTINE_VOTE=`", ATTACKS_PAGE) for name in re.findall(r"[\w-]+", names)]
+    assert sorted(votes) == sorted(get_args(ByzantineVote))
+    faults = {}
+    for names, _, said in rows("`FAULT=`", ATTACKS_PAGE):
+        faults |= dict.fromkeys(re.findall(r"[\w-]+", names), said)
+    assert set(faults) == {fault.value for fault in Fault}
+    for fault, reasons in REFUSED.items():
+        for reason in reasons:
+            assert f"`{reason}`" in faults[fault.value] or reason == faults[fault.value], fault
+
+
+def test_the_settings_files_on_the_page_of_attacks_are_read() -> None:
+    team, adversary = re.findall(r"^```toml\n(.*?)^```$", ATTACKS_PAGE, re.MULTILINE | re.DOTALL)
+    settings = build(RunSettings, tomllib.loads(team), source="team.toml")
+    for liars in settings.liars():
+        attack_schedule(liars.attack)
+        fault_schedule(liars.fault)
+    build(AdversarySettings, tomllib.loads(adversary), source="adversary.toml")
 
 
 @pytest.mark.parametrize("name", ["server.toml", "worker-oslo.toml", "evaluator.toml"])
@@ -58,7 +87,7 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/rules.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/rules.md", "docs/attacks.md"])
 def test_every_file_that_is_linked_and_every_target_that_is_named_exists(name: str) -> None:
     page = ROOT / name
     text = page.read_text(encoding="utf-8")

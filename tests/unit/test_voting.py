@@ -1,4 +1,4 @@
-"""The vote: which candidate a worker prefers, and what a liar says."""
+"""The vote: which candidate a worker prefers."""
 
 from math import inf, nan
 
@@ -12,7 +12,7 @@ from common.flat_model import FlatModel
 from common.tasks.contract import initial_model
 from tests.unit.small_task import SmallTask
 from worker.training import Training
-from worker.voting import Ballot, Choice, Evidence, Voter, smaller_loss, worst
+from worker.voting import Choice, Evidence, Voter, smaller_loss
 
 GOOD = np.concatenate([np.eye(3, 8, dtype=np.float32).ravel(), np.zeros(3, np.float32)])
 
@@ -40,25 +40,6 @@ def voter(task: SmallTask, *, worker: int = 0, batch: int = 32) -> Voter:
 )
 def test_the_smaller_finite_loss_wins_and_inner_wins_ties(inner: float, outer: float, choice: Choice) -> None:
     assert smaller_loss(Evidence(inner, outer)) == choice
-
-
-@pytest.mark.parametrize(
-    ("inner", "outer", "choice"),
-    [
-        (1.0, 2.0, "outer"),
-        (2.0, 1.0, "inner"),
-        (1.0, 1.0, "outer"),
-        (nan, 5.0, "inner"),
-        (5.0, nan, "outer"),
-        (-inf, 5.0, "inner"),
-        (nan, inf, "outer"),
-        (inf, nan, "outer"),
-    ],
-)
-def test_a_liar_votes_for_the_larger_loss_and_outer_in_ties(inner: float, outer: float, choice: Choice) -> None:
-    lie = worst(Ballot("inner", inner, outer))
-    assert lie.choice == choice
-    np.testing.assert_array_equal((lie.inner_loss, lie.outer_loss), (inner, outer))
 
 
 def test_the_better_model_gets_the_vote_on_either_side() -> None:

@@ -1,5 +1,18 @@
-"""What corrupted workers of a test bed send: pure functions, and their names."""
+"""What corrupted workers of a test bed do: pure functions, and the names that users write for them."""
 
-from worker.attacks.registry import ATTACKS, Attack, attack
+from worker.attacks.naming import attack, attack_schedule
+from worker.attacks.registry import ATTACKS, Attack, Knows
+from worker.attacks.tailored import Defence
+from worker.attacks.votes import PIVOTAL, VOTES, pivotal
 
-__all__ = ["ATTACKS", "Attack", "attack"]
+__all__ = [
+    "ATTACKS",
+    "PIVOTAL",
+    "VOTES",
+    "Attack",
+    "Defence",
+    "Knows",
+    "attack",
+    "attack_schedule",
+    "pivotal",
+]

@@ -1,61 +1,102 @@
-"""The attacks by the names that users write."""
+"""The attacks by their names: what each needs to know, and how it is called."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from common.errors import OstrakonError
-from common.names import parse_call, unknown
-from worker.attacks.blind import Vector, gaussian, sign_flipping, unchanged
+from worker.attacks import alone, omniscient, tailored
+from worker.attacks.tailored import Defence
+
+Knows = Literal["alone", "omniscient"]
+"""Whether the corrupted worker needs nothing but its own vector, or the true vectors of all."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """What a corrupted worker does. Whatever it is, it also votes for the larger loss.
+    """What corrupted workers send, with its parameters.
 
     Attributes:
-        send: (true momentum, random numbers of this worker and round) -> what is sent instead; (d,) float32 both.
-        flips_labels: whether the worker trains on `task.flip(labels)`.
+        name: as a user writes it, with the parameters that were given.
+        knows: what it has to be given.
+        flips_labels: whether the corrupted train on `task.flip(labels)`.
+        function: see `alone.py` and `omniscient.py`; it takes `rng` and `defence` if it names them.
     """
 
-    send: Callable[[Vector, np.random.Generator], Vector]
+    name: str
+    knows: Knows
+    function: Callable[..., Tensor]
+    parameters: Mapping[str, Any]
     flips_labels: bool = False
+
+    @torch.no_grad()
+    def send(
+        self,
+        honest: Tensor,
+        corrupted: Tensor,
+        *,
+        rng: np.random.Generator | None = None,
+        defence: Defence | None = None,
+    ) -> Tensor:
+        """What the b corrupted send instead of their true vectors, (b, d); nothing is written into.
+
+        Args:
+            honest: (h, d) floating-point, the true vectors of the honest, in roster order; may have no rows where
+                `knows` is `alone`.
+            corrupted: (b, d), b at least 1, those of the corrupted, in roster order.
+            rng: random numbers of this round, for attacks that draw.
+            defence: the rule under attack, for attacks that simulate it.
+
+        Raises:
+            OstrakonError: it needs honest vectors and there are none, a random generator or a rule that was not given,
+                or it cannot be used with so many of each.
+        """
+        if self.knows == "omniscient" and not len(honest):
+            raise OstrakonError(f"attack {self.name} needs the vectors of honest workers, and there are none")
+        given = {"rng": rng, "defence": defence}
+        needed = {name: given[name] for name in inspect.signature(self.function).parameters.keys() & given.keys()}
+        for name, value in needed.items():
+            if value is None:
+                raise OstrakonError(f"attack {self.name} needs {name}=, which was not given")
+        return self.function(honest, corrupted, **needed, **self.parameters)
 
 
 @dataclass(frozen=True)
-class _Entry:
-    send: Callable[..., Vector]
-    parameters: tuple[str, ...] = ()
+class Entry:
+    """An attack without its parameters."""
+
+    function: Callable[..., Tensor]
+    knows: Knows
     flips_labels: bool = False
 
-
-ATTACKS = {
-    "SF": _Entry(sign_flipping, ("scale",)),
-    "Gauss": _Entry(gaussian, ("scale",)),
-    "LF": _Entry(unchanged, flips_labels=True),
-}
-
-
-def attack(text: str) -> Attack:
-    """Look up an attack as a user writes it: a name, with parameters in parentheses if any: `SF(scale=10)`.
-
-    Raises:
-        OstrakonError: the attack or a parameter is unknown, or a parameter's value is not a finite number.
-    """
-    name, parameters = parse_call(text)
-    if name not in ATTACKS:
-        raise unknown("attack", name, ATTACKS)
-    entry = ATTACKS[name]
-    for parameter, value in parameters.items():
-        if parameter not in entry.parameters:
-            known = ", ".join(entry.parameters) or "none"
-            raise OstrakonError(f"attack {name} has no parameter {parameter} (known: {known})")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not _fits_float32(value):
-            raise OstrakonError(f"attack {name} cannot use {parameter} = {value!r}: give a finite float32 number")
-    return Attack(partial(entry.send, **parameters), entry.flips_labels)
+    @property
+    def parameters(self) -> Mapping[str, inspect.Parameter]:
+        """What users may set: the keyword-only parameters of the function."""
+        signature = inspect.signature(self.function).parameters
+        return {name: one for name, one in signature.items() if one.kind is inspect.Parameter.KEYWORD_ONLY}
 
 
-def _fits_float32(value: float) -> bool:
-    return abs(value) <= float(np.finfo(np.float32).max)  # false for NaN
+ATTACKS: Mapping[str, Entry] = MappingProxyType(
+    {
+        "LF": Entry(alone.label_flipping, "alone", flips_labels=True),
+        "SF": Entry(alone.sign_flipping, "alone"),
+        "Gauss": Entry(alone.gaussian, "alone"),
+        "Omn": Entry(omniscient.omniscient, "omniscient"),
+        "Empire": Entry(omniscient.empire, "omniscient"),
+        "SV": Entry(omniscient.scaled_variance, "omniscient"),
+        "PGA": Entry(tailored.projected_gradient_ascent, "omniscient"),
+        "ALIE": Entry(omniscient.a_little_is_enough, "omniscient"),
+        "IPM": Entry(omniscient.inner_product_manipulation, "omniscient"),
+        "Mimic": Entry(omniscient.mimic, "omniscient"),
+        "Min-Max": Entry(omniscient.min_max, "omniscient"),
+        "Min-Sum": Entry(omniscient.min_sum, "omniscient"),
+        "sneak": Entry(omniscient.sneak, "omniscient"),
+        "siege": Entry(omniscient.siege, "omniscient"),
+    }
+)

@@ -1,0 +1,166 @@
+"""The colluders' meeting place as a real process: what it takes, and that nobody depends on it."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from common.settings import WorkerSettings
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from tests.cluster import ROOT, Cluster, free_port, wait_for
+from worker.attacks import attack
+from worker.colluding import Colluding
+from worker.submission import Submission
+from worker.tap import Tap
+from worker.transport import Passing
+
+Make = Callable[..., Cluster]
+
+D = 300_000  # more than one chunk
+
+
+class Nowhere(Passing):
+    """A server that takes everything."""
+
+    def __init__(self) -> None:
+        self.submitted = 0
+
+    async def submit(self, parts: object) -> pb.SubmitMomentumResponse:
+        self.submitted += 1
+        return pb.SubmitMomentumResponse()
+
+
+def submission(value: float, round: int = 1) -> Submission:
+    stamp = pb.Stamp(run="a run", round=round)
+    header = pb.MomentumHeader(base="a model", parameters=D)
+    return Submission(stamp, header, None).with_vector(np.full(D, value, np.float32))
+
+
+def test_colluders_are_told_what_follows_from_the_copies_and_from_nobody_elses(cluster: Make) -> None:
+    bed = cluster(workers=5, f=2)
+    address = bed.adversary(["w00", "w01"], tap_deadline=60.0)
+    wait_for(lambda: "meeting" in bed.processes[-1].text, "the adversary")
+
+    def tls(name: str) -> WorkerSettings:
+        return WorkerSettings.model_validate(bed.worker_settings(name))
+
+    async def scenario() -> None:
+        joined = pb.JoinResponse(rule="Mean2P", workers=5, byzantine=2)
+        colluders = [Colluding(tls(name), address) for name in ("w00", "w01")]
+        asked = [
+            asyncio.create_task(colluder.instead(attack("Omn"), submission(value), joined))
+            for colluder, value in zip(colluders, (1.0, 3.0), strict=True)
+        ]
+        # An intruder's copies are refused: only the honest are tapped, and only colluders ask.
+        intruder = Tap(Nowhere(), tls("w00"), address)
+        await intruder.submit(submission(1e6).parts())
+        honest = Colluding(tls("w02"), address)
+        assert await honest.instead(attack("Omn"), submission(1.0), joined) is None
+        taps = [Tap(Nowhere(), tls(name), address) for name in ("w02", "w03", "w04")]
+        for tap, value in zip(taps, (4.0, 5.0, 6.0), strict=True):
+            await tap.submit(submission(value).parts())
+        expected = np.full(D, 2.0 - 2 * 5 / 2 * 3.8, np.float32)
+        for vector in await asyncio.gather(*asked):
+            assert vector is not None
+            np.testing.assert_allclose(vector, expected, rtol=1e-6)
+
+        # What cannot be mounted is refused with a sentence, and the colluder is none the wiser.
+        joined.rule = "Men2P"
+        assert await colluders[0].instead(attack("PGA"), submission(1.0, round=2), joined) is None
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert bed.processes[-1].alive
+    assert "did you mean Mean2P" in bed.processes[-1].text
+
+
+def test_an_honest_worker_never_waits_for_its_copies(cluster: Make) -> None:
+    bed = cluster()
+    settings = WorkerSettings.model_validate(bed.worker_settings("w00"))
+
+    async def scenario() -> int:
+        server = Nowhere()
+        tap = Tap(server, settings, f"127.0.0.1:{free_port()}")  # where nobody answers
+        for round in range(1, 4):
+            await tap.submit(submission(1.0, round).parts())
+        await asyncio.sleep(0)
+        return server.submitted
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 60)) == 3
+
+
+def test_a_dead_honest_worker_and_a_dead_adversary_stall_nobody(cluster: Make) -> None:
+    bed = cluster(workers=5, f=2, rounds=100_000, grace_floor=4.0, absent_after=1)
+    bed.server()
+    address = bed.adversary(["w00"])
+    adversary = bed.processes[-1]
+    processes = {name: bed.worker(name, tap=address) for name in bed.roster[1:]}
+    bed.worker("w00", attack="Omn", adversary=address)
+
+    def committed() -> int:
+        return len(bed.entries())
+
+    wait_for(lambda: committed() >= 3, "three rounds")
+    processes["w04"].kill()
+    before = committed()
+    wait_for(lambda: committed() >= before + 20, "rounds after the death of an honest worker")
+    entries = bed.entries()
+    # The corrupted are still told what to send: they are accepted, and Inner leaves them out or Outer does.
+    assert all("w00" not in entry.missing for entry in entries)
+    adversary.kill()
+    before = committed()
+    wait_for(lambda: committed() >= before + 20, "rounds after the death of the adversary")
+    assert all(entry.missing.keys() <= {"w04"} for entry in bed.entries())
+
+
+WITHOUT_A_TAP = """
+import sys
+from pathlib import Path
+from common.settings import WorkerSettings, read
+from worker.process import work
+work(read(WorkerSettings, Path(sys.argv[1])))
+ways = {"tap", "copies", "colluding", "byzantine", "faulty", "adversary", "meeting"}
+found = {name for name in sys.modules if name.partition("worker.")[2] in ways or "adversary_pb2" in name}
+assert not found, found
+"""
+
+
+@pytest.mark.parametrize("tapped", [False, True])
+def test_a_worker_without_a_tap_has_no_code_that_leads_to_an_adversary(cluster: Make, tapped: bool) -> None:
+    bed = cluster(rounds=3)
+    server = bed.server()
+    extra = {"tap": f"127.0.0.1:{free_port()}"} if tapped else {}
+    config = bed.write("alone", bed.worker_settings("w00", **extra))
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WITHOUT_A_TAP, str(config)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    others = [bed.worker(name) for name in ("w01", "w02")]
+    _, said = worker.communicate(timeout=90)
+    assert (worker.returncode == 0) == (not tapped), said
+    assert ("worker.tap" in said) == tapped
+    assert [process.wait() for process in (server, *others)] == [0, 0, 0]
+
+
+def test_the_option_tap_is_the_setting(cluster: Make) -> None:
+    bed = cluster(workers=5, f=2, rounds=3)
+    address = bed.adversary(["w00"], tap_deadline=60.0)
+    wait_for(lambda: "meeting" in bed.processes[-1].text, "the adversary")
+    server = bed.server()
+    bed.worker("w00", attack="Mimic", adversary=address, tap_deadline=60.0)
+    for name in ("w01", "w02", "w03"):
+        bed.worker(name, tap=address)
+    config = bed.write("w04", bed.worker_settings("w04"))
+    started = time.monotonic()
+    subprocess.run(
+        [sys.executable, "-m", "worker", "--config", str(config), "--tap", address],
+        cwd=ROOT,
+        timeout=90,
+        check=True,
+        capture_output=True,
+    )
+    assert server.wait() == 0
+    # Without the copies of w04 each round would have taken the whole tap deadline.
+    assert time.monotonic() - started < 60

@@ -1,0 +1,87 @@
+"""Workers that leave, come back or come late: the run says what it waits for, and goes on by itself."""
+
+import signal
+from collections.abc import Callable
+
+from tests.cluster import Cluster, wait_for
+
+Make = Callable[..., Cluster]
+
+
+def committed(run: Cluster) -> int:
+    return len(run.entries())
+
+
+def waiting(run: Cluster) -> str:
+    status = run.status()
+    return "" if status is None else status.waiting
+
+
+def test_who_comes_late_is_let_in_and_counts(cluster: Make) -> None:
+    run = cluster(workers=4, f=1, rounds=100_000, grace_floor=0.5, join_timeout=0.5, absent_after=1)
+    run.server()
+    early = [run.worker(name) for name in run.roster[:3]]
+    wait_for(lambda: committed(run) >= 5, "rounds without the fourth")
+    assert all("w03" in entry.missing for entry in run.entries()[:5])
+    run.worker("w03")
+    wait_for(lambda: not run.entries()[-1].missing, "a round with all four")
+    assert all(process.alive for process in early)
+
+
+def test_below_its_quorum_a_run_says_so_commits_nothing_and_goes_on_when_workers_return(cluster: Make) -> None:
+    run = cluster(workers=4, f=1, rounds=100_000, grace_floor=0.5, absent_after=1)
+    server = run.server()
+    workers = {name: run.worker(name) for name in run.roster}
+    wait_for(lambda: committed(run) >= 3, "three rounds")
+
+    for name in ("w02", "w03"):
+        workers[name].kill()
+    sentence = wait_for(lambda: waiting(run), "the run to say that it waits")
+    assert "of the 3" in sentence and "w02" in sentence and "w03" in sentence
+    assert "waiting" in server.text
+    stopped = committed(run)
+
+    # One of two is enough for a quorum. The run goes on by itself, and then waits for nobody.
+    run.worker("w02")
+    wait_for(lambda: committed(run) >= stopped + 30, "rounds after one has returned")
+    assert waiting(run) == ""
+    entries = run.entries()
+    assert [entry.round for entry in entries] == list(range(1, len(entries) + 1))
+    run.worker("w03")
+    wait_for(lambda: not run.entries()[-1].missing, "a round with all four")
+
+
+def test_members_that_are_absent_for_several_rounds_cost_no_waiting(cluster: Make) -> None:
+    patience = 20.0
+    run = cluster(workers=4, f=1, rounds=100_000, grace_floor=patience, absent_after=1)
+    run.server()
+    workers = {name: run.worker(name) for name in run.roster}
+    wait_for(lambda: committed(run) >= 3, "three rounds")
+    workers["w03"].kill()
+    wait_for(lambda: "w03" in run.entries()[-1].missing, "a round without w03")
+    before = committed(run)
+    wait_for(lambda: committed(run) >= before + 30, "rounds without w03")
+    slow = [entry.round for entry in run.entries() if entry.seconds > patience / 2]
+    assert len(slow) <= 2, slow  # the round in which it died, and at most the one whose vote it missed as well
+    absent = run.status()
+    assert absent is not None and list(absent.absent) == ["w03"]
+
+
+def test_workers_leave_and_come_back_in_turn_and_no_round_is_lost(cluster: Make) -> None:
+    run = cluster(workers=5, f=2, rounds=100_000, grace_floor=0.5, absent_after=1)
+    server = run.server()
+    workers = {name: run.worker(name) for name in run.roster}
+    for name in run.roster:
+        before = committed(run)
+        wait_for(lambda before=before: committed(run) >= before + 3, "rounds with everybody")
+        workers[name].kill()
+        wait_for(lambda name=name: name in run.entries()[-1].missing, f"a round without {name}")
+        workers[name] = run.worker(name)
+        wait_for(lambda name=name: name not in run.entries()[-1].missing, f"a round with {name} again")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    entries = run.entries()
+    assert [entry.round for entry in entries] == list(range(1, len(entries) + 1))
+    # Who comes back may be too late for the round that is under way, and is guilty of nothing else.
+    reasons = {reason for entry in entries for refused in entry.refused.values() for reason in refused}
+    assert reasons <= {"late submission", "wrong round", "wrong base"}

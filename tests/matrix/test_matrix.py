@@ -1,0 +1,74 @@
+"""Every attack, every vote and every fault, each under Mean2P and under the plain average: `make test-all`."""
+
+from collections.abc import Callable
+from typing import get_args
+
+import pytest
+
+from common.settings import ByzantineVote
+from tests.cluster import Cluster
+from tests.team import MISSING, REFUSED, UNCERTAIN, Team
+from worker.attacks import ATTACKS
+from worker.faults import Fault
+
+pytestmark = pytest.mark.matrix
+
+Make = Callable[..., Cluster]
+
+BYZANTINE = 2  # of 5
+BEGIN = 3  # the first round in which a machine fails
+SPOILT_AVERAGE = ("Omn", "PGA")  # turned around, and as far away as the grid goes
+RULES = ("Mean2P", "Avg")
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks(cluster: Make, name: str, rule: str) -> None:
+    team = Team(cluster, [{"attack": name}] * BYZANTINE, rule=rule, rounds=30)
+    assert team.server.wait() == 0, team.server.text
+    team.check()
+    entries = team.cluster.entries()
+    accuracy = team.measure().accuracy
+    assert not any(entry.refused for entry in entries)
+    if rule == "Mean2P":
+        assert len(entries) == 30
+        assert accuracy > 0.8
+    elif name in SPOILT_AVERAGE:
+        assert accuracy < 0.2
+
+
+@pytest.mark.parametrize("vote", [vote for vote in get_args(ByzantineVote) if vote != "honest"])
+def test_votes(cluster: Make, vote: str) -> None:
+    team = Team(cluster, [{"attack": "SF", "byzantine_vote": vote}] * BYZANTINE, rounds=30)
+    assert team.server.wait() == 0, team.server.text
+    team.check()
+    assert len(team.cluster.entries()) == 30
+    assert team.measure().accuracy > 0.8
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("fault", Fault, ids=lambda fault: fault.value)
+def test_faults(cluster: Make, fault: Fault, rule: str) -> None:
+    if rule == "Avg" and fault in (Fault.CRASH_BEFORE_VOTE, Fault.CRASH_AFTER_VOTE, *VOTING):
+        pytest.skip("one phase has no vote")
+    team = Team(cluster, [{"fault": f"{fault.value}@{BEGIN}"}] * BYZANTINE, rule=rule, rounds=100_000)
+    if rule == "Avg" and fault is Fault.HUGE:
+        assert team.server.wait() == 0, team.server.text  # the model has blown up: the run ends as diverged
+        assert '"diverged"' in (team.cluster.run / "metrics.jsonl").read_text()
+        return
+    team.wait_for_rounds(BEGIN + 10)
+    team.wait_for_refusals(dict.fromkeys(team.liars, REFUSED[fault]))
+    team.wait_for_rounds(len(team.cluster.entries()) + 2)
+    team.stop()
+    team.check()
+    for name in team.liars:
+        if fault not in UNCERTAIN:
+            assert team.refused().get(name, set()) == REFUSED[fault]
+        gone = [
+            entry.round for entry in team.cluster.entries() if entry.missing.get(name) in ("no submission", "silent")
+        ]
+        assert bool(gone) == (fault in MISSING)
+    assert team.measure().accuracy > 0.6
+
+
+VOTING = (Fault.TWO_VOTES, Fault.VOTE_AS_ANOTHER)

@@ -1,0 +1,160 @@
+"""A worker that lies, between its honest session and the server: what arrives there, and what is counted."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from common.choice import Choice
+from common.errors import OstrakonError
+from common.settings import ByzantineVote, WorkerSettings
+from common.wire import Vector
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from tests.in_process import D, House, Impatient, Pull, inline, play
+from worker.attacks import Attack, attack_schedule
+from worker.byzantine import Byzantine
+from worker.process import work
+from worker.session import Session
+from worker.submission import Submission
+from worker.transport import CallFailed, Passing
+
+ROSTER = ("a", "b", "c", "d", "e")
+
+
+class Witness(Passing):
+    """Keeps what goes to the server, and breaks the first so many submissions after they were sent."""
+
+    def __init__(self, transport: Any, breaks: int = 0) -> None:
+        super().__init__(transport)
+        self.submitted: list[Submission] = []
+        self.voted: list[pb.VoteRequest] = []
+        self._breaks = breaks
+
+    async def submit(self, parts: Any) -> pb.SubmitMomentumResponse:
+        submission = await Submission.read(parts)
+        self.submitted.append(submission)
+        if len(self.submitted) <= self._breaks:
+            raise CallFailed("UNAVAILABLE", "", "the connection broke")
+        return await self.transport.submit(submission.parts())
+
+    async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
+        self.voted.append(request)
+        return await self.transport.vote(request)
+
+
+class Oracle:
+    """Colluders that answer what they are told to."""
+
+    def __init__(self, vector: Vector | None = None, choice: Choice | None = None) -> None:
+        self.vector, self.choice = vector, choice
+        self.asked: list[tuple[str, int, str]] = []
+
+    async def instead(self, attack: Attack, true: Submission, joined: pb.JoinResponse) -> Vector | None:
+        self.asked.append((attack.name, true.stamp.round, joined.rule))
+        return self.vector
+
+    async def vote(self, stamp: pb.Stamp) -> Choice | None:
+        return self.choice
+
+
+def run_with_a_liar(
+    directory: Path, attack: str | None, vote: ByzantineVote = "honest", breaks: int = 0, **byzantine: Any
+) -> tuple[House, Witness]:
+    """Three rounds in which `a` lies."""
+    house = House(directory, roster=ROSTER, f=2)
+
+    async def scenario() -> Witness:
+        witness = Witness(house.transport("a"), breaks)
+        way = Byzantine(witness, attack_schedule(attack), vote, seed=1, offload=inline, **byzantine)
+        liar = Session("pull", D, Pull(1.2), way, Impatient(), offload=inline)
+        honest = [house.session(name, Pull(1 + i / 10)) for i, name in enumerate(ROSTER[1:])]
+        assert set(await house.run(liar, *honest)) == {"completed"}
+        return witness
+
+    return house, play(scenario())
+
+
+def cast(house: House) -> list[str | None]:
+    """What `a` was counted for, round by round."""
+    return [next((vote.choice for vote in house.entry(round).votes if vote.worker == "a"), None) for round in (1, 2, 3)]
+
+
+def test_the_attack_of_the_round_goes_to_the_server_and_the_true_momentum_does_not(tmp_path: Path) -> None:
+    _, witness = run_with_a_liar(tmp_path, "SF(scale=2)@2,none@3")
+    other = tmp_path / "honest"
+    other.mkdir()
+    _, honest = run_with_a_liar(other, None)
+    sent = [submission.vector for submission in witness.submitted]
+    true = [submission.vector for submission in honest.submitted]
+    np.testing.assert_array_equal(sent[0], true[0])
+    np.testing.assert_array_equal(sent[1], -2 * true[1])
+    assert [submission.stamp.round for submission in witness.submitted] == [1, 2, 3]
+
+
+def test_the_same_bytes_are_sent_again_after_a_broken_connection(tmp_path: Path) -> None:
+    colluders = Oracle(np.full(D, 7, np.float32))
+    _, witness = run_with_a_liar(tmp_path, "Omn@0,Gauss@2", breaks=2, colluders=colluders)
+    assert [submission.stamp.round for submission in witness.submitted] == [1, 1, 1, 2, 3]
+    assert len({submission.header.digest for submission in witness.submitted[:3]}) == 1
+    assert colluders.asked == [("Omn", 1, "Mean2P")]
+
+
+@pytest.mark.parametrize("vector", [None, np.full(D, 5, np.float32)])
+def test_colluders_say_what_to_send_and_without_their_answer_it_is_the_truth(
+    tmp_path: Path, vector: Vector | None
+) -> None:
+    house, witness = run_with_a_liar(tmp_path, "Omn", colluders=Oracle(vector))
+    for submission in witness.submitted:
+        assert (vector is not None) == bool((submission.vector == 5).all())
+    assert not any(house.entry(round).refused for round in (1, 2, 3))
+
+
+@pytest.mark.parametrize(
+    ("vote", "expected"),
+    [("inner", ["inner"] * 3), ("outer", ["outer"] * 3), ("silent", [None] * 3), ("pivotal", [None] * 3)],
+)
+def test_votes_are_what_was_told_whatever_the_losses(
+    tmp_path: Path, vote: ByzantineVote, expected: list[str | None]
+) -> None:
+    house, witness = run_with_a_liar(tmp_path, None, vote, colluders=Oracle(choice=None))
+    counted = [choice for choice, round in zip(cast(house), (1, 2, 3), strict=True) if house.entry(round).votes]
+    assert counted == expected[: len(counted)]
+    assert len(witness.voted) == (0 if expected[0] is None else len(counted))
+
+
+def test_the_larger_loss_is_voted_for_and_both_are_reported_as_they_are(tmp_path: Path) -> None:
+    _, witness = run_with_a_liar(tmp_path, None, "larger-loss")
+    assert witness.voted
+    for vote in witness.voted:
+        assert vote.choice == (pb.CHOICE_INNER if vote.inner_loss > vote.outer_loss else pb.CHOICE_OUTER)
+
+
+def settings(**values: Any) -> WorkerSettings:
+    return WorkerSettings(task="linear", id="w00", **values)
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (lambda: settings(attack="SF@0,Omn@9"), "Omn needs to know what honest workers send: give adversary"),
+        (lambda: settings(byzantine_vote="pivotal"), "pivotal needs to know"),
+        (lambda: settings(tap="127.0.0.1:1", attack="SF"), "tap is for honest workers"),
+        (lambda: settings(tap="127.0.0.1:1", fault="silent"), "tap is for honest workers"),
+        (lambda: settings(fault="slient"), "unknown fault"),
+        (lambda: settings(attack="Onm"), "unknown attack"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_before_anything_starts(
+    build: Callable[[], WorkerSettings], said: str
+) -> None:
+    with pytest.raises(OstrakonError, match=said):
+        work(build())
+
+
+def test_who_attacks_votes_for_the_larger_loss_unless_told_otherwise() -> None:
+    assert settings(attack="SF").byzantine_vote == "larger-loss"
+    assert settings(attack="SF", byzantine_vote="honest").byzantine_vote == "honest"
+    assert settings(fault="silent").byzantine_vote == settings().byzantine_vote == "honest"
+    assert [settings().lies, settings(attack="none").lies, settings(fault="nan").lies] == [False, False, True]

@@ -1,0 +1,59 @@
+"""How users name attacks: `SF`, `SF(scale=10)`, and over time `SF@0,Omn@100`."""
+
+import math
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from common.errors import OstrakonError
+from common.names import parse_call, unknown
+from common.schedule import Schedule, read_schedule
+from worker.attacks.registry import ATTACKS, Attack
+
+_GREATEST = float(np.finfo(np.float32).max)
+
+
+def attack(text: str) -> Attack:
+    """The attack that a user named: a name, with parameters in parentheses if any.
+
+    >>> attack("SF(scale=10)").parameters
+    {'scale': 10}
+
+    Raises:
+        OstrakonError: the attack or a parameter is unknown, or a parameter cannot have such a value.
+    """
+    name, parameters = parse_call(text)
+    if name not in ATTACKS:
+        raise unknown("attack", name, ATTACKS)
+    entry = ATTACKS[name]
+    kinds = get_type_hints(entry.function)
+    for parameter, value in parameters.items():
+        if parameter not in entry.parameters:
+            known = ", ".join(entry.parameters) or "none"
+            raise OstrakonError(f"attack {name} has no parameter {parameter} (known: {known})")
+        _check(f"attack {name} cannot use {parameter} = {value!r}", kinds[parameter], value)
+    return Attack(text.strip(), entry.knows, entry.function, parameters, entry.flips_labels)
+
+
+def attack_schedule(text: str | None) -> Schedule[Attack]:
+    """Attacks that change with the rounds: `SF@0,Omn@100`; nothing where there is no text.
+
+    Raises:
+        OstrakonError: the text or an attack in it cannot be read.
+    """
+    return Schedule() if text is None else read_schedule(text, attack)
+
+
+def _check(refusal: str, kind: Any, value: Any) -> None:
+    if get_origin(kind) is Literal:
+        if value not in get_args(kind):
+            raise OstrakonError(f"{refusal}: give one of {', '.join(map(repr, get_args(kind)))}")
+    elif kind is int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**31:
+            raise OstrakonError(f"{refusal}: give a whole number, not negative")
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not _fits(value):
+        raise OstrakonError(f"{refusal}: give a finite float32 number")
+
+
+def _fits(value: float) -> bool:
+    return abs(value) <= _GREATEST and not math.isnan(value)

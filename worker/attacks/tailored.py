@@ -1,0 +1,72 @@
+"""The attack that simulates the rule it attacks. Its vectors are those of `omniscient.py`."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.aggregation import Rule
+from common.aggregation.distances import squared_distances_to
+from worker.attacks.moments import mean
+
+
+@dataclass(frozen=True)
+class Defence:
+    """What the server makes of a round's vectors: `rule` with the bound `f` on a roster of `n` workers."""
+
+    rule: Rule
+    n: int
+    f: int
+
+
+def projected_gradient_ascent(
+    honest: Tensor,
+    corrupted: Tensor,
+    defence: Defence,
+    *,
+    least: float = 1 / 16,
+    ratio: float = 2.0,
+    steps: int = 13,
+) -> Tensor:
+    """PGA: all send `mean(honest) + gamma * w`, `w = -sign(mean(honest))`, gamma as harmful as the rule lets it be.
+
+    gamma goes through `least * r / sqrt(d) * ratio^k`, k from 0 to steps - 1, r the distance of the farthest honest
+    vector from their mean, so that what is sent is `least * ratio^k` times as far out. Each is tried on the rule: the
+    harm is `|F(X) - mean(honest)|`, against a two-phase rule the smaller one of Inner and Outer, between which the
+    honest choose. Of equals the smallest gamma is sent.
+
+    Source: the paper, appendix D.2: Shejwalkar et al. 2022 without stochastic gradient ascent. It writes
+    `mean(honest) - gamma * w`, which with this w would help; its code does what is written here.
+
+    Args:
+        defence: the rule under attack, and the run's n and f. Vectors that are not among those given count as silent
+            workers do at the server, against f.
+
+    Raises:
+        OstrakonError: the rule cannot be used with so few vectors.
+
+    >>> from common.aggregation import rule
+    >>> honest = torch.tensor([[1.0], [2.0], [3.0]])
+    >>> projected_gradient_ascent(honest, torch.tensor([[2.0]]), Defence(rule("Avg"), 4, 1))
+    tensor([[-254.]])
+    >>> projected_gradient_ascent(honest, torch.tensor([[2.0]]), Defence(rule("CWM"), 4, 1))
+    tensor([[1.]])
+    """
+    centre = mean(honest)
+    w = -centre.sign()
+    reach = math.sqrt(squared_distances_to(honest, centre).max())
+    unit = least * reach / math.sqrt(honest.shape[1])
+    b = len(corrupted)
+    # The corrupted first, as on the roster of `make up`: some rules care who is where.
+    rows = torch.cat([corrupted, honest])
+    f = max(0, defence.f - (defence.n - len(rows)))
+    worst, sent = -1.0, centre
+    for k in range(steps):
+        candidate = torch.add(centre, w, alpha=unit * ratio**k)
+        rows[:b] = candidate
+        results = torch.stack([aggregate.vector for aggregate in defence.rule.aggregate(rows, f)])
+        harm = float(squared_distances_to(results, centre).min())
+        if harm > worst:
+            worst, sent = harm, candidate
+    return sent.expand(b, -1)

@@ -1,0 +1,117 @@
+"""How a Byzantine worker of a test bed lies: between an honest session and the wire, and nowhere else."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
+
+import numpy as np
+import structlog
+import torch
+
+from common.choice import Choice
+from common.schedule import Schedule
+from common.settings import ByzantineVote
+from common.wire import Vector
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from worker.attacks import VOTES, Attack
+from worker.sampling import ATTACK, BYZANTINE_VOTE, generator
+from worker.submission import Submission
+from worker.transport import Passing, Transport, sat_out
+
+log = structlog.get_logger()
+
+
+class Colluders(Protocol):
+    """Whom a corrupted worker asks what to do, since they know what it does not."""
+
+    async def instead(self, attack: Attack, true: Submission, joined: pb.JoinResponse) -> Vector | None:
+        """What to send instead of the true vector; None if they do not answer."""
+        ...
+
+    async def vote(self, stamp: pb.Stamp) -> Choice | None:
+        """What to vote; None for not at all."""
+        ...
+
+
+class Byzantine(Passing):
+    """Sends what an attack says instead of the momentum, and votes as it was told.
+
+    Args:
+        transport: the way to the server.
+        attacks: over the rounds; LF's lie is in the labels that `LocalLearner` trains on.
+        vote: how it votes, in every round.
+        seed: of what it draws.
+        colluders: for attacks that need the vectors of others and the vote `pivotal`.
+        offload: `offload(function, *args)` runs blocking work off the event loop.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        attacks: Schedule[Attack],
+        vote: ByzantineVote,
+        *,
+        seed: int,
+        colluders: Colluders | None = None,
+        offload: Callable[..., Awaitable[Any]] = asyncio.to_thread,
+    ) -> None:
+        super().__init__(transport)
+        self._attacks = attacks
+        self._vote = vote
+        self._seed = seed
+        self._colluders = colluders
+        self._offload = offload
+        self._joined = pb.JoinResponse()
+        self._sent: tuple[tuple[int, str], Vector] | None = None
+
+    async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
+        """Introduce this process, and remember its place."""
+        self._joined = await self.transport.join(request)
+        return self._joined
+
+    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+        """Send the attack's vector; the same bytes whenever it is asked again for a round and base."""
+        true = await Submission.read(parts)
+        attack = self._attacks.at(true.stamp.round)
+        if attack is None or true.vector is None:
+            return await self.transport.submit(true.parts())
+        key = true.stamp.round, true.header.base
+        if self._sent is None or self._sent[0] != key:
+            self._sent = key, await self._instead(attack, true, true.vector)
+        return await self.transport.submit(true.with_vector(self._sent[1]).parts())
+
+    async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
+        """Vote as told; the losses are reported as they are."""
+        if self._vote == "honest":
+            return await self.transport.vote(request)
+        choice = await self._choice(request)
+        if choice is None:
+            raise sat_out("this worker does not vote in this round")
+        lie = pb.VoteRequest()
+        lie.CopyFrom(request)
+        lie.choice = pb.CHOICE_INNER if choice == "inner" else pb.CHOICE_OUTER
+        return await self.transport.vote(lie)
+
+    async def _instead(self, attack: Attack, true: Submission, vector: Vector) -> Vector:
+        if attack.knows == "alone":
+            random = generator(self._seed, ATTACK, self._joined.position, true.stamp.round)
+            sent: Vector = await self._offload(_alone, attack, vector, random)
+            return sent
+        instead = None if self._colluders is None else await self._colluders.instead(attack, true, self._joined)
+        if instead is None:
+            log.warning("no colluders: the true vector is sent", attack=attack.name, round=true.stamp.round)
+            return vector
+        return instead
+
+    async def _choice(self, request: pb.VoteRequest) -> Choice | None:
+        if self._vote in VOTES:
+            random = generator(self._seed, BYZANTINE_VOTE, self._joined.position, request.stamp.round)
+            return VOTES[self._vote](request.inner_loss, request.outer_loss, random)
+        return None if self._colluders is None else await self._colluders.vote(request.stamp)
+
+
+def _alone(attack: Attack, vector: Vector, rng: np.random.Generator) -> Vector:
+    corrupted = torch.from_numpy(vector)[None]
+    (row,) = attack.send(corrupted[:0], corrupted, rng=rng)
+    sent: Vector = row.contiguous().numpy()
+    return sent

@@ -1,0 +1,65 @@
+"""A corrupted worker's way to the adversary of its test bed."""
+
+import grpc
+import structlog
+
+from common.choice import Choice
+from common.settings import WorkerSettings
+from common.wire import Vector, WireError
+from protos.ostrakon.v1 import adversary_pb2 as pb_adversary
+from protos.ostrakon.v1 import adversary_pb2_grpc as pb_grpc
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from worker.attacks import Attack
+from worker.connection import open_line
+from worker.copies import header_of, read_parts, to_parts
+from worker.submission import Submission
+
+log = structlog.get_logger()
+
+COMPUTING_SECONDS = 30.0  # that an answer may take beyond the tap deadline: PGA simulates a rule many times
+
+
+class Colluding:
+    """Asks an adversary; `worker.byzantine.Colluders` over gRPC."""
+
+    def __init__(self, settings: WorkerSettings, address: str) -> None:
+        """Connects when first used.
+
+        Raises:
+            OstrakonError: the certificate cannot be used.
+        """
+        line = open_line(settings, address, "worker")
+        self._stub = pb_grpc.AdversaryStub(line.channel)
+        self._metadata = line.metadata
+        self._timeout = settings.tap_deadline + COMPUTING_SECONDS
+
+    async def instead(self, attack: Attack, true: Submission, joined: pb.JoinResponse) -> Vector | None:
+        """What to send instead of the true vector; None if the adversary does not answer."""
+        if true.vector is None:
+            return None
+        header = header_of(true)
+        header.plot.attack = attack.name
+        header.plot.rule, header.plot.workers, header.plot.byzantine = joined.rule, joined.workers, joined.byzantine
+        try:
+            call = self._stub.Conspire(to_parts(header, true.vector), metadata=self._metadata, timeout=self._timeout)
+            _, instead = await read_parts(aiter(call))
+        except (grpc.aio.AioRpcError, WireError) as error:
+            log.warning("the adversary does not help", why=_why(error))
+            return None
+        return instead if len(instead) == len(true.vector) else None
+
+    async def vote(self, stamp: pb.Stamp) -> Choice | None:
+        """What to vote; None for not at all, or if the adversary does not answer."""
+        request = pb_adversary.ConspireVoteRequest(run=stamp.run, round=stamp.round)
+        try:
+            answer = await self._stub.ConspireVote(request, metadata=self._metadata, timeout=self._timeout)
+        except grpc.aio.AioRpcError as error:
+            log.warning("the adversary does not help", why=_why(error))
+            return None
+        return {pb.CHOICE_INNER: "inner", pb.CHOICE_OUTER: "outer"}.get(answer.choice)  # type: ignore[return-value]
+
+
+def _why(error: grpc.aio.AioRpcError | WireError) -> str:
+    if isinstance(error, WireError):
+        return str(error)
+    return f"{error.code().name}: {error.details()}"

@@ -1,0 +1,50 @@
+"""Vectors on the way to the adversary of a test bed and back."""
+
+from collections.abc import AsyncIterator
+
+import numpy as np
+
+from common.wire import Receiver, Vector, WireError, chunks
+from protos.ostrakon.v1 import adversary_pb2 as pb
+from worker.submission import Submission
+
+MOST_PARAMETERS = 1 << 31  # d of a header that is believed
+
+
+def header_of(submission: Submission) -> pb.VectorHeader:
+    """Whose vector it is."""
+    return pb.VectorHeader(
+        run=submission.stamp.run,
+        round=submission.stamp.round,
+        base=submission.header.base,
+        parameters=submission.header.parameters,
+        digest=submission.header.digest,
+    )
+
+
+async def to_parts(header: pb.VectorHeader, vector: Vector) -> AsyncIterator[pb.VectorPart]:
+    """A vector, (d,), after its header."""
+    yield pb.VectorPart(header=header)
+    for chunk in chunks(vector):
+        yield pb.VectorPart(chunk=chunk)
+
+
+async def read_parts(parts: AsyncIterator[pb.VectorPart]) -> tuple[pb.VectorHeader, Vector]:
+    """The header and the vector, (d,) float32, finite.
+
+    Raises:
+        WireError: they are not what the header says.
+    """
+    first = await anext(parts, None)
+    if first is None or first.WhichOneof("part") != "header":
+        raise WireError("no header", "expected a VectorHeader as the first part")
+    header = first.header
+    if not 0 < header.parameters <= MOST_PARAMETERS:
+        raise WireError("wrong length", f"a vector of {header.parameters} values cannot be received")
+    vector = np.empty(header.parameters, dtype=np.float32)
+    receiver = Receiver(vector)
+    async for part in parts:
+        receiver.write(part.chunk)
+    receiver.finish(header.digest)
+    receiver.check_finite()
+    return header, vector

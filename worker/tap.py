@@ -1,0 +1,67 @@
+"""The tap of an honest worker in a test bed: copies of what it submits and votes, for the adversary.
+
+Fire and forget: whatever becomes of a copy, the worker goes on. Nothing else in the worker leads here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import grpc
+import structlog
+
+from common.settings import WorkerSettings
+from protos.ostrakon.v1 import adversary_pb2 as pb_adversary
+from protos.ostrakon.v1 import adversary_pb2_grpc as pb_grpc
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from worker.connection import open_line
+from worker.copies import header_of, to_parts
+from worker.submission import Submission
+from worker.transport import Passing, Transport
+
+log = structlog.get_logger()
+
+
+class Tap(Passing):
+    """Sends a copy of each momentum and vote to the adversary, beside the server."""
+
+    def __init__(self, transport: Transport, settings: WorkerSettings, address: str) -> None:
+        """Connects when first used.
+
+        Raises:
+            OstrakonError: the certificate cannot be used.
+        """
+        super().__init__(transport)
+        line = open_line(settings, address, "worker")
+        self._stub = pb_grpc.AdversaryStub(line.channel)
+        self._metadata = line.metadata
+        self._deadline = settings.tap_deadline
+        self._copies: dict[str, asyncio.Task[None]] = {}  # of each kind the newest: older ones are worth nothing
+
+    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+        """Stream one momentum vector up, and a copy of it to the adversary."""
+        submission = await Submission.read(parts)
+        if submission.vector is not None:
+            copy = to_parts(header_of(submission), submission.vector)
+            self._fire(
+                "momentum", lambda: self._stub.CopyMomentum(copy, metadata=self._metadata, timeout=self._deadline)
+            )
+        return await self.transport.submit(submission.parts())
+
+    async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
+        """Vote, and tell the adversary what."""
+        copy = pb_adversary.VoteCopy(run=request.stamp.run, round=request.stamp.round, choice=request.choice)
+        self._fire("vote", lambda: self._stub.CopyVote(copy, metadata=self._metadata, timeout=self._deadline))
+        return await self.transport.vote(request)
+
+    def _fire(self, kind: str, call: Callable[[], Awaitable[object]]) -> None:
+        earlier = self._copies.get(kind)
+        if earlier is not None:
+            earlier.cancel()
+        self._copies[kind] = asyncio.create_task(_forget(kind, call))
+
+
+async def _forget(kind: str, call: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await call()
+    except grpc.aio.AioRpcError as error:
+        log.info("no copy for the adversary", kind=kind, status=error.code().name, why=error.details())
