@@ -139,6 +139,8 @@ class Calls:
         header = first.header
         self._check_stamp(first.stamp)
         state.roster.check_session(member, header.session)
+        if first.stamp.round < state.round.number or state.round.phase is not rounds.Phase.COLLECTING:
+            state.roster.come_too_late(member, state.head_round)
         self._check_round(first.stamp)
         if header.parameters != len(state.theta):
             raise Refused(

@@ -25,6 +25,8 @@ class Roster:
     heads: dict[str, KnownHead] = field(default_factory=dict)
     missed: dict[str, int] = field(default_factory=dict)  # submissions in a row
     missed_votes: dict[str, int] = field(default_factory=dict)  # in a row
+    chances: dict[str, int] = field(default_factory=dict)  # that a late member was given since it last submitted
+    next_chance: dict[str, int] = field(default_factory=dict)  # in this round at the earliest
 
     def member(self, caller: Identity) -> str:
         """The roster id of a caller.
@@ -83,6 +85,18 @@ class Roster:
         """Members whose votes are worth waiting for."""
         return frozenset(m for m in self.expected() if self.missed_votes.get(m, 0) < self.absent_after)
 
+    def come_too_late(self, member: str, round: int) -> None:
+        """A member that is not waited for has a momentum, and the others were faster: wait for it once more.
+
+        It would never be in time otherwise. When it has kept the others waiting in vain, its next chance comes after
+        twice as many rounds, so that this costs a run of T rounds at most about log2(T) grace periods a member.
+        """
+        if self.missed.get(member, 0) < self.absent_after or round < self.next_chance.get(member, 0):
+            return
+        self.missed[member] = self.absent_after - 2  # this round still counts as missed
+        self.chances[member] = self.chances.get(member, 0) + 1
+        self.next_chance[member] = round + 2 ** self.chances[member]
+
     def absent(self) -> tuple[str, ...]:
         """Members that are not waited for until they submit again."""
         expected = self.expected()
@@ -92,6 +106,8 @@ class Roster:
         """Remember who was there; `unheard` are those whose votes were waited for in vain."""
         for member in self.members:
             self.missed[member] = 0 if member in submitted else self.missed.get(member, 0) + 1
+            if member in submitted:
+                self.chances.pop(member, None)
             if member in voted:
                 self.missed_votes[member] = 0
             elif member in unheard:

@@ -85,3 +85,23 @@ def test_workers_leave_and_come_back_in_turn_and_no_round_is_lost(cluster: Make)
     # Who comes back may be too late for the round that is under way, and is guilty of nothing else.
     reasons = {reason for entry in entries for refused in entry.refused.values() for reason in refused}
     assert reasons <= {"late submission", "wrong round", "wrong base"}
+
+
+def test_a_slow_worker_that_was_away_is_waited_for_again(cluster: Make) -> None:
+    # The others take a fraction of the second that this one takes: without waiting it would be late for ever.
+    run = cluster(workers=4, f=1, rounds=100_000, grace_floor=5.0, absent_after=1)
+    run.server()
+    for name in run.roster[1:]:
+        run.worker(name)
+    slow = run.worker("w00", fault="slow(seconds=1)")
+    wait_for(lambda: committed(run) >= 2, "two rounds")
+    assert not any(entry.missing for entry in run.entries()[:2])
+    slow.kill()
+    wait_for(lambda: run.entries()[-1].missing, "a round without it")
+    before = committed(run)
+    wait_for(lambda: committed(run) >= before + 3, "rounds without it")
+    run.worker("w00", fault="slow(seconds=1)")
+    wait_for(lambda: not run.entries()[-1].missing, "a round with it again")
+    before = committed(run)
+    wait_for(lambda: committed(run) >= before + 3, "rounds with it")
+    assert not any(entry.missing for entry in run.entries()[before : before + 3])
