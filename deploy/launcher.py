@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from common.errors import OstrakonError
 from common.run_files import LEDGER
-from common.settings import RunSettings
+from common.settings import AdversarySettings, RunSettings, read
 from deploy import launch_settings, processes
 from deploy.live import Progress, Screen, screen, table
 from deploy.processes import DONE, USER_ERROR, Child
@@ -25,6 +26,7 @@ INTERRUPTED = 130  # exit status after Ctrl-C
 _POLL = 0.5  # seconds between two looks at the server
 _ORPHANS = 20.0  # seconds for the processes of a launcher that was killed to end
 _FAREWELL = 60.0  # seconds for workers and evaluator to end after the server, the last measurement included
+_ADVERSARY = 20.0  # seconds for an adversary to start; without it the liars tell the truth
 _STOP = 15.0  # seconds to end in good order before a process is killed
 _DOWN = 45.0  # seconds for a launcher to end all of that
 
@@ -136,7 +138,11 @@ class _Launch:
         """Until the server has ended for good and all others had time to, or a signal came."""
         progress = Progress(self.settings)
         shown.say(f"{progress.title()} (logs: {self.folder.log('server').parent})")
-        for child in self.children:
+        for child in (self.server, *self.adversary):
+            child.start()
+        if self.adversary:  # before the workers, so that no copy of the first round is lost
+            _await_listener(read(AdversarySettings, self.folder.adversary).listen, _ADVERSARY)
+        for child in (*self.workers, self.evaluator):
             child.start()
         with closing(Watch(self.folder)) as watch:
             while self.signal is None and self.server.status is None and len(self._refused()) <= self.settings.f:
@@ -186,6 +192,19 @@ def _launch(folder: RunFolder, settings: RunSettings) -> int:
     folder.write_initial(settings)
     folder.write_processes(settings)
     return _Launch(folder, settings).run()
+
+
+def _await_listener(address: str, seconds: float) -> None:
+    """Wait until somebody listens there, for so many seconds at most."""
+    host, _, port = address.rpartition(":")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((host, int(port)), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _is_over(folder: RunFolder, settings: RunSettings) -> bool:

@@ -43,14 +43,20 @@ class Tap(Passing):
         if submission.vector is not None:
             copy = to_parts(header_of(submission), submission.vector)
             self._fire(
-                "momentum", lambda: self._stub.CopyMomentum(copy, metadata=self._metadata, timeout=self._deadline)
+                "momentum",
+                lambda: self._stub.CopyMomentum(
+                    copy, metadata=self._metadata, timeout=self._deadline, wait_for_ready=True
+                ),
             )
         return await self.transport.submit(submission.parts())
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         """Vote, and tell the adversary what."""
         copy = pb_adversary.VoteCopy(run=request.stamp.run, round=request.stamp.round, choice=request.choice)
-        self._fire("vote", lambda: self._stub.CopyVote(copy, metadata=self._metadata, timeout=self._deadline))
+        self._fire(
+            "vote",
+            lambda: self._stub.CopyVote(copy, metadata=self._metadata, timeout=self._deadline, wait_for_ready=True),
+        )
         return await self.transport.vote(request)
 
     def _fire(self, kind: str, call: Callable[[], Awaitable[object]]) -> None:

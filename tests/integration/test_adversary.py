@@ -116,6 +116,23 @@ def test_a_dead_honest_worker_and_a_dead_adversary_stall_nobody(cluster: Make) -
     assert all(entry.missing.keys() <= {"w04"} for entry in bed.entries())
 
 
+def test_one_seed_gives_one_chain_of_models_with_colluders_too(cluster: Make) -> None:
+    chains = []
+    for name in ("first", "second"):
+        bed = cluster(name, workers=5, f=2, rounds=8, grace_floor=30.0)
+        address = bed.adversary(["w00", "w01"], tap_deadline=30.0)
+        wait_for(lambda bed=bed: "meeting" in bed.processes[-1].text, "the adversary")
+        server = bed.server()
+        for liar in ("w00", "w01"):
+            bed.worker(liar, attack="siege@0,Omn@4", byzantine_vote="pivotal", adversary=address)
+        for honest in bed.roster[2:]:
+            bed.worker(honest, tap=address, tap_deadline=30.0)
+        assert server.wait() == 0, server.text
+        chains.append([(entry.inner, entry.outer, entry.winner) for entry in bed.entries()])
+    assert len(chains[0]) == 8
+    assert chains[0] == chains[1]
+
+
 WITHOUT_A_TAP = """
 import sys
 from pathlib import Path
