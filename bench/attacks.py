@@ -11,6 +11,7 @@ from pathlib import Path
 import common.markdown
 from common.errors import OstrakonError
 from common.schedule import NONE
+from deploy.launch_settings import NOT_IN_NAMES
 from deploy.report import SUMMARY
 from deploy.run_folder import RUNS
 from worker.attacks import ATTACKS
@@ -35,7 +36,7 @@ class Setting:
         """One run, as `make up` takes it; the same words go on with the same run."""
         name = f"attacks-{self.task}-{self.workers}-{self.byzantine}-{self.rounds}-{self.seed}-{attack}-{rule}"
         return [
-            f"RUN={name}",
+            f"RUN={NOT_IN_NAMES.sub('-', name).strip('-')}",
             f"TASK={self.task}",
             f"WORKERS={self.workers}",
             f"BYZANTINE={self.byzantine}",
@@ -68,6 +69,8 @@ def accuracy(setting: Setting, attack: str, rule: str) -> float:
     if done.returncode:
         raise OstrakonError(f"run {name} ended with status {done.returncode}: {done.stdout.strip()[-500:]}")
     summary = json.loads((RUNS / name / SUMMARY).read_text(encoding="utf-8"))
+    if summary["missing"]:
+        raise OstrakonError(f"run {name} is no measurement, some workers were missing: {summary['missing']}")
     if summary["accuracy"] is None:
         raise OstrakonError(f"run {name} was not measured: see its logs in {RUNS / name}")
     return float(summary["accuracy"])

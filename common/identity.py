@@ -20,6 +20,9 @@ from common.settings import TlsFiles
 Role = Literal["server", "worker", "observer", "operator", "adversary"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
+ADVERSARY_NAME = "adversary.ostrakon"
+"""The only host name in an adversary's certificate: a worker that calls a server cannot be led to an adversary."""
+
 _URN = re.compile(rf"urn:ostrakon:({'|'.join(ROLES)}):([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})")
 _LONGEST_CHAIN = 8
 

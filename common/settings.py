@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import OstrakonError
-from common.schedule import NONE
+from common.schedule import NONE, read_schedule
 
 Device = str
 DEFAULT_ATTACK = "SF@0,Omn@200"
@@ -89,14 +89,15 @@ class _Byzantine(_Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _attackers_vote_for_the_larger_loss(cls, values: dict[str, Any]) -> dict[str, Any]:
-        lies = values.get("attack") not in (None, NONE)
-        return {"byzantine_vote": "larger-loss", **values} if lies else values
+    def _attackers_vote_for_the_larger_loss(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or _says_nothing(values.get("attack")):
+            return values
+        return {"byzantine_vote": "larger-loss", **values}
 
     @property
     def lies(self) -> bool:
         """Whether the worker lies at some time, or fails: to an adversary it is none of the honest."""
-        return self.byzantine_vote != "honest" or not {self.attack, self.fault} <= {None, NONE}
+        return self.byzantine_vote != "honest" or not (_says_nothing(self.attack) and _says_nothing(self.fault))
 
 
 class WorkerSettings(_Byzantine):
@@ -127,7 +128,8 @@ class AdversarySettings(_Settings):
     listen: str = Field("127.0.0.1:7434", description="address to serve on, HOST:PORT")
     tls: TlsFiles | None = Field(None, description="certificate of this adversary; without it loopback only")
     honest: tuple[str, ...] = Field((), description="workers with a tap, in roster order")
-    corrupted: tuple[str, ...] = Field(min_length=1, description="workers that collude here, in roster order")
+    corrupted: tuple[str, ...] = Field((), description="workers that ask here what to send, in roster order")
+    voters: tuple[str, ...] = Field((), description="workers that ask here what to vote, in roster order")
     tap_deadline: float = Field(2, gt=0, description="seconds that colluders wait for copies in a round")
     absent_after: int = Field(3, ge=1, description="rounds missed in a row after which a worker is not waited for")
     seed: int = Field(1, ge=0, description="seed of what the colluders draw")
@@ -135,9 +137,12 @@ class AdversarySettings(_Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        both = set(self.honest) & set(self.corrupted)
+        both = set(self.honest) & {*self.corrupted, *self.voters}
         if both:
-            raise ValueError(f"{', '.join(sorted(both))} cannot be honest and corrupted: name each worker once")
+            raise ValueError(f"{', '.join(sorted(both))} cannot be honest and corrupted")
+        for name, workers in (("honest", self.honest), ("corrupted", self.corrupted), ("voters", self.voters)):
+            if len(set(workers)) != len(workers):
+                raise ValueError(f"{name} names a worker twice: every id may stand in it once")
         return self
 
 
@@ -187,13 +192,11 @@ class RunSettings(_Settings):
             for name, value in silent.items():
                 if values.get(name, value) != value:
                     raise ValueError(f"{name} = {values[name]!r} beside a team: write it in [[team]]")
-            members = [each.model_dump() if isinstance(each, Liars) else each for each in values["team"]]
-            counts = [each.get("count", 1) if isinstance(each, dict) else 1 for each in members]
-            total = sum(count for count in counts if isinstance(count, int))
-            return {"byzantine": total, **values, **silent}
-        if values.get("fault", NONE) != NONE:
+            return {"byzantine": _members(values["team"]), **values, **silent}
+        if not _says_nothing(values.get("fault")):
             values = {"attack": NONE, **values}
-        return {"byzantine_vote": "honest", **values} if values.get("attack") == NONE else values
+        nothing = "attack" in values and _says_nothing(values["attack"])
+        return {"byzantine_vote": "honest", **values} if nothing else values
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -208,7 +211,7 @@ class RunSettings(_Settings):
         """What the Byzantine workers do, in a few words; empty where there are none."""
         if self.team:
             return "a mixed team"
-        lies = [lie for lie in (self.attack, self.fault) if lie != NONE]
+        lies = [lie for lie in (self.attack, self.fault) if not _says_nothing(lie)]
         if not lies and self.byzantine_vote != "honest":
             lies = [f"{self.byzantine_vote} votes"]
         return " and ".join(lies) if self.byzantine else ""
@@ -219,6 +222,27 @@ class RunSettings(_Settings):
             return tuple(each for each in self.team for _ in range(each.count))
         each = Liars(attack=self.attack, byzantine_vote=self.byzantine_vote, fault=self.fault)
         return (each,) * self.byzantine
+
+
+def _says_nothing(schedule: Any) -> bool:
+    """Whether a setting for attacks or faults, which may be anything yet, names none at any time."""
+    if schedule is None:
+        return True
+    if not isinstance(schedule, str):
+        return False
+    try:
+        return not read_schedule(schedule, str).all()
+    except OstrakonError:
+        return False
+
+
+def _members(team: Any) -> int:
+    """How many a team has, as far as it can be counted; what cannot be used is refused elsewhere."""
+    count = 0
+    for each in team if isinstance(team, list | tuple) else ():
+        number = each.count if isinstance(each, Liars) else each.get("count", 1) if isinstance(each, dict) else 1
+        count += number if isinstance(number, int) and number > 0 else 0
+    return count
 
 
 def check_bound(n: int, f: int) -> None:
@@ -276,16 +300,18 @@ def build(kind: type[S], values: dict[str, Any], *, source: str) -> S:
 
 
 def _sentence(kind: type[_Settings], error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    first = min(errors, key=lambda found: found["type"] == "missing")  # what is missing may be there, misspelt
     name = ".".join(str(part) for part in first["loc"])
+    inside = _NESTED.get(first["loc"][0], kind) if first["loc"] else kind
     if first["type"] == "extra_forbidden":
-        inside = _NESTED.get(first["loc"][0], kind)
         known = sorted(inside.model_fields)
         near = get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"unknown setting {name}{hint} (known: {', '.join(known)})"
     if first["type"] == "missing":
-        return f"setting {name} is missing: {kind.model_fields[name].description}"
+        description = inside.model_fields[str(first["loc"][-1])].description
+        return f"setting {name} is missing" + (f": {description}" if description else "")
     message = first["msg"].removeprefix("Value error, ")
     if not name:
         return message

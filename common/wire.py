@@ -11,6 +11,8 @@ from protos.ostrakon.v1 import parameter_server_pb2 as pb
 PROTOCOL = 1
 CHUNK_BYTES = 1 << 20  # smaller costs CPU, larger is slower, and this fits gRPC's default message limit
 
+MOST_OPEN_CALLS = 8  # of one identity, that a server keeps open; an honest worker has one or two
+
 # How a refusal travels beside its gRPC status, and how a caller without a certificate says who it is.
 REASON_KEY = "ostrakon-reason"
 TERM_KEY = "ostrakon-term"

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.errors import OstrakonError
-from common.identity import Credentials, Identity, Role, parse
+from common.identity import ADVERSARY_NAME, Credentials, Identity, Role, parse
 from common.runtime import run_to_exit
 from common.settings import TlsFiles
 from deploy.files import write_atomically
@@ -69,7 +69,8 @@ def issue(directory: Path, role: Role, id: str, hosts: Sequence[str] = (), days:
     """Give one process its certificate, unless it holds one that still serves.
 
     Args:
-        hosts: further names and IP addresses by which a server is reached, beside localhost and 127.0.0.1.
+        hosts: further names and IP addresses by which a server is reached, beside localhost and 127.0.0.1; an adversary
+            has one name of its own wherever it is.
 
     Returns:
         The three files to put into the process's settings.
@@ -80,7 +81,10 @@ def issue(directory: Path, role: Role, id: str, hosts: Sequence[str] = (), days:
     identity = parse(Identity(role, id).urn)
     stem = directory / f"{role}-{id}"
     files = TlsFiles(ca=directory / "ca.pem", certificate=Path(f"{stem}.pem"), key=Path(f"{stem}.key"))
-    names = (*LOOPBACK, *hosts) if role in SERVING else tuple(hosts)
+    if role == "adversary":
+        names: tuple[str, ...] = (ADVERSARY_NAME,)
+    else:
+        names = (*LOOPBACK, *hosts) if role == "server" else tuple(hosts)
     if not _serves(files, identity, names):
         _sign(directory, identity, files, names, days)
     return files

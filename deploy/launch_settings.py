@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import OstrakonError
-from common.settings import RunSettings, build, read_values
+from common.settings import Liars, RunSettings, build, read_values
 
 MAY_DIFFER = ("port", "device")  # on a resume; rounds may grow
 DEFAULT_RUN = "default"
 FILE = "settings"  # the word that names a file of settings
 _WORDS = (*(name for name in RunSettings.model_fields if name != "team"), FILE)
 _PATHS: dict[str, Callable[[Path], str]] = {"data": lambda path: path.name, FILE: lambda path: path.stem}
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.]+")
+NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.]+")
 
 
 def parse(words: Iterable[str]) -> dict[str, str]:
@@ -55,7 +55,7 @@ def run_name(given: dict[str, str]) -> str:
         return build(RunSettings, {"run": named["run"]}, source="make up").run
     telling = sorted(given.keys() - {"rounds", *MAY_DIFFER})
     parts = [f"{key}-{_PATHS[key](Path(given[key])) if key in _PATHS else given[key]}" for key in telling]
-    return "_".join(_NOT_IN_NAMES.sub("-", part).strip("-") for part in parts) or DEFAULT_RUN
+    return "_".join(NOT_IN_NAMES.sub("-", part).strip("-") for part in parts) or DEFAULT_RUN
 
 
 def new_run(given: dict[str, str]) -> RunSettings:
@@ -96,21 +96,25 @@ def check_parts(settings: RunSettings) -> None:
     """Refuse a rule, an attack or a task that cannot be had, before anything is written.
 
     Raises:
-        OstrakonError: the name or a parameter of it is unknown, the rule cannot meet the bound, or the task's model or
-            data cannot be used.
+        OstrakonError: the name or a parameter of it is unknown, the rule cannot meet the bound, the attack cannot be
+            mounted by so many against so many, or the task's model or data cannot be used.
     """
     # They bring torch, which nobody should wait for whose words are wrong already.
     from common.aggregation import rule
     from common.flat_model import FlatModel
     from common.tasks.contract import initial_model
     from common.tasks.registry import task
-    from worker.attacks import attack_schedule
-    from worker.faults import fault_schedule
+    from worker.attacks import Defence, attack_schedule
+    from worker.testbed.faults import fault_schedule
 
-    rule(settings.rule).check_run(settings.workers, settings.f, asynchronous=settings.quorum == "asynchronous")
-    for liars in settings.liars():
-        attack_schedule(liars.attack)
+    defence = Defence(rule(settings.rule), settings.workers, settings.f)
+    defence.rule.check_run(settings.workers, settings.f, asynchronous=settings.quorum == "asynchronous")
+    honest = settings.workers - settings.byzantine
+    for liars in {*settings.liars(), Liars(attack=settings.attack, fault=settings.fault)}:
         fault_schedule(liars.fault)
+        for attack in attack_schedule(liars.attack).all():
+            if settings.byzantine:
+                attack.rehearse(honest, settings.byzantine, defence)
     made = task(settings.task, settings.data)
     FlatModel(initial_model(made, settings.seed), "cpu")
     made.test_data(settings.seed)
@@ -134,7 +138,8 @@ def _settings(stored: dict[str, Any], given: dict[str, str]) -> RunSettings:
     words: dict[str, Any] = {name: value for name, value in given.items() if name != FILE}
     filed = _read_file(given)
     if "team" in filed:
-        stored = {name: value for name, value in stored.items() if name != "byzantine"}  # the team says how many
+        said = {"byzantine", "attack", "byzantine_vote", "fault"}  # by the team
+        stored = {name: value for name, value in stored.items() if name not in said}
     values = stored | filed | words
     if "data" in words:
         values["data"] = Path(words["data"]).expanduser().resolve()

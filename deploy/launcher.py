@@ -4,7 +4,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,7 +18,7 @@ from deploy import launch_settings, processes
 from deploy.live import Progress, Screen, screen, table
 from deploy.processes import DONE, USER_ERROR, Child
 from deploy.record import read_record
-from deploy.run_folder import RunFolder, colluders, roster
+from deploy.run_folder import RunFolder, collusion, roster
 from deploy.watch import Watch
 
 INTERRUPTED = 130  # exit status after Ctrl-C
@@ -26,7 +26,7 @@ INTERRUPTED = 130  # exit status after Ctrl-C
 _POLL = 0.5  # seconds between two looks at the server
 _ORPHANS = 20.0  # seconds for the processes of a launcher that was killed to end
 _FAREWELL = 60.0  # seconds for workers and evaluator to end after the server, the last measurement included
-_ADVERSARY = 20.0  # seconds for an adversary to start; without it the liars tell the truth
+_STARTING_POLL = 0.1  # seconds between two looks at a process that starts
 _STOP = 15.0  # seconds to end in good order before a process is killed
 _DOWN = 45.0  # seconds for a launcher to end all of that
 
@@ -110,7 +110,7 @@ class _Launch:
         self.server = self._child("server", "server.process", folder.server)
         self.evaluator = self._child("evaluator", "worker.evaluator", folder.evaluator)
         self.workers = [self._child(id, "worker.process", folder.worker(id)) for id in roster(settings)]
-        self.adversary = [self._child("adversary", "worker.adversary", folder.adversary)] if colluders(settings) else []
+        self.adversary = [self._child("adversary", "worker.adversary", folder.adversary)] if collusion(settings) else []
         self.children = [self.server, *self.adversary, *self.workers, self.evaluator]
         # Whoever lies or fails is not waited for at the end.
         self.honest = [*self.workers[settings.byzantine :], self.evaluator]
@@ -123,8 +123,9 @@ class _Launch:
                     self._watch(shown)
             finally:
                 processes.stop(self.children, _STOP)
-        if self.server.status == USER_ERROR:
-            raise OstrakonError(self.server.error())
+        for child in (self.server, *self.adversary):
+            if child.status == USER_ERROR:
+                raise OstrakonError(child.error())
         if len(self._refused()) > self.settings.f:
             raise OstrakonError(f"too few workers are left for a quorum: {self._refused()[0].error()}")
         if self.signal is None and _is_over(self.folder, self.settings):
@@ -141,13 +142,13 @@ class _Launch:
         for child in (self.server, *self.adversary):
             child.start()
         if self.adversary:  # before the workers, so that no copy of the first round is lost
-            _await_listener(read(AdversarySettings, self.folder.adversary).listen, _ADVERSARY)
+            self._await_adversary(shown, progress)
         for child in (*self.workers, self.evaluator):
             child.start()
         with closing(Watch(self.folder)) as watch:
-            while self.signal is None and self.server.status is None and len(self._refused()) <= self.settings.f:
+            while self.signal is None and not self._failed() and len(self._refused()) <= self.settings.f:
                 watch.poll(progress, time.monotonic(), timeout=_POLL)
-                self._tend(shown, progress)
+                self._tend(self.children, shown, progress)
                 shown.show(progress)
                 processes.wait(self.children, _POLL)
         if self.server.status == DONE and _is_over(self.folder, self.settings):
@@ -157,13 +158,24 @@ class _Launch:
                     shown.say("some processes have not ended after the server: ending them")
                     break
 
-    def _tend(self, shown: Screen, progress: Progress) -> None:
-        for child in self.children:
+    def _tend(self, started: Sequence[Child], shown: Screen, progress: Progress) -> None:
+        for child in started:
             happened = child.tend()
-            # The error of the server ends the run, and is told at its end.
-            if happened and not (child is self.server and child.status == USER_ERROR):
+            # The error of the server, or of an adversary, ends the run, and is told at its end.
+            if happened and not (child in (self.server, *self.adversary) and child.status == USER_ERROR):
                 shown.say(happened)
         progress.restarts = {child.name: child.restarts for child in self.children if child.restarts}
+
+    def _await_adversary(self, shown: Screen, progress: Progress) -> None:
+        """Until it listens, has failed for good, or a signal came."""
+        address = read(AdversarySettings, self.folder.adversary).listen
+        while self.signal is None and not self._failed() and not _listens(address):
+            self._tend([self.server, *self.adversary], shown, progress)
+            processes.wait(self.adversary, _STARTING_POLL)
+
+    def _failed(self) -> bool:
+        """Whether a process that the run cannot do without has ended for good."""
+        return any(child.status is not None for child in (self.server, *self.adversary))
 
     def _refused(self) -> list[Child]:
         """Workers that ended with a user's error and are not started again."""
@@ -194,17 +206,13 @@ def _launch(folder: RunFolder, settings: RunSettings) -> int:
     return _Launch(folder, settings).run()
 
 
-def _await_listener(address: str, seconds: float) -> None:
-    """Wait until somebody listens there, for so many seconds at most."""
+def _listens(address: str) -> bool:
     host, _, port = address.rpartition(":")
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            socket.create_connection((host, int(port)), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
+    try:
+        socket.create_connection((host, int(port)), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _is_over(folder: RunFolder, settings: RunSettings) -> bool:

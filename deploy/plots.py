@@ -60,7 +60,7 @@ def compare(records: Sequence[Record]) -> bytes:
     if len({record.attack_changes for record in records}) == 1:
         _attack_changes(panel, [panel], records[0])
     panel.set_xlabel("round", color=_TEXT)
-    panel.set_xlim(left=0)
+    panel.set_xlim(0, max([1, *(record.rounds for record in records)]))
     panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=_TEXT)
     return _png(figure)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 
@@ -128,7 +128,7 @@ class RunFolder:
         certificates.issue(self.certificates, "server", "main")
         certificates.issue(self.certificates, "observer", "evaluator")
         certificates.issue(self.certificates, "operator", "local")
-        if colluders(settings):
+        if collusion(settings):
             certificates.issue(self.certificates, "adversary", "main")
         for id in roster(settings):
             certificates.issue(self.certificates, "worker", id)
@@ -168,27 +168,27 @@ class RunFolder:
             update={"tls": self.tls("observer-evaluator"), "output": self.path}
         )
         _write_toml(self.evaluator, evaluator)
-        meeting = self._write_adversary(settings)
+        plot = collusion(settings)
+        meeting = self._write_adversary(settings, plot) if plot else None
         liars = dict(zip(roster(settings), settings.liars(), strict=False))
         for id in roster(settings):
             special: dict[str, Any] = {"tap": meeting}
             if id in liars:
                 each = liars[id]
                 special = {"attack": each.attack, "byzantine_vote": each.byzantine_vote, "fault": each.fault}
-                special["adversary"] = meeting if id in colluders(settings) else None
+                special["adversary"] = meeting if plot and id in {*plot.corrupted, *plot.voters} else None
             worker = self._worker_settings(settings, address)
             _write_toml(self.worker(id), worker.model_copy(update={"tls": self.tls(f"worker-{id}"), **special}))
 
-    def _write_adversary(self, settings: RunSettings) -> str | None:
-        """Write the settings of the adversary; returns its address, or None where nobody needs one."""
-        if not colluders(settings):
-            return None
+    def _write_adversary(self, settings: RunSettings, plot: "Collusion") -> str:
+        """Write the settings of the adversary; returns its address."""
         address = f"{HOST}:{_free_port()}"
         adversary = AdversarySettings(
             listen=address,
             tls=self.tls("adversary-main"),
             honest=roster(settings)[settings.byzantine :],
-            corrupted=colluders(settings),
+            corrupted=plot.corrupted,
+            voters=plot.voters,
             tap_deadline=settings.tap_deadline,
             seed=settings.seed,
             threads=1,
@@ -222,16 +222,21 @@ def roster(settings: RunSettings) -> tuple[str, ...]:
     return tuple(f"w{position:02}" for position in range(settings.workers))
 
 
-def colluders(settings: RunSettings) -> tuple[str, ...]:
-    """The liars that need an adversary to tell them what honest workers send."""
-    from worker.attacks import PIVOTAL, attack_schedule  # torch comes with it
+class Collusion(NamedTuple):
+    """The liars that need an adversary, in roster order."""
 
-    return tuple(
-        id
-        for id, each in zip(roster(settings), settings.liars(), strict=False)
-        if each.byzantine_vote == PIVOTAL
-        or any(attack.knows != "alone" for attack in attack_schedule(each.attack).all())
-    )
+    corrupted: tuple[str, ...]  # to tell them what to send
+    voters: tuple[str, ...]  # to tell them what to vote
+
+
+def collusion(settings: RunSettings) -> Collusion | None:
+    """Who needs an adversary; None if nobody does."""
+    from worker.attacks import PIVOTAL, needs_colluders  # torch comes with it
+
+    liars = list(zip(roster(settings), settings.liars(), strict=False))
+    corrupted = tuple(id for id, each in liars if needs_colluders(each.attack))
+    voters = tuple(id for id, each in liars if each.byzantine_vote == PIVOTAL)
+    return Collusion(corrupted, voters) if corrupted or voters else None
 
 
 def _write_toml(path: Path, settings: RunSettings | ServerSettings | WorkerSettings | AdversarySettings) -> None:

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from common.identity import Identity
+from common.wire import MOST_OPEN_CALLS
 from server.refusal import Code, Refused
-
-MOST_OPEN_CALLS = 8  # of one identity; an honest worker has one or two
 
 
 class OpenCalls:

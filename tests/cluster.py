@@ -146,18 +146,20 @@ class Cluster:
         settings = self.worker_settings("", tls=self.tls("observer", "evaluator"), output=str(self.run))
         return self.start("worker.evaluator", settings | {"evaluate_every": 2}, "evaluator")
 
-    def adversary(self, corrupted: Sequence[str], **changes: Any) -> str:
-        """Start the meeting place of the corrupted; all others are honest. Returns its address."""
+    def adversary(self, corrupted: Sequence[str], voters: Sequence[str] = (), **changes: Any) -> str:
+        """Start the meeting place of these liars, and wait for it; all others have a tap. Returns its address."""
         address = f"127.0.0.1:{free_port()}"
         settings = {
             "listen": address,
             "tls": self.tls("adversary", "adversary"),
-            "honest": [name for name in self.roster if name not in corrupted],
+            "honest": [name for name in self.roster if name not in {*corrupted, *voters}],
             "corrupted": list(corrupted),
+            "voters": list(voters),
             "threads": 1,
             **changes,
         }
-        self.start("worker.adversary", settings, "adversary")
+        process = self.start("worker.adversary", settings, "adversary")
+        wait_for(lambda: "meeting" in process.text, "the adversary")
         return address
 
     def status(self) -> pb.StatusResponse | None:

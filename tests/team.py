@@ -15,9 +15,9 @@ from deploy.record import read_record
 from deploy.report import summarise
 from server.audit import audit
 from tests.cluster import Cluster, wait_for
-from worker.attacks import PIVOTAL, attack_schedule
-from worker.faults import Fault
+from worker.attacks import PIVOTAL, needs_colluders
 from worker.measure import Measured, measure
+from worker.testbed.faults import Fault
 
 Liar = Mapping[str, Any]
 
@@ -50,6 +50,8 @@ REFUSED: dict[Fault, set[str]] = {
 
 UNCERTAIN = (Fault.SLOW, Fault.CRASH_MID_STREAM)
 
+LATE = {"late submission", "wrong round"}  # what may befall whoever is not waited for
+
 # Those whose momenta are no longer there once they fail.
 MISSING = {fault for fault in Fault if fault.value.startswith("crash")} | {
     *(Fault.SILENT, Fault.SLOW, Fault.HALF_STREAM, Fault.WRONG_LENGTH, Fault.WRONG_OFFSET, Fault.NAN, Fault.INF),
@@ -67,14 +69,19 @@ class Team:
         self.liars = dict(zip(cluster.roster, liars, strict=False))
         self.honest = cluster.roster[len(liars) :]
         self.server = cluster.server()
-        colluders = [name for name, liar in self.liars.items() if _colludes(liar)]
-        meeting: dict[str, Any] = {"adversary": cluster.adversary(colluders)} if colluders else {}
+        corrupted = [name for name, liar in self.liars.items() if needs_colluders(liar.get("attack"))]
+        voters = [name for name, liar in self.liars.items() if liar.get("byzantine_vote") == PIVOTAL]
+        colluders = {*corrupted, *voters}
+        meeting = self._adversary(corrupted, voters) if colluders else None
         self.processes = {
-            name: cluster.worker(name, **liar, **(meeting if name in colluders else {}))
+            name: cluster.worker(name, **liar, **({"adversary": meeting} if name in colluders else {}))
             for name, liar in self.liars.items()
         }
-        tap = {"tap": meeting["adversary"]} if colluders else {}
+        tap = {"tap": meeting, "tap_deadline": 20.0} if colluders else {}
         self.processes |= {name: cluster.worker(name, **tap) for name in self.honest}
+
+    def _adversary(self, corrupted: list[str], voters: list[str]) -> str:
+        return self.cluster.adversary(corrupted, voters, honest=list(self.honest), tap_deadline=20.0)
 
     def wait_for_rounds(self, rounds: int) -> None:
         """Until so many are committed."""
@@ -117,6 +124,9 @@ class Team:
         for entry in entries:
             assert not entry.missing.keys() & set(self.honest), (entry.round, entry.missing)
             assert max(Counter(vote.worker for vote in entry.votes).values(), default=0) <= 1
+        for name, liar in self.liars.items():
+            if needs_colluders(liar.get("attack")):
+                assert not any("submission" in entry.missing.get(name, "") for entry in entries), "it was told nothing"
         for name in self.honest:
             assert self.processes[name].alive or self.processes[name].wait() == 0, self.processes[name].text
 
@@ -127,8 +137,3 @@ class Team:
         tensors = load_file(self.cluster.run / "last.safetensors")
         theta = np.concatenate([tensors[name].ravel() for name, _ in model.module.named_parameters()])
         return measure(task, model, theta, task.test_data(1))
-
-
-def _colludes(liar: Liar) -> bool:
-    attacks = attack_schedule(liar.get("attack")).all()
-    return liar.get("byzantine_vote") == PIVOTAL or any(attack.knows != "alone" for attack in attacks)

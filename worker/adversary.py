@@ -1,49 +1,12 @@
-"""The colluders' meeting place as a process of its own: `python -m worker.adversary --config FILE`. Test beds only.
+"""`python -m worker.adversary --config FILE`: the colluders' meeting place, for test beds only."""
 
-Who calls is what its certificate says; which workers are honest and which corrupted, the settings say. The parameter
-server knows nothing of it.
-"""
-
-import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
-import grpc
-import structlog
 import typer
-import uvloop
 
-from common.aggregation import rule
-from common.choice import Choice
-from common.clock import MonotonicClock
-from common.digest import digest
-from common.errors import OstrakonError
-from common.identity import Credentials, Identity, identity_of, parse
-from common.lifetime import stop_event
-from common.runtime import prepare, quieten_grpc, run_to_exit, start_log
+from common.runtime import quieten_grpc, run_to_exit, start_log
 from common.settings import AdversarySettings, read
-from common.wire import CHUNK_BYTES, IDENTITY_KEY, WireError
-from protos.ostrakon.v1 import adversary_pb2 as pb
-from protos.ostrakon.v1 import adversary_pb2_grpc as pb_grpc
-from protos.ostrakon.v1 import parameter_server_pb2 as pb_server
-from worker.attacks import Defence, attack
-from worker.copies import read_parts, to_parts
-from worker.meeting import Meetings
-
-log = structlog.get_logger()
-
-Context = grpc.aio.ServicerContext[Any, Any]
-
-_OPTIONS = (
-    ("grpc.so_reuseport", 0),
-    ("grpc.max_receive_message_length", CHUNK_BYTES + (64 << 10)),
-)
-_CHOICES: dict[Choice | None, pb_server.Choice] = {
-    "inner": pb_server.CHOICE_INNER,
-    "outer": pb_server.CHOICE_OUTER,
-    None: pb_server.CHOICE_UNSPECIFIED,
-}
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -56,109 +19,10 @@ def adversary(config: Annotated[Path, typer.Option(help="TOML file with the adve
 
 def main(config: Path, log_file: Path | None) -> None:
     """Serve as a settings file says; ends the process with its exit status."""
+    from worker.testbed.service import serve  # gRPC comes with it
+
     start_log(log_file)
     run_to_exit(lambda: serve(read(AdversarySettings, config)), log_file)
-
-
-def serve(settings: AdversarySettings) -> None:
-    """Serve until a signal ends it.
-
-    Raises:
-        OstrakonError: the address or the certificate cannot be used.
-    """
-    prepare(settings.threads)
-    uvloop.run(_serve(settings))
-
-
-async def _serve(settings: AdversarySettings) -> None:
-    stop = stop_event(asyncio.get_running_loop())
-    meetings = Meetings(
-        settings.honest,
-        settings.corrupted,
-        tap_deadline=settings.tap_deadline,
-        absent_after=settings.absent_after,
-        seed=settings.seed,
-        clock=MonotonicClock(),
-    )
-    server = grpc.aio.server(options=_OPTIONS)
-    pb_grpc.add_AdversaryServicer_to_server(Service(meetings, secure=settings.tls is not None), server)
-    try:
-        if settings.tls is None:
-            if settings.listen.rpartition(":")[0] not in ("127.0.0.1", "localhost", "[::1]"):
-                raise OstrakonError(f"listen = {settings.listen!r} without certificates: loopback only, or give [tls]")
-            server.add_insecure_port(settings.listen)
-        else:
-            credentials = Credentials.load(settings.tls, "adversary")
-            server.add_secure_port(settings.listen, credentials.server_credentials())
-    except RuntimeError:
-        raise OstrakonError(f"address {settings.listen} cannot be served on: set listen to a free one") from None
-    await server.start()
-    log.info("meeting", address=settings.listen, honest=len(settings.honest), corrupted=len(settings.corrupted))
-    await stop.wait()
-    await server.stop(grace=1)
-
-
-class Service(pb_grpc.AdversaryServicer):
-    """gRPC in and out."""
-
-    def __init__(self, meetings: Meetings, *, secure: bool) -> None:
-        self._meetings = meetings
-        self._secure = secure
-
-    async def CopyMomentum(self, parts: AsyncIterator[pb.VectorPart], context: Context) -> pb.CopyResponse:
-        member = await self._caller(context, self._meetings.honest)
-        try:
-            header, vector = await read_parts(parts)
-        except WireError as error:
-            await _refuse(context, error)
-        self._meetings.copy(member, _key(header), vector)
-        return pb.CopyResponse()
-
-    async def CopyVote(self, request: pb.VoteCopy, context: Context) -> pb.CopyResponse:
-        member = await self._caller(context, self._meetings.honest)
-        choice: Choice = "inner" if request.choice == pb_server.CHOICE_INNER else "outer"
-        self._meetings.copy_vote(member, (request.run, request.round), choice)
-        return pb.CopyResponse()
-
-    async def Conspire(self, parts: AsyncIterator[pb.VectorPart], context: Context) -> AsyncIterator[pb.VectorPart]:
-        member = await self._caller(context, self._meetings.corrupted)
-        try:
-            header, vector = await read_parts(parts)
-            plot = header.plot
-            plan = attack(plot.attack)
-            defence = Defence(rule(plot.rule), plot.workers, plot.byzantine)
-            sent = await self._meetings.ask(member, _key(header), header.round, vector, plan, defence)
-        except (WireError, OstrakonError) as error:
-            await _refuse(context, error)
-        answer = pb.VectorHeader(round=header.round, parameters=len(sent), digest=digest(sent))
-        async for part in to_parts(answer, sent):
-            yield part
-
-    async def ConspireVote(self, request: pb.ConspireVoteRequest, context: Context) -> pb.ConspireVoteResponse:
-        member = await self._caller(context, self._meetings.corrupted)
-        choice = await self._meetings.ask_vote(member, (request.run, request.round))
-        return pb.ConspireVoteResponse(choice=_CHOICES[choice])
-
-    async def _caller(self, context: Context, expected: tuple[str, ...]) -> str:
-        identity: Identity | None
-        if self._secure:
-            identity = identity_of(context.auth_context())
-        else:
-            identity = parse(str(dict(context.invocation_metadata() or ()).get(IDENTITY_KEY, "")))
-        if identity is None or identity.role != "worker" or identity.id not in expected:
-            who = "nobody" if identity is None else identity.urn
-            await _refuse(context, OstrakonError(f"{who} is none of {', '.join(expected)}"))
-        return identity.id
-
-
-def _key(header: pb.VectorHeader) -> tuple[str, int, str]:
-    return header.run, header.round, header.base
-
-
-async def _refuse(context: Context, error: Exception) -> NoReturn:
-    log.warning("refused", why=str(error))
-    await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
-    raise AssertionError("abort raises")
 
 
 if __name__ == "__main__":

@@ -40,15 +40,19 @@ class Line:
     warnings: tuple[str, ...]
 
 
-def open_line(settings: WorkerSettings, address: str, role: Role) -> Line:
+def open_line(settings: WorkerSettings, address: str, role: Role, name: str | None = None) -> Line:
     """Open a channel as the settings' certificate or id says; it connects when first used.
+
+    Args:
+        name: what the other side's certificate has to name instead of its address.
 
     Raises:
         OstrakonError: the certificate cannot be used for `role`, or there is none and no id either.
     """
     if settings.tls is not None:
         credentials = Credentials.load(settings.tls, role)
-        channel = grpc.aio.secure_channel(address, credentials.channel_credentials(), options=CHANNEL_OPTIONS)
+        options = (*CHANNEL_OPTIONS, *([("grpc.ssl_target_name_override", name)] if name else []))
+        channel = grpc.aio.secure_channel(address, credentials.channel_credentials(), options=options)
         return Line(channel, credentials.identity, (), credentials.warnings)
     if settings.id is None:
         raise OstrakonError("this process has no certificate: give tls.ca, tls.certificate and tls.key, or id")

@@ -1,6 +1,7 @@
 """One worker process, from its settings to its end."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,9 @@ from common.lifetime import stop_event
 from common.runtime import prepare, run_to_exit, start_log
 from common.settings import WorkerSettings, read
 from common.tasks.registry import task
-from worker.attacks import PIVOTAL, attack_schedule
-from worker.faults import fault_schedule
+from worker.attacks import PIVOTAL, attack_schedule, needs_colluders
 from worker.learner import LocalLearner
+from worker.testbed.faults import fault_schedule
 
 if TYPE_CHECKING:
     from worker.connection import Connection
@@ -53,12 +54,12 @@ def work(settings: WorkerSettings) -> None:
 
 def _check_company(settings: WorkerSettings) -> None:
     fault_schedule(settings.fault)
-    colluding = [attack.name for attack in attack_schedule(settings.attack).all() if attack.knows != "alone"]
+    colluding = needs_colluders(settings.attack)
     if settings.byzantine_vote == PIVOTAL:
-        colluding.append(f"byzantine_vote {PIVOTAL}")
+        colluding = colluding or f"byzantine_vote {PIVOTAL}"
     if colluding and settings.adversary is None:
         raise OstrakonError(
-            f"{colluding[0]} needs to know what honest workers send: give adversary = 'HOST:PORT', where "
+            f"{colluding} needs to know what others send: give adversary = 'HOST:PORT', where "
             "`python -m worker.adversary` listens (make up starts it by itself)"
         )
     if settings.tap is not None and settings.lies:
@@ -70,7 +71,7 @@ async def _work(settings: WorkerSettings, learner: LocalLearner) -> None:
     from worker.session import Session
 
     stop = stop_event(asyncio.get_running_loop())
-    async with Connection(settings, "worker") as connection:
+    async with Connection(settings, "worker") as connection, AsyncExitStack() as beside:
         for warning in connection.warnings:
             log.warning(warning)
         log.info("starting", identity=connection.identity.urn, server=settings.server, task=settings.task)
@@ -78,7 +79,7 @@ async def _work(settings: WorkerSettings, learner: LocalLearner) -> None:
             settings.task,
             learner.parameters,
             learner,
-            _way(settings, connection),
+            _way(settings, connection, beside),
             MonotonicClock(),
             diagnose=connection.handshake_failure,
         )
@@ -91,31 +92,37 @@ async def _work(settings: WorkerSettings, learner: LocalLearner) -> None:
         await asyncio.wait({taking_part})
 
 
-def _way(settings: WorkerSettings, connection: "Connection") -> "Transport":
-    """The connection itself for an honest worker; in a test bed with what lies, fails or listens on it."""
+def _way(settings: WorkerSettings, connection: "Connection", beside: AsyncExitStack) -> "Transport":
+    """The connection itself for an honest worker; in a test bed with what lies, fails or listens on it.
+
+    `beside` closes the connections that are opened beside it.
+    """
     way: Transport = connection
     if settings.fault is not None:
-        from worker.faulty import Faulty
+        from worker.testbed.faulty import Faulty
 
         way = Faulty(way, fault_schedule(settings.fault), partial(_another, settings))
     if settings.attack is not None or settings.byzantine_vote != "honest":
-        from worker.byzantine import Byzantine
+        from worker.testbed.byzantine import Byzantine
 
         colluders = None
         if settings.adversary is not None:
-            from worker.colluding import Colluding
+            from worker.testbed.colluding import Colluding
 
             colluders = Colluding(settings, settings.adversary)
+            beside.push_async_callback(colluders.close)
         attacks = attack_schedule(settings.attack)
         way = Byzantine(way, attacks, settings.byzantine_vote, seed=settings.seed, colluders=colluders)
     if settings.tap is not None:
-        from worker.tap import Tap
+        from worker.testbed.tap import Tap
 
-        way = Tap(way, settings, settings.tap)
+        tap = Tap(way, settings, settings.tap)
+        beside.push_async_callback(tap.close)
+        way = tap
     return way
 
 
-def _another(settings: WorkerSettings, disguised: bool) -> "Connection":
+def _another(settings: WorkerSettings, *, disguised: bool = False) -> "Connection":
     """One more connection of this worker; disguised, it claims to be somebody else."""
     from worker.connection import Connection
 

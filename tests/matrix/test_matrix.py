@@ -9,7 +9,7 @@ from common.settings import ByzantineVote
 from tests.cluster import Cluster
 from tests.team import MISSING, REFUSED, UNCERTAIN, Team
 from worker.attacks import ATTACKS
-from worker.faults import Fault
+from worker.testbed.faults import Fault
 
 pytestmark = pytest.mark.matrix
 

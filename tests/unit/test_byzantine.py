@@ -14,10 +14,10 @@ from common.wire import Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from tests.in_process import D, House, Impatient, Pull, inline, play
 from worker.attacks import Attack, attack_schedule
-from worker.byzantine import Byzantine
 from worker.process import work
 from worker.session import Session
 from worker.submission import Submission
+from worker.testbed.byzantine import Byzantine
 from worker.transport import CallFailed, Passing
 
 ROSTER = ("a", "b", "c", "d", "e")
@@ -50,20 +50,29 @@ class Oracle:
     def __init__(self, vector: Vector | None = None, choice: Choice | None = None) -> None:
         self.vector, self.choice = vector, choice
         self.asked: list[tuple[str, int, str]] = []
+        self.shared: list[int] = []
 
     async def instead(self, attack: Attack, true: Submission, joined: pb.JoinResponse) -> Vector | None:
         self.asked.append((attack.name, true.stamp.round, joined.rule))
         return self.vector
+
+    async def share(self, true: Submission) -> None:
+        self.shared.append(true.stamp.round)
 
     async def vote(self, stamp: pb.Stamp) -> Choice | None:
         return self.choice
 
 
 def run_with_a_liar(
-    directory: Path, attack: str | None, vote: ByzantineVote = "honest", breaks: int = 0, **byzantine: Any
+    directory: Path,
+    attack: str | None,
+    vote: ByzantineVote = "honest",
+    breaks: int = 0,
+    grace_floor: float = 5.0,
+    **byzantine: Any,
 ) -> tuple[House, Witness]:
     """Three rounds in which `a` lies."""
-    house = House(directory, roster=ROSTER, f=2)
+    house = House(directory, roster=ROSTER, f=2, grace_floor=grace_floor, join_timeout=grace_floor)
 
     async def scenario() -> Witness:
         witness = Witness(house.transport("a"), breaks)
@@ -99,16 +108,21 @@ def test_the_same_bytes_are_sent_again_after_a_broken_connection(tmp_path: Path)
     assert [submission.stamp.round for submission in witness.submitted] == [1, 1, 1, 2, 3]
     assert len({submission.header.digest for submission in witness.submitted[:3]}) == 1
     assert colluders.asked == [("Omn", 1, "Mean2P")]
+    assert colluders.shared == [2, 3]  # in which it acts alone, but the others want to know its vector
 
 
-@pytest.mark.parametrize("vector", [None, np.full(D, 5, np.float32)])
-def test_colluders_say_what_to_send_and_without_their_answer_it_is_the_truth(
-    tmp_path: Path, vector: Vector | None
-) -> None:
-    house, witness = run_with_a_liar(tmp_path, "Omn", colluders=Oracle(vector))
+def test_colluders_say_what_to_send(tmp_path: Path) -> None:
+    house, witness = run_with_a_liar(tmp_path, "Omn", colluders=Oracle(np.full(D, 5, np.float32)))
     for submission in witness.submitted:
-        assert (vector is not None) == bool((submission.vector == 5).all())
-    assert not any(house.entry(round).refused for round in (1, 2, 3))
+        np.testing.assert_array_equal(submission.vector, np.full(D, 5, np.float32))
+    assert not any(house.entry(round).missing or house.entry(round).refused for round in (1, 2, 3))
+
+
+@pytest.mark.parametrize("colluders", [None, Oracle(None)])
+def test_who_is_told_nothing_sends_nothing_and_is_missed(tmp_path: Path, colluders: Oracle | None) -> None:
+    house, witness = run_with_a_liar(tmp_path, "Omn", colluders=colluders, grace_floor=0.05)
+    assert not witness.submitted
+    assert all(house.entry(round).missing["a"] in ("no submission", "silent") for round in (1, 2, 3))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +152,7 @@ def settings(**values: Any) -> WorkerSettings:
 @pytest.mark.parametrize(
     ("build", "said"),
     [
-        (lambda: settings(attack="SF@0,Omn@9"), "Omn needs to know what honest workers send: give adversary"),
+        (lambda: settings(attack="SF@0,Omn@9"), "Omn needs to know what others send: give adversary"),
         (lambda: settings(byzantine_vote="pivotal"), "pivotal needs to know"),
         (lambda: settings(tap="127.0.0.1:1", attack="SF"), "tap is for honest workers"),
         (lambda: settings(tap="127.0.0.1:1", fault="silent"), "tap is for honest workers"),

@@ -3,7 +3,7 @@
 import pytest
 
 from common.errors import OstrakonError
-from worker.faults import PARAMETERS, Fault, Planned, fault, fault_schedule
+from worker.testbed.faults import PARAMETERS, Fault, Planned, fault, fault_schedule
 
 
 @pytest.mark.parametrize("known", Fault)
@@ -23,7 +23,8 @@ def test_a_parameter_has_a_default_and_can_be_set() -> None:
         ("slient", "unknown fault 'slient'; did you mean silent"),
         ("nan(seconds=1)", r"fault nan has no parameter seconds \(known: none\)"),
         ("slow(second=1)", r"no parameter second \(known: seconds\)"),
-        ("slow(seconds=0)", "seconds = 0"),
+        ("slow(seconds=0)", "seconds = 0: give a number above 0"),
+        ("flood(calls=0.5)", "calls = 0.5: give a whole number above 0"),
         ("slow(seconds='long')", "seconds = 'long'"),
         ("flood(calls=True)", "calls = True"),
     ],

@@ -67,6 +67,29 @@ def test_unknown_names_are_refused_with_the_nearest(word: str) -> None:
         check_parts(new_run(parse([word])))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ATTACK=PGA(steps=140)"], "cannot search a grid"),
+        (["ATTACK=PGA(ratio=1)"], "ratio above 1"),
+        (["ATTACK=SF@0,SF(scale=3e38)@5"], "float32 cannot hold"),
+        (["ATTACK=Omn", "BYZANTINE=10"], "needs the vectors of honest workers"),
+        (["ATTACK=ALIE", "BYZANTINE=9"], "finds no z"),
+        (["ATTACK=Onm", "BYZANTINE=0"], "did you mean Omn"),
+        (["FAULT=slient", "BYZANTINE=0"], "did you mean silent"),
+    ],
+)
+def test_an_attack_that_cannot_be_mounted_is_refused_before_anything_starts(words: list[str], said: str) -> None:
+    with pytest.raises(OstrakonError, match=said):
+        check_parts(new_run(parse(words)))
+
+
+def test_what_is_none_at_all_times_is_no_lie() -> None:
+    settings = new_run(parse(["ATTACK=none@0,none@9"]))
+    assert settings.byzantine_vote == "honest"
+    assert settings.against() == ""
+
+
 def test_the_defaults_are_names_that_exist() -> None:
     check_parts(new_run({}))
 
@@ -202,7 +225,7 @@ def test_a_file_of_settings_can_name_a_mixed_team_and_words_override_it(folder: 
     assert workers[3].fault == "silent"
     assert [worker.byzantine_vote for worker in workers[2:6]] == ["larger-loss", "honest", "pivotal", "honest"]
     adversary = read(AdversarySettings, folder.adversary)
-    assert adversary.corrupted == ("w04",)
+    assert (adversary.corrupted, adversary.voters) == ((), ("w04",))
     assert adversary.honest == tuple(f"w{i:02}" for i in range(5, 11))
     assert workers[4].adversary == adversary.listen
     assert {worker.tap for worker in workers[:5]} == {None}
@@ -226,6 +249,11 @@ def test_nobody_is_tapped_where_nobody_colludes(folder: RunFolder) -> None:
         ('attack = "SF"\n[[team]]\ncount = 2', "attack = 'SF' beside a team"),
         ("byzantine = 3\n[[team]]\ncount = 2", "byzantine=3, but the team has others"),
         ("[[team]]\ncount = 11", "at most all of them can lie"),
+        ("[[team]]\ncount = -5", "team.0.count = -5"),
+        ('team = ["SF"]', "team.0"),
+        ("team = [1]", "team.0"),
+        ("team = 3", "team = 3"),
+        ("team = true", "team = True"),
         ("[[team", "damaged"),
         ("rounds = 0", "rounds = 0"),
     ],
@@ -252,3 +280,5 @@ def test_a_run_goes_on_with_its_team_and_with_no_other(team_file: Path) -> None:
     team_file.write_text(TEAM.replace("count = 3", "count = 2"))
     with pytest.raises(OstrakonError, match="another team"):
         resumed_run(stored, given)
+    with pytest.raises(OstrakonError, match="was started with WORKERS=10, now WORKERS=11"):
+        resumed_run(new_run({}), given)

@@ -12,7 +12,7 @@ from common.errors import OstrakonError
 from common.wire import Vector
 from tests.in_process import FakeClock, cancel, inline, play, settle
 from worker.attacks import Defence, attack
-from worker.meeting import Meetings
+from worker.testbed.meeting import Key, Meetings
 
 HONEST = ("c", "d", "e")
 CORRUPTED = ("a", "b")
@@ -26,15 +26,15 @@ class Bed:
     def __init__(self, **settings: Any) -> None:
         self.clock = FakeClock()
         values = {"tap_deadline": 2.0, "absent_after": 3, "seed": 1}
-        self.meetings = Meetings(HONEST, CORRUPTED, clock=self.clock, offload=inline, **(values | settings))
+        self.meetings = Meetings(HONEST, CORRUPTED, CORRUPTED, clock=self.clock, offload=inline, **(values | settings))
 
     def ask(self, member: str, round: int = 1, text: str = "Mimic(target=99)") -> asyncio.Task[Vector]:
-        asked = self.meetings.ask(member, ("run", round), round, TRUE[member], attack(text), DEFENCE)
+        asked = self.meetings.ask(member, Key("run", round), TRUE[member], attack(text), DEFENCE)
         return asyncio.create_task(asked)
 
     def copy(self, *members: str, round: int = 1) -> None:
         for member in members:
-            self.meetings.copy(member, ("run", round), TRUE[member])
+            self.meetings.copy(member, Key("run", round), TRUE[member])
 
     async def round_without(self, *missing: str, round: int) -> bool:
         """Play one round; returns whether the colluders had their answers before the deadline."""
@@ -124,6 +124,49 @@ def test_who_is_dead_is_waited_for_a_few_rounds_and_welcome_when_it_comes_back(d
     play(scenario())
 
 
+def test_who_is_always_late_is_not_waited_for_either() -> None:
+    async def scenario() -> None:
+        bed = Bed(absent_after=3)
+        early = []
+        for round in range(1, 8):
+            early.append(await bed.round_without("d", round=round))
+            bed.copy("d", round=round)
+        assert early == [False] * 3 + [True] * 4
+
+    play(scenario())
+
+
+def test_copies_of_older_rounds_do_not_disturb_the_present_one() -> None:
+    async def scenario() -> None:
+        bed = Bed()
+        assert await bed.round_without(round=4)
+        first = bed.ask("a", round=5)
+        await settle()
+        bed.copy("c", round=3)
+        bed.copy("d", round=2)
+        bed.copy(*HONEST, round=5)
+        second = bed.ask("b", round=5)
+        for task in (first, second):
+            np.testing.assert_array_equal(await task, TRUE["e"])
+
+    play(scenario())
+
+
+def test_another_run_begins_anew() -> None:
+    async def scenario() -> None:
+        bed = Bed()
+        for round in (8, 9):
+            assert await bed.round_without(round=round)
+        asked = [
+            asyncio.create_task(bed.meetings.ask(m, Key("another", 1), TRUE[m], attack("Mimic"), DEFENCE)) for m in "ab"
+        ]
+        for member in HONEST:
+            bed.meetings.copy(member, Key("another", 1), TRUE[member])
+        await asyncio.gather(*asked)
+
+    play(scenario())
+
+
 def test_without_any_copy_the_attack_says_what_it_lacks() -> None:
     async def scenario() -> None:
         bed = Bed()
@@ -146,6 +189,20 @@ def test_colluders_with_different_attacks_know_the_same_vectors() -> None:
         true = np.array(list(TRUE.values()))
         np.testing.assert_allclose(omn, true[:2].mean(axis=0) - 2 * 5 / 2 * true.mean(axis=0), rtol=1e-6)
         np.testing.assert_allclose(empire, -0.1 * true[2:].mean(axis=0), rtol=1e-6)
+
+    play(scenario())
+
+
+def test_who_acts_alone_in_a_round_shares_its_vector_and_keeps_nobody_waiting() -> None:
+    async def scenario() -> None:
+        bed = Bed()
+        first = bed.ask("a", text="Omn")
+        bed.copy(*HONEST)
+        await settle()
+        assert not first.done()
+        bed.meetings.share("b", Key("run", 1), TRUE["b"])
+        true = np.array(list(TRUE.values()))
+        np.testing.assert_allclose(await first, true[:2].mean(axis=0) - 2 * 5 / 2 * true.mean(axis=0), rtol=1e-6)
 
     play(scenario())
 
@@ -188,11 +245,11 @@ def test_rounds_are_kept_apart_and_old_ones_forgotten() -> None:
 def test_colluders_vote_only_when_that_changes_the_outcome(votes: tuple[Choice, ...], expected: Choice | None) -> None:
     async def scenario() -> None:
         bed = Bed()
-        asked = [asyncio.create_task(bed.meetings.ask_vote(member, ("run", 1))) for member in CORRUPTED]
+        asked = [asyncio.create_task(bed.meetings.ask_vote(member, Key("run", 1))) for member in CORRUPTED]
         await settle()
         for member, choice in zip(HONEST, votes, strict=True):
             assert not any(task.done() for task in asked)
-            bed.meetings.copy_vote(member, ("run", 1), choice)
+            bed.meetings.copy_vote(member, Key("run", 1), choice)
         assert await asyncio.gather(*asked) == [expected, expected]
 
     play(scenario())

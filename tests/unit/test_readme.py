@@ -13,7 +13,7 @@ from common.settings import AdversarySettings, ByzantineVote, RunSettings, Serve
 from tests.cluster import ROOT
 from tests.team import REFUSED
 from worker.attacks import ATTACKS, attack_schedule
-from worker.faults import Fault, fault_schedule
+from worker.testbed.faults import Fault, fault_schedule
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ATTACKS_PAGE = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """What corrupted workers of a test bed do: pure functions, and the names that users write for them."""
 
-from worker.attacks.naming import attack, attack_schedule
+from worker.attacks.naming import attack, attack_schedule, needs_colluders
 from worker.attacks.registry import ATTACKS, Attack, Knows
 from worker.attacks.tailored import Defence
 from worker.attacks.votes import PIVOTAL, VOTES, pivotal
@@ -14,5 +14,6 @@ __all__ = [
     "Knows",
     "attack",
     "attack_schedule",
+    "needs_colluders",
     "pivotal",
 ]

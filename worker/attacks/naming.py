@@ -1,14 +1,13 @@
 """How users name attacks: `SF`, `SF(scale=10)`, and over time `SF@0,Omn@100`."""
 
-import math
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from common.errors import OstrakonError
 from common.names import parse_call, unknown
-from common.schedule import Schedule, read_schedule
-from worker.attacks.registry import ATTACKS, Attack
+from common.schedule import NONE, Schedule, read_schedule
+from worker.attacks.registry import ATTACKS, Attack, Knows
 
 _GREATEST = float(np.finfo(np.float32).max)
 
@@ -24,7 +23,7 @@ def attack(text: str) -> Attack:
     """
     name, parameters = parse_call(text)
     if name not in ATTACKS:
-        raise unknown("attack", name, ATTACKS)
+        raise unknown("attack", name, (*ATTACKS, NONE))
     entry = ATTACKS[name]
     kinds = get_type_hints(entry.function)
     for parameter, value in parameters.items():
@@ -32,7 +31,8 @@ def attack(text: str) -> Attack:
             known = ", ".join(entry.parameters) or "none"
             raise OstrakonError(f"attack {name} has no parameter {parameter} (known: {known})")
         _check(f"attack {name} cannot use {parameter} = {value!r}", kinds[parameter], value)
-    return Attack(text.strip(), entry.knows, entry.function, parameters, entry.flips_labels)
+    knows: Knows = "colluding" if parameters.get("of") == "corrupted" else entry.knows
+    return Attack(text.strip(), knows, entry.function, parameters, entry.flips_labels)
 
 
 def attack_schedule(text: str | None) -> Schedule[Attack]:
@@ -42,6 +42,15 @@ def attack_schedule(text: str | None) -> Schedule[Attack]:
         OstrakonError: the text or an attack in it cannot be read.
     """
     return Schedule() if text is None else read_schedule(text, attack)
+
+
+def needs_colluders(attack: str | None) -> str:
+    """The first attack of a schedule that a worker cannot mount alone; empty where there is none.
+
+    Raises:
+        OstrakonError: the text or an attack in it cannot be read.
+    """
+    return next((each.name for each in attack_schedule(attack).all() if each.knows != "alone"), "")
 
 
 def _check(refusal: str, kind: Any, value: Any) -> None:
@@ -56,4 +65,4 @@ def _check(refusal: str, kind: Any, value: Any) -> None:
 
 
 def _fits(value: float) -> bool:
-    return abs(value) <= _GREATEST and not math.isnan(value)
+    return abs(value) <= _GREATEST  # false for NaN

@@ -76,8 +76,9 @@ def a_little_is_enough(honest: Tensor, corrupted: Tensor, *, z: float | None = N
     """ALIE: all send `mean(S) - z * std(S)`, for each coordinate, z so small that some honest vectors are farther out.
 
     `z = Phi^-1((n - f - s) / (n - f))` with `s = floor(n/2 + 1) - f`, the number of honest workers that the corrupted
-    need on their side for a majority, and Phi the distribution function of N(0, 1). The deviation divides by the number
-    of vectors. Source: Baruch, Baruch and Goldberg 2019.
+    need on their side for a majority, and Phi the distribution function of N(0, 1). Few corrupted workers among many
+    need so many supporters that z is 0 or less. The deviation divides by the number of vectors. Source: Baruch, Baruch
+    and Goldberg 2019.
 
     Args:
         z: a value of your own.

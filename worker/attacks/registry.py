@@ -14,8 +14,8 @@ from common.errors import OstrakonError
 from worker.attacks import alone, omniscient, tailored
 from worker.attacks.tailored import Defence
 
-Knows = Literal["alone", "omniscient"]
-"""Whether the corrupted worker needs nothing but its own vector, or the true vectors of all."""
+Knows = Literal["alone", "colluding", "omniscient"]
+"""Whether a corrupted worker needs its own vector, those of all corrupted, or those of all workers."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Attack:
         """What the b corrupted send instead of their true vectors, (b, d); nothing is written into.
 
         Args:
-            honest: (h, d) floating-point, the true vectors of the honest, in roster order; may have no rows where
-                `knows` is `alone`.
+            honest: (h, d) floating-point, the true vectors of the honest, in roster order; may have no rows unless
+                `knows` is `omniscient`.
             corrupted: (b, d), b at least 1, those of the corrupted, in roster order.
             rng: random numbers of this round, for attacks that draw.
             defence: the rule under attack, for attacks that simulate it.
@@ -65,6 +65,20 @@ class Attack:
             if value is None:
                 raise OstrakonError(f"attack {self.name} needs {name}=, which was not given")
         return self.function(honest, corrupted, **needed, **self.parameters)
+
+    def rehearse(self, honest: int, corrupted: int, defence: Defence) -> None:
+        """Mount the attack once, on a few random numbers.
+
+        Raises:
+            OstrakonError: it cannot be mounted by so many corrupted workers among so many honest ones, or what it would
+                send is not finite.
+        """
+        rng = np.random.default_rng(0)
+        of_honest, of_corrupted = (
+            torch.from_numpy(rng.standard_normal((rows, 8), dtype=np.float32)) for rows in (honest, corrupted)
+        )
+        if not torch.isfinite(self.send(of_honest, of_corrupted, rng=rng, defence=defence)).all():
+            raise OstrakonError(f"attack {self.name} sends numbers that float32 cannot hold: give smaller parameters")
 
 
 @dataclass(frozen=True)

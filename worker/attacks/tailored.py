@@ -8,6 +8,7 @@ from torch import Tensor
 
 from common.aggregation import Rule
 from common.aggregation.distances import squared_distances_to
+from common.errors import OstrakonError
 from worker.attacks.moments import mean
 
 
@@ -41,10 +42,11 @@ def projected_gradient_ascent(
 
     Args:
         defence: the rule under attack, and the run's n and f. Vectors that are not among those given count as silent
-            workers do at the server, against f.
+            workers do at the server (with a synchronous quorum), against f.
 
     Raises:
-        OstrakonError: the rule cannot be used with so few vectors.
+        OstrakonError: the rule cannot be used with so few vectors, or the grid is none: `least` and `steps` must be
+            positive, `ratio` above 1, and the last step at most 1e9 times as far out.
 
     >>> from common.aggregation import rule
     >>> honest = torch.tensor([[1.0], [2.0], [3.0]])
@@ -53,6 +55,13 @@ def projected_gradient_ascent(
     >>> projected_gradient_ascent(honest, torch.tensor([[2.0]]), Defence(rule("CWM"), 4, 1))
     tensor([[1.]])
     """
+    if not (
+        least > 0 and ratio > 1 and 1 <= steps <= 1000 and math.log(least) + steps * math.log(ratio) < math.log(1e9)
+    ):
+        raise OstrakonError(
+            f"attack PGA cannot search a grid of {steps} steps from {least} on, each {ratio} times as far: least and "
+            "steps must be positive, ratio above 1, and the last step at most 1e9"
+        )
     centre = mean(honest)
     w = -centre.sign()
     reach = math.sqrt(squared_distances_to(honest, centre).max())

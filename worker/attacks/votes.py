@@ -28,18 +28,23 @@ def larger_loss(inner_loss: float, outer_loss: float) -> Choice:
 
 
 def pivotal(inner: int, outer: int, colluders: int) -> Choice | None:
-    """What all colluders vote if that changes the outcome, else None: they keep silent, and nobody learns who they are.
+    """What all colluders vote if that changes the outcome; else None: they keep silent, and nobody learns who they are.
+
+    Where they could bring about no more than a tie, which goes to Inner anyway, they vote for Inner: the server would
+    wait for their votes, and soon no longer wait for them.
 
     Args:
         inner, outer: votes of the honest.
         colluders: how many can vote otherwise.
 
-    >>> pivotal(4, 2, 2), pivotal(4, 2, 3), pivotal(2, 4, 2)
-    (None, 'outer', 'inner')
+    >>> pivotal(4, 2, 1), pivotal(4, 2, 2), pivotal(4, 2, 3), pivotal(2, 4, 2)
+    (None, 'inner', 'outer', 'inner')
     """
     if outer > inner:
-        return "inner" if inner + colluders >= outer else None  # a tie goes to Inner
-    return "outer" if outer + colluders > inner else None
+        return "inner" if inner + colluders >= outer else None
+    if outer + colluders > inner:
+        return "outer"
+    return "inner" if outer + colluders == inner else None
 
 
 def _at_random(inner_loss: float, outer_loss: float, rng: np.random.Generator) -> Choice:

@@ -6,7 +6,7 @@ from enum import Enum
 
 from common.errors import OstrakonError
 from common.names import parse_call, unknown
-from common.schedule import Schedule, read_schedule
+from common.schedule import NONE, Schedule, read_schedule
 
 
 class Fault(Enum):
@@ -44,6 +44,9 @@ PARAMETERS: Mapping[Fault, Mapping[str, float]] = {
 """What can be set, with its default."""
 
 
+MOST = 1_000_000  # that a parameter can be
+
+
 @dataclass(frozen=True)
 class Planned:
     """A fault with its parameter."""
@@ -61,15 +64,19 @@ def fault(text: str) -> Planned:
     name, given = parse_call(text)
     known = {each.value: each for each in Fault}
     if name not in known:
-        raise unknown("fault", name, known)
+        raise unknown("fault", name, (*known, NONE))
     found = known[name]
     parameters = dict(PARAMETERS.get(found, {}))
     for parameter, value in given.items():
         if parameter not in parameters:
             names = ", ".join(parameters) or "none"
             raise OstrakonError(f"fault {name} has no parameter {parameter} (known: {names})")
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1e6:
-            raise OstrakonError(f"fault {name} cannot use {parameter} = {value!r}: give a number from 0 to 1000000")
+        kinds = (int, float) if found is Fault.SLOW else (int,)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value <= MOST:
+            what = "number" if found is Fault.SLOW else "whole number"
+            raise OstrakonError(
+                f"fault {name} cannot use {parameter} = {value!r}: give a {what} above 0, up to {MOST:,}"
+            )
         parameters[parameter] = value
     return Planned(found, *parameters.values())
 

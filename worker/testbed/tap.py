@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import grpc
 import structlog
 
+from common.identity import ADVERSARY_NAME
 from common.settings import WorkerSettings
 from protos.ostrakon.v1 import adversary_pb2 as pb_adversary
 from protos.ostrakon.v1 import adversary_pb2_grpc as pb_grpc
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from worker.connection import open_line
-from worker.copies import header_of, to_parts
 from worker.submission import Submission
+from worker.testbed.copies import header_of, to_parts
 from worker.transport import Passing, Transport
 
 log = structlog.get_logger()
@@ -31,11 +32,18 @@ class Tap(Passing):
             OstrakonError: the certificate cannot be used.
         """
         super().__init__(transport)
-        line = open_line(settings, address, "worker")
+        line = open_line(settings, address, "worker", name=ADVERSARY_NAME)
+        self._channel = line.channel
         self._stub = pb_grpc.AdversaryStub(line.channel)
         self._metadata = line.metadata
         self._deadline = settings.tap_deadline
         self._copies: dict[str, asyncio.Task[None]] = {}  # of each kind the newest: older ones are worth nothing
+
+    async def close(self) -> None:
+        """Close the connection, whatever is still on its way."""
+        for copy in self._copies.values():
+            copy.cancel()
+        await self._channel.close()
 
     async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
         """Stream one momentum vector up, and a copy of it to the adversary."""

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import numpy as np
-import structlog
 import torch
 
 from common.choice import Choice
@@ -18,14 +17,16 @@ from worker.sampling import ATTACK, BYZANTINE_VOTE, generator
 from worker.submission import Submission
 from worker.transport import Passing, Transport, sat_out
 
-log = structlog.get_logger()
-
 
 class Colluders(Protocol):
     """Whom a corrupted worker asks what to do, since they know what it does not."""
 
     async def instead(self, attack: Attack, true: Submission, joined: pb.JoinResponse) -> Vector | None:
-        """What to send instead of the true vector; None if they do not answer."""
+        """What to send instead of the true vector; None if they do not answer: then nothing is sent."""
+        ...
+
+    async def share(self, true: Submission) -> None:
+        """Let them know the true vector of a round in which this worker acts alone."""
         ...
 
     async def vote(self, stamp: pb.Stamp) -> Choice | None:
@@ -60,6 +61,7 @@ class Byzantine(Passing):
         self._vote = vote
         self._seed = seed
         self._colluders = colluders
+        self._colludes = any(attack.knows != "alone" for attack in attacks.all())
         self._offload = offload
         self._joined = pb.JoinResponse()
         self._sent: tuple[tuple[int, str], Vector] | None = None
@@ -73,6 +75,8 @@ class Byzantine(Passing):
         """Send the attack's vector; the same bytes whenever it is asked again for a round and base."""
         true = await Submission.read(parts)
         attack = self._attacks.at(true.stamp.round)
+        if self._colluders is not None and self._colludes and (attack is None or attack.knows == "alone"):
+            await self._colluders.share(true)
         if attack is None or true.vector is None:
             return await self.transport.submit(true.parts())
         key = true.stamp.round, true.header.base
@@ -99,8 +103,7 @@ class Byzantine(Passing):
             return sent
         instead = None if self._colluders is None else await self._colluders.instead(attack, true, self._joined)
         if instead is None:
-            log.warning("no colluders: the true vector is sent", attack=attack.name, round=true.stamp.round)
-            return vector
+            raise sat_out("the colluders do not answer: this worker sends nothing in this round")
         return instead
 
     async def _choice(self, request: pb.VoteRequest) -> Choice | None:

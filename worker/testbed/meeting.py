@@ -1,13 +1,12 @@
 """Where colluders meet: what the honest sent, what the corrupted would have sent, and what they send instead.
 
-No network. Rounds are told apart by the keys that callers give; the last few are kept.
+No network. Of one run at a time the last few rounds are kept.
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +21,14 @@ from worker.sampling import COLLUSION, generator
 KEPT = 2  # meetings of each kind: the vectors of more rounds are worth nothing
 
 T = TypeVar("T")
+
+
+class Key(NamedTuple):
+    """What a meeting is about: a round of a run, and the model that its momenta start from."""
+
+    run: str
+    round: int
+    base: str = ""
 
 
 class _Meeting(Generic[T]):
@@ -55,16 +62,12 @@ class _Attendance:
     absent_after: int
     missed: dict[str, int] = field(default_factory=dict)
 
-    def seen(self, member: str) -> None:
-        self.missed[member] = 0
-
     def awaited(self, members: Iterable[str]) -> set[str]:
         return {member for member in members if self.missed.get(member, 0) < self.absent_after}
 
     def close(self, members: Iterable[str], present: Collection[str]) -> None:
         for member in members:
-            if member not in present:
-                self.missed[member] = self.missed.get(member, 0) + 1
+            self.missed[member] = 0 if member in present else self.missed.get(member, 0) + 1
 
 
 class _Place(Generic[T]):
@@ -85,16 +88,21 @@ class _Place(Generic[T]):
         self._clock = clock
         self._offload = offload
         self._attendance = _Attendance(absent_after)
-        self._meetings: OrderedDict[Hashable, _Meeting[T]] = OrderedDict()
+        self._run = ""
+        self._meetings: dict[Key, _Meeting[T]] = {}
 
-    def copy(self, member: str, key: Hashable, what: T) -> None:
+    def copy(self, member: str, key: Key, what: T) -> None:
         """Take in what an honest worker sent."""
-        self._attendance.seen(member)
         meeting = self._meeting(key)
-        meeting.bring(meeting.honest, member, what)
+        self._bring(meeting, meeting.honest, member, what)
+
+    def share(self, member: str, key: Key, what: T) -> None:
+        """Take in a corrupted worker's own, which asks for nothing in this round."""
+        meeting = self._meeting(key)
+        self._bring(meeting, meeting.corrupted, member, what)
 
     async def conspire(
-        self, member: str, key: Hashable, what: T, plot: str, decide: Callable[[list[T], list[T]], list[Any]]
+        self, member: str, key: Key, what: T, plot: str, decide: Callable[[list[T], list[T]], list[Any]]
     ) -> Any:
         """Bring a corrupted worker's own, wait for the others, and get what it is to do.
 
@@ -103,9 +111,8 @@ class _Place(Generic[T]):
             decide: (what the honest, what the corrupted brought, both in roster order) -> one result for each of the
                 corrupted; runs off the event loop.
         """
-        self._attendance.seen(member)
         meeting = self._meeting(key)
-        meeting.bring(meeting.corrupted, member, what)
+        self._bring(meeting, meeting.corrupted, member, what)
         if meeting.deadline is None:
             meeting.deadline = self._clock.now() + self._tap_deadline
         while self._lacking(meeting) and self._clock.now() < meeting.deadline:
@@ -122,15 +129,26 @@ class _Place(Generic[T]):
         results = await asyncio.shield(plan.result)
         return results[plan.members.index(member)]
 
+    def _bring(self, meeting: _Meeting[T], among: dict[str, T], member: str, what: T) -> None:
+        meeting.bring(among, member, what)
+        # Who comes to a decision that did not wait for it, but would have been in time, is waited for again.
+        if meeting.plans and meeting.deadline is not None and self._clock.now() < meeting.deadline:
+            self._attendance.missed[member] = 0
+
     def _lacking(self, meeting: _Meeting[T]) -> set[str]:
         expected = self._attendance.awaited((*self._honest, *self._corrupted))
         return expected - meeting.honest.keys() - meeting.corrupted.keys()
 
-    def _meeting(self, key: Hashable) -> _Meeting[T]:
+    def _meeting(self, key: Key) -> _Meeting[T]:
+        if key.run != self._run:
+            self._run, self._meetings = key.run, {}
         if key not in self._meetings:
+            if len(self._meetings) >= KEPT:
+                oldest = min(self._meetings, key=lambda kept: kept.round)
+                if key.round < oldest.round:
+                    return _Meeting()  # that nobody else will come to
+                del self._meetings[oldest]
             self._meetings[key] = _Meeting()
-            while len(self._meetings) > KEPT:
-                self._meetings.popitem(last=False)
         return self._meetings[key]
 
 
@@ -138,7 +156,9 @@ class Meetings:
     """All that colluders of one test bed agree upon.
 
     Args:
-        honest, corrupted: workers, in roster order. The corrupted ask; of the honest there are copies.
+        honest: workers of which there are copies, in roster order.
+        corrupted: workers that ask what to send, likewise.
+        voters: workers that ask what to vote, likewise.
         tap_deadline: seconds that a corrupted worker waits for the others, from the first one that asks.
         absent_after: rounds missed in a row after which a worker is not waited for, until it is seen again.
         seed: of what the colluders draw.
@@ -149,6 +169,7 @@ class Meetings:
         self,
         honest: tuple[str, ...],
         corrupted: tuple[str, ...],
+        voters: tuple[str, ...],
         *,
         tap_deadline: float,
         absent_after: int,
@@ -158,21 +179,24 @@ class Meetings:
     ) -> None:
         self.honest = honest
         self.corrupted = corrupted
+        self.voters = voters
         self._seed = seed
         self._momenta: _Place[Vector] = _Place(honest, corrupted, tap_deadline, absent_after, clock, offload)
-        self._votes: _Place[Choice | None] = _Place(honest, corrupted, tap_deadline, absent_after, clock, offload)
+        self._votes: _Place[Choice | None] = _Place(honest, voters, tap_deadline, absent_after, clock, offload)
 
-    def copy(self, member: str, key: Hashable, vector: Vector) -> None:
+    def copy(self, member: str, key: Key, vector: Vector) -> None:
         """An honest worker has sent this momentum, (d,)."""
         self._momenta.copy(member, key, vector)
 
-    def copy_vote(self, member: str, key: Hashable, choice: Choice) -> None:
+    def copy_vote(self, member: str, key: Key, choice: Choice) -> None:
         """An honest worker has voted."""
         self._votes.copy(member, key, choice)
 
-    async def ask(
-        self, member: str, key: Hashable, round: int, vector: Vector, attack: Attack, defence: Defence
-    ) -> Vector:
+    def share(self, member: str, key: Key, vector: Vector) -> None:
+        """A corrupted worker that acts alone in this round has this true momentum, (d,)."""
+        self._momenta.share(member, key, vector)
+
+    async def ask(self, member: str, key: Key, vector: Vector, attack: Attack, defence: Defence) -> Vector:
         """What a corrupted worker sends instead of its true momentum, (d,).
 
         Raises:
@@ -181,14 +205,14 @@ class Meetings:
 
         def decide(honest: list[Vector], corrupted: list[Vector]) -> list[Vector]:
             d = len(vector)
-            rng = generator(self._seed, COLLUSION, 0, round)
+            rng = generator(self._seed, COLLUSION, 0, key.round)
             sent = attack.send(_matrix(honest, d), _matrix(corrupted, d), rng=rng, defence=defence)
             return [row.contiguous().numpy() for row in sent]
 
         sent: Vector = await self._momenta.conspire(member, key, vector, attack.name, decide)
         return sent
 
-    async def ask_vote(self, member: str, key: Hashable) -> Choice | None:
+    async def ask_vote(self, member: str, key: Key) -> Choice | None:
         """What a corrupted worker votes so that only votes are cast that change the outcome; None for not at all."""
 
         def decide(honest: list[Choice | None], corrupted: list[Choice | None]) -> list[Choice | None]:

@@ -7,27 +7,33 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import numpy as np
 import structlog
 
 from common.schedule import Schedule
-from common.wire import Vector
+from common.wire import MOST_OPEN_CALLS, Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from worker.faults import Fault, Planned
 from worker.rounds import UNREACHABLE
 from worker.submission import Submission
+from worker.testbed.faults import Fault, Planned
 from worker.transport import CallFailed, Passing, Transport, sat_out
 
 log = structlog.get_logger()
 
 HUGE = 1e30  # the norm of a huge vector: its square does not fit float32
-ADMITTED = 8  # calls of one caller that a server keeps open
 FLOOD_SECONDS = 5.0  # that a flood waits for the next refusal
 
 T = TypeVar("T")
-Another = Callable[[bool], AbstractAsyncContextManager[Transport]]
+
+
+class Another(Protocol):
+    """Opens another connection under the worker's certificate, as a second process would."""
+
+    def __call__(self, *, disguised: bool = False) -> AbstractAsyncContextManager[Transport]:
+        """One that, disguised, claims to be another worker wherever a server might believe it."""
+        ...
 
 
 class Faulty(Passing):
@@ -36,8 +42,7 @@ class Faulty(Passing):
     Args:
         transport: the way to the server.
         faults: over the rounds.
-        another: opens another connection under the same certificate, as a second process would; with True one that
-            claims to be another worker wherever a server might believe it.
+        another: for what one connection cannot do.
     """
 
     def __init__(self, transport: Transport, faults: Schedule[Planned], another: Another) -> None:
@@ -110,7 +115,7 @@ class Faulty(Passing):
         request = pb.JoinRequest()
         request.CopyFrom(self._join)
         request.session = uuid.uuid4().hex
-        async with self._another(False) as twin:
+        async with self._another() as twin:
             await _in_vain(twin.join(request))
             try:
                 return await self.transport.submit(true.parts())
@@ -127,10 +132,10 @@ class Faulty(Passing):
             async for _ in transport.broadcast(request):
                 pass
 
-        async with self._another(False) as connection:
+        async with self._another() as connection:
             flood = {asyncio.create_task(_in_vain(wait_for_ever(connection))) for _ in range(calls)}
             refused: set[asyncio.Task[None]] = flood
-            while refused and len(flood) > ADMITTED:
+            while refused and len(flood) > MOST_OPEN_CALLS:
                 refused, flood = await asyncio.wait(flood, timeout=FLOOD_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             for task in flood:
                 task.cancel()
@@ -152,7 +157,7 @@ class Faulty(Passing):
         claim = pb.VoteRequest()
         claim.CopyFrom(request)
         claim.session = uuid.uuid4().hex  # that of another cannot be known
-        async with self._another(True) as connection:
+        async with self._another(disguised=True) as connection:
             await _in_vain(connection.vote(claim))
 
 
@@ -226,9 +231,10 @@ async def _half(
 ) -> AsyncIterator[pb.MomentumPart]:
     """The header, half of the first chunk, and nothing more."""
     yield await anext(parts)
-    part = await anext(parts)
-    part.chunk.data = part.chunk.data[: len(part.chunk.data) // 2]
-    yield part
+    part = await anext(parts, None)
+    if part is not None:  # the gradient is finite
+        part.chunk.data = part.chunk.data[: len(part.chunk.data) // 2]
+        yield part
     await then()
 
 

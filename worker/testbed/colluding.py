@@ -4,6 +4,7 @@ import grpc
 import structlog
 
 from common.choice import Choice
+from common.identity import ADVERSARY_NAME
 from common.settings import WorkerSettings
 from common.wire import Vector, WireError
 from protos.ostrakon.v1 import adversary_pb2 as pb_adversary
@@ -11,8 +12,8 @@ from protos.ostrakon.v1 import adversary_pb2_grpc as pb_grpc
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from worker.attacks import Attack
 from worker.connection import open_line
-from worker.copies import header_of, read_parts, to_parts
 from worker.submission import Submission
+from worker.testbed.copies import header_of, read_parts, to_parts
 
 log = structlog.get_logger()
 
@@ -20,7 +21,7 @@ COMPUTING_SECONDS = 30.0  # that an answer may take beyond the tap deadline: PGA
 
 
 class Colluding:
-    """Asks an adversary; `worker.byzantine.Colluders` over gRPC."""
+    """Asks an adversary; `worker.testbed.byzantine.Colluders` over gRPC."""
 
     def __init__(self, settings: WorkerSettings, address: str) -> None:
         """Connects when first used.
@@ -28,7 +29,8 @@ class Colluding:
         Raises:
             OstrakonError: the certificate cannot be used.
         """
-        line = open_line(settings, address, "worker")
+        line = open_line(settings, address, "worker", name=ADVERSARY_NAME)
+        self._channel = line.channel
         self._stub = pb_grpc.AdversaryStub(line.channel)
         self._metadata = line.metadata
         self._timeout = settings.tap_deadline + COMPUTING_SECONDS
@@ -47,6 +49,23 @@ class Colluding:
             log.warning("the adversary does not help", why=_why(error))
             return None
         return instead if len(instead) == len(true.vector) else None
+
+    async def share(self, true: Submission) -> None:
+        """Tell the adversary the true vector of a round in which this worker acts alone."""
+        if true.vector is None:
+            return
+        try:
+            call = self._stub.Conspire(
+                to_parts(header_of(true), true.vector), metadata=self._metadata, timeout=self._timeout
+            )
+            async for _ in call:
+                pass
+        except grpc.aio.AioRpcError as error:
+            log.warning("the adversary does not help", why=_why(error))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
 
     async def vote(self, stamp: pb.Stamp) -> Choice | None:
         """What to vote; None for not at all, or if the adversary does not answer."""
