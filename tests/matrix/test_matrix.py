@@ -1,13 +1,13 @@
 """Every attack, every vote and every fault, each under Mean2P and under the plain average: `make test-all`."""
 
-from collections.abc import Callable
-from typing import get_args
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
 
 import pytest
 
 from common.settings import ByzantineVote
 from tests.cluster import Cluster
-from tests.team import MISSING, REFUSED, UNCERTAIN, Team
+from tests.team import LATE, MISSING, REFUSED, UNCERTAIN, Team
 from worker.attacks import ATTACKS
 from worker.testbed.faults import Fault
 
@@ -21,9 +21,30 @@ SPOILT_AVERAGE = ("Omn", "PGA")  # turned around, and as far away as the grid go
 RULES = ("Mean2P", "Avg")
 
 
+def digests(team: Team) -> list[str]:
+    """The committed models."""
+    return [entry.winner for entry in team.cluster.entries()]
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """The models of the average when nobody lies."""
+    made: list[Cluster] = []
+
+    def make(name: str, **settings: Any) -> Cluster:
+        made.append(Cluster(tmp_path_factory.mktemp(name), **settings))
+        return made[-1]
+
+    team = Team(make, [{}] * BYZANTINE, rule="Avg", rounds=30)
+    assert team.server.wait() == 0, team.server.text
+    yield digests(team)
+    for one in made:
+        one.stop()
+
+
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attacks(cluster: Make, name: str, rule: str) -> None:
+def test_attacks(cluster: Make, honest: list[str], name: str, rule: str) -> None:
     team = Team(cluster, [{"attack": name}] * BYZANTINE, rule=rule, rounds=30)
     assert team.server.wait() == 0, team.server.text
     team.check()
@@ -33,7 +54,9 @@ def test_attacks(cluster: Make, name: str, rule: str) -> None:
     if rule == "Mean2P":
         assert len(entries) == 30
         assert accuracy > 0.8
-    elif name in SPOILT_AVERAGE:
+        return
+    assert not set(digests(team)) & set(honest)  # from the first round on something else was sent
+    if name in SPOILT_AVERAGE:
         assert accuracy < 0.2
 
 
@@ -42,7 +65,17 @@ def test_votes(cluster: Make, vote: str) -> None:
     team = Team(cluster, [{"attack": "SF", "byzantine_vote": vote}] * BYZANTINE, rounds=30)
     assert team.server.wait() == 0, team.server.text
     team.check()
-    assert len(team.cluster.entries()) == 30
+    entries = team.cluster.entries()
+    assert len(entries) == 30
+    cast = [one for entry in entries for one in entry.votes if one.worker in team.liars]
+    if vote in ("inner", "outer"):
+        assert {one.choice for one in cast} == {vote}
+    elif vote == "larger-loss":
+        assert cast and all((one.choice == "inner") == (one.inner_loss > one.outer_loss) for one in cast)
+    elif vote == "random":
+        assert {one.choice for one in cast} == {"inner", "outer"}
+    elif vote == "silent":
+        assert not cast
     assert team.measure().accuracy > 0.8
 
 
@@ -52,10 +85,6 @@ def test_faults(cluster: Make, fault: Fault, rule: str) -> None:
     if rule == "Avg" and fault in (Fault.CRASH_BEFORE_VOTE, Fault.CRASH_AFTER_VOTE, *VOTING):
         pytest.skip("one phase has no vote")
     team = Team(cluster, [{"fault": f"{fault.value}@{BEGIN}"}] * BYZANTINE, rule=rule, rounds=100_000)
-    if rule == "Avg" and fault is Fault.HUGE:
-        assert team.server.wait() == 0, team.server.text  # the model has blown up: the run ends as diverged
-        assert '"diverged"' in (team.cluster.run / "metrics.jsonl").read_text()
-        return
     team.wait_for_rounds(BEGIN + 10)
     team.wait_for_refusals(dict.fromkeys(team.liars, REFUSED[fault]))
     team.wait_for_rounds(len(team.cluster.entries()) + 2)
@@ -63,12 +92,12 @@ def test_faults(cluster: Make, fault: Fault, rule: str) -> None:
     team.check()
     for name in team.liars:
         if fault not in UNCERTAIN:
-            assert team.refused().get(name, set()) == REFUSED[fault]
+            assert REFUSED[fault] <= team.refused().get(name, set()) <= REFUSED[fault] | LATE
         gone = [
             entry.round for entry in team.cluster.entries() if entry.missing.get(name) in ("no submission", "silent")
         ]
         assert bool(gone) == (fault in MISSING)
-    assert team.measure().accuracy > 0.6
+    assert (team.measure().accuracy > 0.6) == ((fault, rule) != (Fault.HUGE, "Avg"))
 
 
 VOTING = (Fault.TWO_VOTES, Fault.VOTE_AS_ANOTHER)

@@ -255,6 +255,10 @@ def test_what_an_attack_was_not_given_is_named(name: str, missing: str) -> None:
         attack(name).send(torch.ones(2, 3), torch.ones(1, 3))
 
 
+def test_alie_finds_a_z_even_where_the_corrupted_are_the_majority_of_what_came() -> None:
+    assert np.isfinite(send("ALIE", HONEST[:2], CORRUPTED)).all()
+
+
 def test_alie_without_a_z_says_so() -> None:
     with pytest.raises(OstrakonError, match=r"attack ALIE finds no z for 1 corrupted of n=2 workers.*give z"):
         send("ALIE", HONEST[:1], CORRUPTED[:1])

@@ -98,12 +98,12 @@ def a_little_is_enough(honest: Tensor, corrupted: Tensor, *, z: float | None = N
 
 
 def _greatest_z(n: int, f: int) -> float:
-    supporters = n // 2 + 1 - f
+    supporters = max(1, n // 2 + 1 - f)  # who are the majority need none; 1 keeps z finite
     share = (n - f - supporters) / (n - f)
     if not 0 < share < 1:
         raise OstrakonError(
-            f"attack ALIE finds no z for {f} corrupted of n={n} workers: its share of honest workers, {share:.3g}, "
-            "must be between 0 and 1; give z, as in ALIE(z=1)"
+            f"attack ALIE finds no z for {f} corrupted of n={n} workers: it needs 2 honest ones at least; or give z, "
+            "as in ALIE(z=1)"
         )
     return NormalDist().inv_cdf(share)
 
