@@ -1,7 +1,7 @@
 # make up      train: a server, an evaluator and N workers on this machine
 # make test    everything that CI runs; make test-all: also every attack and fault under two rules
 # make bench   time the aggregation rules beside the floor of what they cannot do without
-# make attacks every attack against seven rules on this machine, for docs/attacks.md: about 45 minutes
+# make attacks every attack against seven rules on this machine, for docs/attacks.md: about an hour
 # make docs    renew what is generated in the documentation
 # make help    all targets and settings
 

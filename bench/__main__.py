@@ -87,7 +87,7 @@ def attacks(
 ) -> None:
     """Every attack against some rules: the accuracy that short runs of `make up` end with, in runs/attacks-*.
 
-    About 45 minutes on two cores as it stands. Runs that are over are not repeated: it goes on where it was interrupted.
+    About an hour on two cores as it stands. Runs that are over are not repeated: it goes on where it was interrupted.
     """
     setting = Setting(task, workers, byzantine, rounds, seed)
     names = tuple(name.strip() for name in rules.split(";"))

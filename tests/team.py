@@ -50,7 +50,7 @@ REFUSED: dict[Fault, set[str]] = {
 
 UNCERTAIN = (Fault.SLOW, Fault.CRASH_MID_STREAM)
 
-LATE = {"late submission", "wrong round"}  # what may befall whoever is not waited for
+LATE = {"late submission", "wrong round", "wrong base"}  # what may befall whoever is not waited for
 
 # Those whose momenta are no longer there once they fail.
 MISSING = {fault for fault in Fault if fault.value.startswith("crash")} | {

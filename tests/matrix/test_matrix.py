@@ -97,7 +97,7 @@ def test_faults(cluster: Make, fault: Fault, rule: str) -> None:
             entry.round for entry in team.cluster.entries() if entry.missing.get(name) in ("no submission", "silent")
         ]
         assert bool(gone) == (fault in MISSING)
-    assert (team.measure().accuracy > 0.6) == ((fault, rule) != (Fault.HUGE, "Avg"))
+    assert (team.measure().loss < 2) == ((fault, rule) != (Fault.HUGE, "Avg"))
 
 
 VOTING = (Fault.TWO_VOTES, Fault.VOTE_AS_ANOTHER)
