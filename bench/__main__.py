@@ -16,12 +16,13 @@ from bench.aggregation import DEFAULT, Report, measure, slowdowns
 from bench.attacks import PLACE, ROWS, RULES, Setting, accuracy, markdown
 from bench.plot import draw
 from bench.rows import HOSTILE
+from common.aggregation import rule
 from common.device import resolve_device
 from common.errors import OstrakonError
 from common.markdown import renew
 from common.runtime import prepare
 
-app = typer.Typer(help="Measurements, with their limits beside them.", no_args_is_help=True)
+app = typer.Typer(help="Measurements, with their limits beside them.", no_args_is_help=True, add_completion=False)
 
 
 @app.callback()
@@ -93,6 +94,8 @@ def attacks(
     names = tuple(name.strip() for name in rules.split(";"))
     found: dict[tuple[str, str], float] = {}
     try:
+        for name in names:
+            rule(name).check_run(workers, byzantine, asynchronous=False)
         for attack in ROWS:
             for name in names:
                 found[attack, name] = accuracy(setting, attack, name)

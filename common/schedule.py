@@ -35,7 +35,7 @@ class Schedule(Generic[T]):
         return [what for _, what in self.stages if what is not None]
 
 
-def read_schedule(text: str, read: Callable[[str], T]) -> Schedule[T]:
+def read_schedule(text: str, read: Callable[[str], T], example: str = "SF@0,Omn@100") -> Schedule[T]:
     """Read stages separated by commas, each a name and the first round of its stage; without one, round 0.
 
     >>> read_schedule("SF(scale=2),none@50", str).stages
@@ -43,6 +43,7 @@ def read_schedule(text: str, read: Callable[[str], T]) -> Schedule[T]:
 
     Args:
         read: from the text of one stage to what it means; may raise OstrakonError.
+        example: what to show to whom wrote something else.
 
     Raises:
         OstrakonError: a stage has no name or no such round, or does not begin after the one before it.
@@ -52,7 +53,7 @@ def read_schedule(text: str, read: Callable[[str], T]) -> Schedule[T]:
         name, _, start = part.rpartition("@") if "@" in part else (part, "", "0")
         name, start = name.strip(), start.strip()
         if not re.fullmatch(r"[0-9]{1,19}", start, re.ASCII) or int(start) > _LAST_ROUND or not name:
-            raise OstrakonError(f"{part.strip()!r} in {text!r} cannot be read: write NAME@ROUND, as in SF@0,Omn@100")
+            raise OstrakonError(f"{part.strip()!r} in {text!r} cannot be read: write NAME@ROUND, as in {example}")
         first = int(start)
         if stages and first <= stages[-1][0]:
             raise OstrakonError(f"{text!r}: {name} from round {first} on begins no later than what stands before it")

@@ -7,9 +7,9 @@ the files of one server and of one worker; `AdversarySettings` that of the collu
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.errors import OstrakonError
 from common.schedule import NONE, read_schedule
@@ -22,6 +22,16 @@ ByzantineVote = Literal["honest", "larger-loss", "inner", "outer", "random", "si
 _ATTACK = "what is sent instead of the momentum: docs/attacks.md; over time as in SF@0,Omn@100"
 _FAULT = "how the machine fails: docs/attacks.md; over time as in silent@20,none@40"
 _BYZANTINE_VOTE = "honest, larger-loss, inner, outer, random, silent, or pivotal: only if it changes the outcome"
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ValueError("expected HOST:PORT, as in 127.0.0.1:7433")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class _Settings(BaseModel):
@@ -54,7 +64,7 @@ class ServerSettings(_Settings):
     rounds: int = Field(ge=1, description="the run ends after this many committed rounds")
     directory: Path = Field(description="the run's folder: ledger, models, metrics")
     initial: Path = Field(description="theta_0, written by `python -m worker init`")
-    listen: str = Field("127.0.0.1:7433", description="address to serve on, HOST:PORT")
+    listen: Address = Field("127.0.0.1:7433", description="address to serve on, HOST:PORT")
     tls: TlsFiles | None = Field(None, description="certificate of this server; without it loopback only")
     device: Device = Field("auto", description="auto, cpu, cuda, cuda:1: where the rule runs")
     threads: int = Field(0, ge=0, description="threads for the rule; 0 means one per core")
@@ -106,15 +116,17 @@ class WorkerSettings(_Byzantine):
     task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
     data: Path | None = Field(None, description="data file or folder, for tasks that read one")
     seed: int = Field(1, ge=0, description="seed of the data and of every mini-batch")
-    server: str = Field("127.0.0.1:7433", description="address of the server, HOST:PORT")
+    server: Address = Field("127.0.0.1:7433", description="address of the server, HOST:PORT")
     id: str | None = Field(None, description="who I am where there is no certificate (loopback only)")
     tls: TlsFiles | None = Field(None, description="certificate of this worker")
     batch: int = Field(16, ge=1, description="examples in a training mini-batch")
     beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
     vote: Literal["loss"] = Field("loss", description="criterion of the vote")
     vote_batch: int = Field(64, ge=1, description="examples in a vote's mini-batch")
-    tap: str | None = Field(None, description="test bed: address of the adversary that gets copies of what this sends")
-    adversary: str | None = Field(None, description="test bed: address of the adversary that this one colludes at")
+    tap: Address | None = Field(
+        None, description="test bed: address of the adversary that gets copies of what this sends"
+    )
+    adversary: Address | None = Field(None, description="test bed: address of the adversary that this one colludes at")
     tap_deadline: float = Field(2, gt=0, description="seconds that a copy may take")
     device: Device = Field("auto", description="auto, cpu, cuda, cuda:1")
     threads: int = Field(0, ge=0, description="threads of this process; 0 means one per core")
@@ -125,7 +137,7 @@ class WorkerSettings(_Byzantine):
 class AdversarySettings(_Settings):
     """The meeting place of a test bed's colluders, which know what honest workers send."""
 
-    listen: str = Field("127.0.0.1:7434", description="address to serve on, HOST:PORT")
+    listen: Address = Field("127.0.0.1:7434", description="address to serve on, HOST:PORT")
     tls: TlsFiles | None = Field(None, description="certificate of this adversary; without it loopback only")
     honest: tuple[str, ...] = Field((), description="workers with a tap, in roster order")
     corrupted: tuple[str, ...] = Field((), description="workers that ask here what to send, in roster order")

@@ -81,10 +81,12 @@ def issue(directory: Path, role: Role, id: str, hosts: Sequence[str] = (), days:
     identity = parse(Identity(role, id).urn)
     stem = directory / f"{role}-{id}"
     files = TlsFiles(ca=directory / "ca.pem", certificate=Path(f"{stem}.pem"), key=Path(f"{stem}.key"))
+    if hosts and role != "server":
+        raise OstrakonError(f"--host is for servers: nobody calls a {role} by the name of its host")
     if role == "adversary":
         names: tuple[str, ...] = (ADVERSARY_NAME,)
     else:
-        names = (*LOOPBACK, *hosts) if role == "server" else tuple(hosts)
+        names = (*LOOPBACK, *hosts) if role == "server" else ()
     if not _serves(files, identity, names):
         _sign(directory, identity, files, names, days)
     return files

@@ -82,9 +82,14 @@ def resumed_run(stored: RunSettings, given: dict[str, str]) -> RunSettings:
             if now > was:
                 continue
             raise OstrakonError(f"run {stored.run} goes on to ROUNDS={was}, now ROUNDS={now}: rounds may only grow")
-        key = name.upper()
         if name == "team":
             raise OstrakonError(f"run {stored.run} was started with another team: start another run with RUN=NAME")
+        key = name.upper()
+        if name not in given:
+            raise OstrakonError(
+                f"run {stored.run} was started with {key}={was}, {given[FILE]} says {now}: leave {FILE.upper()} out "
+                "to go on with the run, or start another one with RUN=NAME"
+            )
         raise OstrakonError(
             f"run {stored.run} was started with {key}={was}, now {key}={now}: "
             f"leave {key} out to go on with the run, or start another one with RUN=NAME"
@@ -126,11 +131,11 @@ def described() -> str:
     lines = []
     for name in _WORDS:
         if name == FILE:
-            lines.append(f"  {f'{FILE.upper()}=':<26}TOML file with any of these, and liars of several kinds")
+            lines.append(f"  {f'{FILE.upper()}=':<28}TOML file with any of these, and liars of several kinds")
             continue
         field = RunSettings.model_fields[name]
         default = "" if field.default is None else str(field.default)
-        lines.append(f"  {f'{name.upper()}={default}':<26}{field.description}")
+        lines.append(f"  {f'{name.upper()}={default}':<28}{field.description}")
     return "\n".join(lines)
 
 

@@ -104,7 +104,7 @@ def _votes(panel: Axes, record: Record) -> None:
     for sign, colour in ((1, _INNER), (-1, _OUTER)):
         panel.fill_between(rounds, np.where(sign * lead > 0, lead, 0), step="mid", color=colour, linewidth=0)
     panel.axhline(0, color=_QUIET, linewidth=0.8)
-    wins = Counter(entry.choice for entry in record.entries)
+    wins = Counter(entry.choice for entry in record.entries if entry.votes)
     notes: tuple[tuple[str, str, float], ...] = (
         (f"Inner won {wins['inner']}", _INNER, 0.75),
         (f"Outer won {wins['outer']}", _OUTER, 0.25),

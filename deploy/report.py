@@ -36,6 +36,7 @@ class Summary:
     seconds_to_first_commit: float | None  # from the start of the first server process
     bytes_per_worker_round: float | None  # received and sent by the server
     wins: dict[str, int]  # of inner and outer
+    without_a_vote: int  # rounds among them in which there was one candidate, or two that were the same
     refused: dict[str, dict[str, int]]  # worker, or "" for callers that are none -> reason -> how often
     missing: dict[str, dict[str, int]]  # worker -> reason -> rounds
     server_peak_bytes: int | None  # resident memory, the largest of all server processes
@@ -55,6 +56,7 @@ def summarise(record: Record) -> Summary:
         seconds_to_first_commit=_first_commit(record),
         bytes_per_worker_round=_bytes_per_worker_round(record),
         wins={"inner": history.wins["inner"], "outer": history.wins["outer"]},
+        without_a_vote=sum(not entry.votes for entry in record.entries),
         refused=_by_worker(history.refused),
         missing=_by_worker(history.missing),
         server_peak_bytes=max((int(line["peak_bytes"]) for life in record.lives for line in life.lines), default=None),
@@ -87,7 +89,8 @@ def table(name: str, summary: Summary) -> Table:
     shown.add_row("time", f"{summary.seconds:.1f} s{rate}")
     shown.add_row("first commit after", _unit(summary.seconds_to_first_commit, 1, "s"))
     shown.add_row("traffic per worker and round", _unit(summary.bytes_per_worker_round, 1e3, "kB"))
-    shown.add_row("wins", f"Inner {summary.wins['inner']}, Outer {summary.wins['outer']}")
+    unvoted = f" ({summary.without_a_vote} rounds without a vote)" if summary.without_a_vote else ""
+    shown.add_row("wins", f"Inner {summary.wins['inner']}, Outer {summary.wins['outer']}{unvoted}")
     shown.add_row("refused", counts(summary.refused) or "nobody")
     shown.add_row("missing", counts(summary.missing) or "nobody")
     shown.add_row("server memory, peak", _unit(summary.server_peak_bytes, 1e6, "MB"))

@@ -139,7 +139,7 @@ class RunFolder:
             return
         from worker.initial import write_initial  # torch comes with it
 
-        write_initial(self._worker_settings(settings, ""), self.initial)
+        write_initial(self._worker_settings(settings, f"{HOST}:0"), self.initial)
 
     def write_processes(self, settings: RunSettings) -> None:
         """Write the settings of the server, the evaluator, every worker and an adversary, for free ports."""

@@ -26,6 +26,7 @@ log = structlog.get_logger()
 
 Send = Callable[[bytes], Awaitable[None]]  # puts one serialised `ModelPart` on the wire
 
+MODEL_REPLACED = "model replaced"
 LONGEST_NAME = 200  # characters: what a worker makes the server remember
 
 
@@ -237,6 +238,8 @@ class Calls:
         if self._state.finished is not None:
             return  # whoever is late now has done nothing wrong
         member = caller is not None and caller.role == "worker" and caller.id in self._state.roster.members
+        if reason == MODEL_REPLACED and not member:
+            return  # an observer was slower than the run
         self._state.count_refusal(caller.id if caller is not None and member else "", reason)
 
     async def farewell(self) -> None:
@@ -261,7 +264,7 @@ class Calls:
                     await send(part)
         except Displaced:
             raise Refused(
-                Code.FAILED_PRECONDITION, "model replaced", "the next model was committed, or asked for: ask again"
+                Code.FAILED_PRECONDITION, MODEL_REPLACED, "the next model was committed, or asked for: ask again"
             ) from None
 
     def _check_member_call(self, caller: Identity, stamp: pb.Stamp, session: str) -> int:

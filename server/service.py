@@ -74,6 +74,9 @@ class Service:
             try:
                 caller = self._caller(context)
                 with self._calls.open_calls.admit(caller):
+                    # Before anything can cancel a first write: gRPC would then try to send this twice, fail, and leave
+                    # the caller without a status until its deadline.
+                    await context.send_initial_metadata(())
                     await answer(
                         caller,
                         self._parse(kind, raw, caller),

@@ -13,7 +13,7 @@ from common.clock import MonotonicClock
 from common.errors import OstrakonError
 from common.lifetime import stop_event
 from common.runtime import prepare, run_to_exit, start_log
-from common.settings import WorkerSettings, read
+from common.settings import WorkerSettings, build, read
 from common.tasks.registry import task
 from worker.attacks import PIVOTAL, attack_schedule, needs_colluders
 from worker.learner import LocalLearner
@@ -35,7 +35,7 @@ def main(config: Path, log_file: Path | None, tap: str | None = None) -> None:
 
     def run() -> None:
         settings = read(WorkerSettings, config)
-        work(settings if tap is None else settings.model_copy(update={"tap": tap}))
+        work(settings if tap is None else build(WorkerSettings, settings.model_dump() | {"tap": tap}, source="--tap"))
 
     run_to_exit(run, log_file)
 

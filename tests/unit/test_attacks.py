@@ -125,7 +125,7 @@ def test_gauss_has_the_norms_of_the_true_vectors_and_nothing_else_of_them(text: 
     cosines = (noise @ true.T) / np.outer(np.linalg.norm(noise, axis=1), np.linalg.norm(true, axis=1))
     assert np.abs(cosines).max() < 0.1
     assert not np.array_equal(noise[0], noise[1])
-    np.testing.assert_array_equal(send("Gauss", true, np.zeros((1, 4), np.float32)), np.zeros((1, 4)))
+    np.testing.assert_array_equal(send("Gauss", true[:, :4], np.zeros((1, 4), np.float32)), np.zeros((1, 4)))
 
 
 def test_what_is_drawn_follows_from_the_random_numbers_given() -> None:
@@ -316,3 +316,16 @@ def test_attacks_change_with_the_rounds() -> None:
     assert attack_schedule(None).at(1) is None
     with pytest.raises(OstrakonError, match="unknown attack 'Onm'; did you mean Omn"):
         attack_schedule("SF@0,Onm@5")
+
+
+@pytest.mark.parametrize(("honest", "corrupted"), [((2, 3), (0, 3)), ((2, 3), (1, 4)), ((3,), (1, 3)), ((2, 3), (3,))])
+def test_vectors_of_other_shapes_are_refused(honest: tuple[int, ...], corrupted: tuple[int, ...]) -> None:
+    with pytest.raises(OstrakonError, match=r"attack Omn takes \(h, d\) and \(b, d\)"):
+        attack("Omn").send(torch.ones(honest), torch.ones(corrupted))
+
+
+@pytest.mark.parametrize("text", ["SF(scale=-1)", "Empire(epsilon=0)", "siege(radius=-2)"])
+def test_a_parameter_that_would_turn_an_attack_around_is_refused(text: str) -> None:
+    with pytest.raises(OstrakonError, match="give a number above 0"):
+        attack(text)
+    assert attack("ALIE(z=-1)").parameters == {"z": -1}

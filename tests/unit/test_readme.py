@@ -3,7 +3,7 @@
 import re
 import tomllib
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -63,6 +63,13 @@ def test_the_page_of_attacks_has_every_vote_and_every_fault_with_its_refusals() 
     for fault, reasons in REFUSED.items():
         for reason in reasons:
             assert f"`{reason}`" in faults[fault.value] or reason == faults[fault.value], fault
+
+
+def test_the_example_on_the_page_of_attacks_runs() -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", ATTACKS_PAGE, re.MULTILINE | re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(code, found)
+    assert found["sent"].shape == (6, 1000)
 
 
 def test_the_settings_files_on_the_page_of_attacks_are_read() -> None:

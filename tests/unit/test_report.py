@@ -105,6 +105,7 @@ def test_the_summary_holds_the_figures_of_the_run(folder: Path) -> None:
         "seconds_to_first_commit": 1.5,
         "bytes_per_worker_round": 300.0,
         "wins": {"inner": 3, "outer": 1},
+        "without_a_vote": 0,
         "refused": {"": {"wrong role": 2}, "w00": {"not finite": 3, "wrong base": 1}},
         "missing": {"w01": {"gone": 1}, "w02": {"late": 2}},
         "server_peak_bytes": 1000,

@@ -62,6 +62,8 @@ def _check(refusal: str, kind: Any, value: Any) -> None:
             raise OstrakonError(f"{refusal}: give a whole number, not negative")
     elif isinstance(value, bool) or not isinstance(value, int | float) or not _fits(value):
         raise OstrakonError(f"{refusal}: give a finite float32 number")
+    elif kind is float and value <= 0:  # it would turn the attack around, or off
+        raise OstrakonError(f"{refusal}: give a number above 0")
 
 
 def _fits(value: float) -> bool:

@@ -54,9 +54,14 @@ class Attack:
             defence: the rule under attack, for attacks that simulate it.
 
         Raises:
-            OstrakonError: it needs honest vectors and there are none, a random generator or a rule that was not given,
-                or it cannot be used with so many of each.
+            OstrakonError: the shapes are others, it needs honest vectors and there are none, or a random generator or a
+                rule that was not given, or it cannot be used with so many of each.
         """
+        if honest.dim() != 2 or corrupted.dim() != 2 or honest.shape[1] != corrupted.shape[1] or not len(corrupted):
+            raise OstrakonError(
+                f"attack {self.name} takes (h, d) and (b, d) with b at least 1, not {tuple(honest.shape)} and "
+                f"{tuple(corrupted.shape)}"
+            )
         if self.knows == "omniscient" and not len(honest):
             raise OstrakonError(f"attack {self.name} needs the vectors of honest workers, and there are none")
         given = {"rng": rng, "defence": defence}

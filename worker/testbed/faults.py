@@ -87,4 +87,4 @@ def fault_schedule(text: str | None) -> Schedule[Planned]:
     Raises:
         OstrakonError: the text or a fault in it cannot be read.
     """
-    return Schedule() if text is None else read_schedule(text, fault)
+    return Schedule() if text is None else read_schedule(text, fault, "silent@20,none@40")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+import structlog
 import torch
 
 from common.choice import Choice
@@ -17,6 +18,8 @@ from common.errors import OstrakonError
 from common.wire import Vector
 from worker.attacks import Attack, Defence, pivotal
 from worker.sampling import COLLUSION, generator
+
+log = structlog.get_logger()
 
 KEPT = 2  # meetings of each kind: the vectors of more rounds are worth nothing
 
@@ -68,6 +71,13 @@ class _Attendance:
     def close(self, members: Iterable[str], present: Collection[str]) -> None:
         for member in members:
             self.missed[member] = 0 if member in present else self.missed.get(member, 0) + 1
+            if self.missed[member] == self.absent_after:
+                log.info("no longer waited for", worker=member)
+
+    def welcome(self, member: str) -> None:
+        if self.missed.get(member, 0) >= self.absent_after:
+            log.info("waited for again", worker=member)
+        self.missed[member] = 0
 
 
 class _Place(Generic[T]):
@@ -133,7 +143,7 @@ class _Place(Generic[T]):
         meeting.bring(among, member, what)
         # Who comes to a decision that did not wait for it, but would have been in time, is waited for again.
         if meeting.plans and meeting.deadline is not None and self._clock.now() < meeting.deadline:
-            self._attendance.missed[member] = 0
+            self._attendance.welcome(member)
 
     def _lacking(self, meeting: _Meeting[T]) -> set[str]:
         expected = self._attendance.awaited((*self._honest, *self._corrupted))

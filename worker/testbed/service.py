@@ -77,7 +77,9 @@ async def _serve(settings: AdversarySettings) -> None:
     except RuntimeError:
         raise OstrakonError(f"address {settings.listen} cannot be served on: set listen to a free one") from None
     await server.start()
-    log.info("meeting", address=settings.listen, honest=len(settings.honest), corrupted=len(settings.corrupted))
+    log.info(
+        "meeting", address=settings.listen, honest=settings.honest, corrupted=settings.corrupted, voters=settings.voters
+    )
     await stop.wait()
     await server.stop(grace=1)
 
@@ -90,7 +92,7 @@ class Service(pb_grpc.AdversaryServicer):
         self._secure = secure
 
     async def CopyMomentum(self, parts: AsyncIterator[pb.VectorPart], context: Context) -> pb.CopyResponse:
-        member = await self._caller(context, self._meetings.honest)
+        member = await self._caller(context, "honest", self._meetings.honest)
         try:
             header, vector = await read_parts(parts)
         except WireError as error:
@@ -99,13 +101,13 @@ class Service(pb_grpc.AdversaryServicer):
         return pb.CopyResponse()
 
     async def CopyVote(self, request: pb.VoteCopy, context: Context) -> pb.CopyResponse:
-        member = await self._caller(context, self._meetings.honest)
+        member = await self._caller(context, "honest", self._meetings.honest)
         choice: Choice = "inner" if request.choice == pb_server.CHOICE_INNER else "outer"
         self._meetings.copy_vote(member, Key(request.run, request.round), choice)
         return pb.CopyResponse()
 
     async def Conspire(self, parts: AsyncIterator[pb.VectorPart], context: Context) -> AsyncIterator[pb.VectorPart]:
-        member = await self._caller(context, self._meetings.corrupted)
+        member = await self._caller(context, "corrupted", self._meetings.corrupted)
         try:
             header, vector = await read_parts(parts)
             plot = header.plot
@@ -126,11 +128,11 @@ class Service(pb_grpc.AdversaryServicer):
             yield part
 
     async def ConspireVote(self, request: pb.ConspireVoteRequest, context: Context) -> pb.ConspireVoteResponse:
-        member = await self._caller(context, self._meetings.voters)
+        member = await self._caller(context, "voters", self._meetings.voters)
         choice = await self._meetings.ask_vote(member, Key(request.run, request.round))
         return pb.ConspireVoteResponse(choice=_CHOICES[choice])
 
-    async def _caller(self, context: Context, expected: tuple[str, ...]) -> str:
+    async def _caller(self, context: Context, setting: str, expected: tuple[str, ...]) -> str:
         identity: Identity | None
         if self._secure:
             identity = identity_of(context.auth_context())
@@ -138,7 +140,7 @@ class Service(pb_grpc.AdversaryServicer):
             identity = parse(str(dict(context.invocation_metadata() or ()).get(IDENTITY_KEY, "")))
         if identity is None or identity.role != "worker" or identity.id not in expected:
             who = "nobody" if identity is None else identity.urn
-            await _refuse(context, OstrakonError(f"{who} is none of {', '.join(expected)}"))
+            await _refuse(context, OstrakonError(f"{who} is not in the adversary's setting {setting}: add it there"))
         return identity.id
 
 

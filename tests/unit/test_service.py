@@ -1,0 +1,73 @@
+"""What reaches a caller over gRPC when its call is refused in the middle of an answer."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+
+from common.identity import Identity
+from common.wire import IDENTITY_KEY
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from protos.ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
+from server.coordinator import Traffic
+from server.open_calls import OpenCalls
+from server.refusal import Code, Refused
+from server.service import Service
+from server.streams import Displaced, Streams
+
+CALLER = Identity("observer", "watcher")
+
+
+class Replacing:
+    """Answers Broadcast with models that are replaced in the middle of their n-th write."""
+
+    def __init__(self, write: int) -> None:
+        self.open_calls = OpenCalls()
+        self.readers = Streams()
+        self.write = write
+
+    async def broadcast(self, caller: Identity, request: pb.BroadcastRequest, send: Any) -> None:
+        try:
+            with self.readers.claim(caller):
+                for number in range(1, 4):
+                    if number == self.write:
+                        asyncio.get_running_loop().call_soon(self.readers.close_all)
+                    await send(pb.ModelPart(chunk=pb.Chunk(data=bytes(1 << 20))).SerializeToString())
+                await asyncio.sleep(60)
+        except Displaced:
+            raise Refused(Code.FAILED_PRECONDITION, "model replaced", "ask again") from None
+
+    def refuse(self, caller: Identity | None, reason: str) -> None:
+        pass
+
+    propose = vote = join = submit = status = broadcast
+
+
+@pytest.mark.parametrize("write", [1, 2, 3])
+def test_a_reader_whose_model_is_replaced_is_told_so_at_once(write: int) -> None:
+    async def scenario() -> tuple[grpc.StatusCode, dict[str, Any]]:
+        calls: Any = Replacing(write)
+        coordinator: Any = SimpleNamespace(term=1, head_round=4, traffic=Traffic())
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((Service(coordinator, calls, secure=False).handler(),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = pb_grpc.ParameterServerStub(channel).Broadcast(
+                pb.BroadcastRequest(), metadata=((IDENTITY_KEY, CALLER.urn),), timeout=10
+            )
+            try:
+                async for _ in call:
+                    pass
+            except grpc.aio.AioRpcError as error:
+                return error.code(), dict(error.trailing_metadata() or ())
+            finally:
+                await server.stop(grace=None)
+        raise AssertionError("the models were sent")
+
+    for _ in range(5):
+        code, trailers = asyncio.run(asyncio.wait_for(scenario(), 60))
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert trailers["ostrakon-reason"] == "model replaced"
