@@ -89,7 +89,7 @@ def table(name: str, summary: Summary) -> Table:
     shown.add_row("time", f"{summary.seconds:.1f} s{rate}")
     shown.add_row("first commit after", _unit(summary.seconds_to_first_commit, 1, "s"))
     shown.add_row("traffic per worker and round", _unit(summary.bytes_per_worker_round, 1e3, "kB"))
-    unvoted = f" ({summary.without_a_vote} rounds without a vote)" if summary.without_a_vote else ""
+    unvoted = f" ({summary.without_a_vote} without a vote)" if summary.without_a_vote else ""
     shown.add_row("wins", f"Inner {summary.wins['inner']}, Outer {summary.wins['outer']}{unvoted}")
     shown.add_row("refused", counts(summary.refused) or "nobody")
     shown.add_row("missing", counts(summary.missing) or "nobody")

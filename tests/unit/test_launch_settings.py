@@ -280,5 +280,5 @@ def test_a_run_goes_on_with_its_team_and_with_no_other(team_file: Path) -> None:
     team_file.write_text(TEAM.replace("count = 3", "count = 2"))
     with pytest.raises(OstrakonError, match="another team"):
         resumed_run(stored, given)
-    with pytest.raises(OstrakonError, match="was started with WORKERS=10, .*team.toml says 11: leave SETTINGS out"):
+    with pytest.raises(OstrakonError, match=r"was started with WORKERS=10, .*team.toml says 11: leave SETTINGS out"):
         resumed_run(new_run({}), given)
