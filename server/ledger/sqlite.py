@@ -3,6 +3,7 @@
 import hashlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -105,7 +106,7 @@ class SqliteLedger:
 
     def _prepare(self) -> None:
         connection = self._connection
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection)
         connection.execute("PRAGMA synchronous = FULL")
         with self._transaction():
             application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -198,6 +199,20 @@ class SqliteLedger:
             f"ledger {self._path} is damaged ({found}): restore the run's folder from a backup as a new run, "
             "or start a new run from one of its model files"
         )
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. Where somebody else opens a new file too, SQLite does not wait for that but says busy at once."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _largest_term(connection: sqlite3.Connection) -> int:

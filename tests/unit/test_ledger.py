@@ -1,12 +1,14 @@
 """The ledger decides each round once, for the holder of the largest term, and forgets nothing."""
 
 import math
+import multiprocessing
 import sqlite3
 import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -389,3 +391,26 @@ LedgerMachine.TestCase.settings = settings(
     max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestWhateverServersTry = LedgerMachine.TestCase
+
+
+def open_each(files: list[Path], together: Any, failures: Any) -> None:
+    """Open new ledgers at the same moment as other processes do."""
+    for file in files:
+        together.wait()
+        try:
+            SqliteLedger(file).close()
+        except OstrakonError as error:
+            failures.put(str(error))
+
+
+def test_several_processes_may_open_a_new_ledger_at_the_same_moment(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    together, failures = context.Barrier(3), context.Queue()
+    files = [tmp_path / f"{number}.sqlite" for number in range(60)]
+    processes = [context.Process(target=open_each, args=(files, together, failures)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert failures.empty()
