@@ -75,7 +75,9 @@ class Colluding:
         except grpc.aio.AioRpcError as error:
             log.warning("the adversary does not help", why=_why(error))
             return None
-        return {pb.CHOICE_INNER: "inner", pb.CHOICE_OUTER: "outer"}.get(answer.choice)  # type: ignore[return-value]
+        if answer.choice == pb.CHOICE_UNSPECIFIED:
+            return None
+        return "inner" if answer.choice == pb.CHOICE_INNER else "outer"
 
 
 def _why(error: grpc.aio.AioRpcError | WireError) -> str:
