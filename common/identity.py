@@ -5,7 +5,7 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -25,6 +25,7 @@ ADVERSARY_NAME = "adversary.ostrakon"
 
 _URN = re.compile(rf"urn:ostrakon:({'|'.join(ROLES)}):([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})")
 _LONGEST_CHAIN = 8
+RENEW_DAYS = 30  # left, from which on a certificate is said to be due
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Credentials:
     ca: bytes = field(repr=False)
     certificate: bytes = field(repr=False)
     key: bytes = field(repr=False)
+    until: datetime
     warnings: tuple[str, ...] = ()
     """Sentences worth showing that do not stop the process."""
 
@@ -106,16 +108,33 @@ class Credentials:
             raise OstrakonError(
                 f"certificate {tls.certificate} is for another role: expected {role}, certificate says {identity.role}"
             )
-        return cls(identity, ca, certificate, key, _warnings(tls.key))
+        until = leaf.not_valid_after_utc
+        return cls(
+            identity, ca, certificate, key, until, (*_warn_of_key(tls.key), *_warn_of_end(tls.certificate, until))
+        )
 
     def server_credentials(self) -> grpc.ServerCredentials:
         """For `add_secure_port`; callers without a certificate of our authority are turned away."""
         pair = [(self.key, self.certificate)]
         return grpc.ssl_server_credentials(pair, root_certificates=self.ca, require_client_auth=True)
 
+    def server_configuration(self) -> grpc.ServerCertificateConfiguration:
+        """The same, for a server whose certificate may be renewed."""
+        return grpc.ssl_server_certificate_configuration([(self.key, self.certificate)], root_certificates=self.ca)
+
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """For `secure_channel`."""
         return grpc.ssl_channel_credentials(self.ca, self.key, self.certificate)
+
+
+def read_certificate(path: Path) -> tuple[Identity | None, datetime]:
+    """Whose a certificate is, and until when it is valid; nobody's where it names no identity.
+
+    Raises:
+        OstrakonError: the file is missing or holds no certificate.
+    """
+    leaf = _certificates(_content(path), path)[0]
+    return _only_identity(_uris(leaf)), leaf.not_valid_after_utc
 
 
 def handshake_failure(address: str, tls: TlsFiles, timeout: float = 3) -> str | None:
@@ -241,7 +260,13 @@ def _uris(certificate: x509.Certificate) -> list[str]:
     return names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
-def _warnings(key: Path) -> tuple[str, ...]:
+def _warn_of_key(key: Path) -> tuple[str, ...]:
     if key.stat().st_mode & 0o077:
         return (f"key {key} is readable by other users of this machine: chmod 600 {key}",)
+    return ()
+
+
+def _warn_of_end(path: Path, until: datetime) -> tuple[str, ...]:
+    if until - datetime.now(UTC) < timedelta(days=RENEW_DAYS):
+        return (f"certificate {path} expires on {until:%Y-%m-%d %H:%M} UTC: have it renewed",)
     return ()

@@ -1,12 +1,14 @@
 """A development authority and one certificate per process.
 
 `python -m deploy.certificates init DIR` makes DIR/ca.pem and DIR/ca.key; `issue DIR ROLE ID` adds
-DIR/<role>-<id>.pem and .key. Nothing that is still valid is overwritten. The authority's key lies beside what it
-signs, which suits one machine; a run over several hosts keeps it elsewhere.
+DIR/<role>-<id>.pem and .key. Nothing that is still valid is overwritten, unless it is to be renewed. `revoke` adds to
+DIR/revoked.txt, which servers read. The authority's key lies beside what it signs, which suits one machine; a run over
+several hosts keeps it elsewhere.
 """
 
 import ipaddress
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -22,9 +24,12 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from rich.console import Console
+from rich.table import Table
 
 from common.errors import OstrakonError
-from common.identity import ADVERSARY_NAME, Credentials, Identity, Role, parse
+from common.identity import ADVERSARY_NAME, RENEW_DAYS, ROLES, Credentials, Identity, Role, parse, read_certificate
+from common.revocation import REVOKED, read_revoked, revocation_list, revoked_text
 from common.runtime import run_to_exit
 from common.settings import TlsFiles
 from deploy.files import write_atomically
@@ -65,8 +70,18 @@ def init(directory: Path, days: int = AUTHORITY_DAYS) -> None:
     write_atomically(directory / "ca.pem", certificate.public_bytes(Encoding.PEM))
 
 
-def issue(directory: Path, role: Role, id: str, hosts: Sequence[str] = (), days: int = CERTIFICATE_DAYS) -> TlsFiles:
-    """Give one process its certificate, unless it holds one that still serves.
+def issue(
+    directory: Path,
+    role: Role,
+    id: str,
+    hosts: Sequence[str] = (),
+    days: int = CERTIFICATE_DAYS,
+    *,
+    renew: bool = False,
+) -> TlsFiles:
+    """Give one process its certificate, unless it holds one that still serves and is not to be renewed.
+
+    A renewed certificate keeps the names of the old one; processes that are running take it up by themselves.
 
     Args:
         hosts: further names and IP addresses by which a server is reached, beside localhost and 127.0.0.1; an adversary
@@ -76,7 +91,7 @@ def issue(directory: Path, role: Role, id: str, hosts: Sequence[str] = (), days:
         The three files to put into the process's settings.
 
     Raises:
-        OstrakonError: role or id cannot be used, or there is no readable authority to sign.
+        OstrakonError: role or id cannot be used or is revoked, or there is no readable authority to sign.
     """
     identity = parse(Identity(role, id).urn)
     stem = directory / f"{role}-{id}"
@@ -87,9 +102,68 @@ def issue(directory: Path, role: Role, id: str, hosts: Sequence[str] = (), days:
         names: tuple[str, ...] = (ADVERSARY_NAME,)
     else:
         names = (*LOOPBACK, *hosts) if role == "server" else ()
-    if not _serves(files, identity, names):
+    if identity in read_revoked(revocation_list(files)):
+        raise OstrakonError(
+            f"{role} {id} is revoked: no certificate in this name is let in any more. Take another id, and a new run "
+            "whose roster names it"
+        )
+    if renew and role == "server":
+        names = (*names, *(host for host in _hosts(files.certificate) if host not in names))
+    if renew or not _serves(files, identity, names):
         _sign(directory, identity, files, names, days)
     return files
+
+
+def revoke(directory: Path, role: Role, id: str) -> Path:
+    """Shut one process out of the runs of this authority, under any certificate; returns the list it is now on.
+
+    Raises:
+        OstrakonError: role or id cannot be used, or it is not a server that decides about this role.
+    """
+    identity = parse(Identity(role, id).urn)
+    if role in SERVING:
+        raise OstrakonError(
+            f"a {role} cannot be revoked: those who call it do not read the list. Make a new authority in another "
+            "folder, and issue every certificate anew"
+        )
+    path = directory / REVOKED
+    write_atomically(path, revoked_text(read_revoked(path) | {identity}).encode())
+    return path
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A process's certificate in an authority's folder; `until` is None for one that is revoked and not there."""
+
+    identity: Identity
+    until: datetime | None
+    revoked: bool
+
+    @property
+    def state(self) -> str:
+        """In a few words, whether it lets its process in."""
+        if self.revoked or self.until is None:
+            return "revoked"
+        left = self.until - datetime.now(UTC)
+        if left < timedelta(0):
+            return "expired"
+        return f"valid, {left.days} days left" + (": renew it" if left.days < RENEW_DAYS else "")
+
+
+def issued(directory: Path) -> list[Issued]:
+    """Every certificate of a process in the folder, and who is revoked, by role and id.
+
+    Raises:
+        OstrakonError: the folder holds no authority, or a certificate in it is damaged.
+    """
+    _authority_certificate(directory)
+    revoked = read_revoked(directory / REVOKED)
+    ends = dict(read_certificate(path) for path in directory.glob("*.pem"))  # the authority's own names nobody
+    processes = {identity for identity in ends if identity is not None} | revoked
+    return [
+        Issued(identity, ends.get(identity), identity in revoked)
+        for identity in sorted(processes, key=lambda identity: (ROLES.index(identity.role), identity.id))
+    ]
 
 
 def _sign(directory: Path, identity: Identity, files: TlsFiles, names: Sequence[str], days: int) -> None:
@@ -126,6 +200,17 @@ def _serves(files: TlsFiles, identity: Identity, names: Sequence[str]) -> bool:
     certificate = x509.load_pem_x509_certificate(credentials.certificate)
     held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return credentials.identity == identity and all(_name(name) in held for name in names)
+
+
+def _hosts(certificate: Path) -> tuple[str, ...]:
+    """The names and addresses in a certificate; none where there is none."""
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (OSError, ValueError, x509.ExtensionNotFound):
+        return ()
+    addresses = (str(address) for address in names.get_values_for_type(x509.IPAddress))
+    return (*names.get_values_for_type(x509.DNSName), *addresses)
 
 
 def _authority_certificate(directory: Path) -> x509.Certificate:
@@ -215,10 +300,46 @@ def issue_command(
     id: Annotated[str, typer.Argument(help="id within the role, for a worker as on the roster")],
     host: Annotated[list[str] | None, typer.Option(help="a name or IP address of this server; repeatable")] = None,
     days: Annotated[int, typer.Option(min=1, help="how long it is valid")] = CERTIFICATE_DAYS,
+    renew: Annotated[bool, typer.Option("--renew", help="a new one although the old one is still valid")] = False,
 ) -> None:
-    """Make DIR/ROLE-ID.pem and DIR/ROLE-ID.key, unless they exist and are valid."""
-    files = issue(directory, parse(f"urn:ostrakon:{role}:{id}").role, id, host or (), days)
+    """Make DIR/ROLE-ID.pem and DIR/ROLE-ID.key, unless they exist and are valid.
+
+    Where a process is running with the old ones, it takes up the new ones by itself.
+    """
+    files = issue(directory, _role(role, id), id, host or (), days, renew=renew)
     typer.echo(f"certificate: {files.certificate}\nkey: {files.key}")
+
+
+@app.command("revoke")
+def revoke_command(
+    directory: Folder,
+    role: Annotated[str, typer.Argument(help="worker, observer or operator")],
+    id: Annotated[str, typer.Argument(help="id within the role")],
+) -> None:
+    """Shut a process out for good, under any certificate: it goes on the list DIR/revoked.txt.
+
+    A server finds the list beside the authority's certificate (its setting tls.ca) and reads it before each round.
+    """
+    path = revoke(directory, _role(role, id), id)
+    typer.echo(f"{role} {id} is revoked. Servers have to find the list beside their ca.pem: {path}")
+    if not (directory / f"{role}-{id}.pem").exists():
+        typer.echo(f"note: {directory} holds no certificate of {role} {id}; is the name right?")
+
+
+@app.command("list")
+def list_command(directory: Folder) -> None:
+    """Show every certificate in DIR: whose it is, until when it is valid, and whether it is revoked."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("role", "id", "valid until (UTC)", "state"):
+        table.add_column(name, no_wrap=True)
+    for one in issued(directory):
+        until = "" if one.until is None else f"{one.until:%Y-%m-%d %H:%M}"
+        table.add_row(one.identity.role, one.identity.id, until, one.state)
+    Console().print(table)
+
+
+def _role(role: str, id: str) -> Role:
+    return parse(f"urn:ostrakon:{role}:{id}").role
 
 
 if __name__ == "__main__":

@@ -109,11 +109,12 @@ class _Launch:
         self.settings = settings
         self.server = self._child("server", "server.process", folder.server)
         self.evaluator = self._child("evaluator", "worker.evaluator", folder.evaluator)
-        self.workers = [self._child(id, "worker.process", folder.worker(id)) for id in roster(settings)]
+        self.workers = [self._child(id, "worker.process", folder.worker(id)) for id in folder.members(settings)]
         self.adversary = [self._child("adversary", "worker.adversary", folder.adversary)] if collusion(settings) else []
         self.children = [self.server, *self.adversary, *self.workers, self.evaluator]
         # Whoever lies or fails is not waited for at the end.
-        self.honest = [*self.workers[settings.byzantine :], self.evaluator]
+        byzantine = roster(settings)[: settings.byzantine]
+        self.honest = [*(worker for worker in self.workers if worker.name not in byzantine), self.evaluator]
         self.signal: int | None = None  # that told this launcher to stop
 
     def run(self) -> int:

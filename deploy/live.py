@@ -88,6 +88,7 @@ class Progress:
             ]
             trouble = [
                 ("no longer awaited", ", ".join(status.absent)),
+                ("revoked", ", ".join(status.revoked)),
                 ("missing", _counts(status.missing)),
                 ("refused", _counts(status.refused)),
                 ("waiting", status.waiting),

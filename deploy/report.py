@@ -39,6 +39,7 @@ class Summary:
     without_a_vote: int  # rounds among them in which there was one candidate, or two that were the same
     refused: dict[str, dict[str, int]]  # worker, or "" for callers that are none -> reason -> how often
     missing: dict[str, dict[str, int]]  # worker -> reason -> rounds
+    revoked: tuple[str, ...]  # workers
     server_peak_bytes: int | None  # resident memory, the largest of all server processes
 
 
@@ -59,6 +60,7 @@ def summarise(record: Record) -> Summary:
         without_a_vote=sum(not entry.votes for entry in record.entries),
         refused=_by_worker(history.refused),
         missing=_by_worker(history.missing),
+        revoked=record.entries[-1].revoked if record.entries else (),
         server_peak_bytes=max((int(line["peak_bytes"]) for life in record.lives for line in life.lines), default=None),
     )
 
@@ -93,6 +95,8 @@ def table(name: str, summary: Summary) -> Table:
     shown.add_row("wins", f"Inner {summary.wins['inner']}, Outer {summary.wins['outer']}{unvoted}")
     shown.add_row("refused", counts(summary.refused) or "nobody")
     shown.add_row("missing", counts(summary.missing) or "nobody")
+    if summary.revoked:
+        shown.add_row("revoked", ", ".join(summary.revoked))
     shown.add_row("server memory, peak", _unit(summary.server_peak_bytes, 1e6, "MB"))
     return shown
 

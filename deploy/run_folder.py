@@ -130,7 +130,7 @@ class RunFolder:
         certificates.issue(self.certificates, "operator", "local")
         if collusion(settings):
             certificates.issue(self.certificates, "adversary", "main")
-        for id in roster(settings):
+        for id in self.members(settings):
             certificates.issue(self.certificates, "worker", id)
 
     def write_initial(self, settings: RunSettings) -> None:
@@ -195,6 +195,13 @@ class RunFolder:
         )
         _write_toml(self.adversary, adversary)
         return address
+
+    def members(self, settings: RunSettings) -> tuple[str, ...]:
+        """The workers of the roster that are not revoked."""
+        from common.revocation import read_revoked, revocation_list  # gRPC comes with them
+
+        revoked = {who.id for who in read_revoked(revocation_list(self.tls("server-main"))) if who.role == "worker"}
+        return tuple(id for id in roster(settings) if id not in revoked)
 
     def tls(self, stem: str) -> TlsFiles:
         folder = self.certificates

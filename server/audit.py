@@ -5,7 +5,7 @@ A chain cannot show that its end was cut off: the workers, who remember the head
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +80,7 @@ def _audit(ledger: SqliteLedger, store: ModelStore, directory: Path) -> Report:
     models = int(_model_is_kept(store, 0, key))
     wins: Counter[str] = Counter()
     thin, previous, term, last = 0, genesis.hash, 0, 0
+    revoked: set[str] = set()
     entries = ledger.entries()
     for round in itertools.count(1):
         try:
@@ -91,12 +92,14 @@ def _audit(ledger: SqliteLedger, store: ModelStore, directory: Path) -> Report:
         _check_chain(entry, round, previous, key.digest)
         _check_term(entry, term, terms)
         _check_winner(entry)
+        _check_revoked(entry, genesis, revoked)
         _check_quorum(entry, genesis)
         _check_votes(entry, genesis)
         key = Key(entry.winner, entry.running_sum)
         models += _model_is_kept(store, round, key)
         wins[entry.choice] += 1
         thin += entry.thin
+        revoked.update(entry.revoked)
         previous, term, last = entry.hash, entry.term, round
     if not store.path(key).exists():
         raise Broken(last, f"model file {store.path(key)} of the head is missing")
@@ -135,8 +138,21 @@ def _check_winner(entry: Entry) -> None:
         raise Broken(entry.round, f"the winner is {entry.winner}, but {entry.choice} is {proposed}")
 
 
+def _check_revoked(entry: Entry, genesis: Genesis, before: Set[str]) -> None:
+    if again := before - set(entry.revoked):
+        raise Broken(entry.round, f"{', '.join(sorted(again))} is no longer revoked")
+    if unknown := set(entry.revoked) - set(genesis.settings["roster"]):
+        raise Broken(entry.round, f"{', '.join(sorted(unknown))} is revoked and not on the roster")
+    seats, f = len(entry.seats(genesis.settings["roster"])), genesis.settings["f"]
+    if 2 * f >= seats:
+        raise Broken(entry.round, f"so many are revoked that f = {f} is not below half of the {seats} seats")
+    part = {vote.worker for vote in entry.votes} | {*entry.inner_cluster, *entry.outer_cluster}
+    if part := part & set(entry.revoked):
+        raise Broken(entry.round, f"{', '.join(sorted(part))} is revoked and had a part in it")
+
+
 def _check_quorum(entry: Entry, genesis: Genesis) -> None:
-    roster, f = genesis.settings["roster"], genesis.settings["f"]
+    roster, f = entry.seats(genesis.settings["roster"]), genesis.settings["f"]
     silent = sum(why != "no vote" for why in entry.missing.values())
     if silent > f:
         raise Broken(entry.round, f"{silent} of {len(roster)} workers submitted nothing, more than f = {f}")
@@ -145,7 +161,7 @@ def _check_quorum(entry: Entry, genesis: Genesis) -> None:
 
 
 def _check_votes(entry: Entry, genesis: Genesis) -> None:
-    roster = genesis.settings["roster"]
+    roster = entry.seats(genesis.settings["roster"])
     counted: Counter[str] = Counter()
     seen: set[str] = set()
     for vote in entry.votes:

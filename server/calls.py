@@ -106,10 +106,9 @@ class Calls:
         worker = caller.role == "worker"
         if worker:
             state.roster.check_session(state.roster.member(caller), request.session)
-        elif caller.role in ("observer", "operator"):
-            self._observers.add(caller)
         else:
-            raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read models")
+            self._check_reader(caller, "models")
+            self._observers.add(caller)
         if request.average and worker:
             raise Refused(Code.PERMISSION_DENIED, "wrong role", "only observers and operators may read the average")
         await state.until(
@@ -121,6 +120,7 @@ class Calls:
                 )
             )
         )
+        state.roster.check_not_revoked(caller)  # it may have been while it waited
         finished = state.finished is not None
         parts = (
             self._outgoing.average()
@@ -198,8 +198,7 @@ class Calls:
 
     def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
         """Where the run stands."""
-        if caller.role not in ("operator", "observer"):
-            raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read the status")
+        self._check_reader(caller, "the status")
         self._check_protocol(request.stamp, run_may_be_empty=True)
         state, settings = self._state, self._state.settings
         response = pb.StatusResponse(
@@ -214,6 +213,7 @@ class Calls:
             outer_wins=state.history.wins["outer"],
             awaited=state.round.awaited(),
             absent=state.roster.absent(),
+            revoked=sorted(identity.urn for identity in state.roster.revoked),
             refused=_counts(state.refused()),
             missing=_counts(state.history.missing),
             reported_loss=state.reported_loss,
@@ -252,7 +252,8 @@ class Calls:
             if len(self._observers) < state.settings.observers:
                 return False
             live = set(state.roster.sessions) - set(state.roster.absent())
-            return live <= {who.id for who in self._told if who.role == "worker"} and self._observers <= self._told
+            observers = self._observers - state.roster.revoked
+            return live <= {who.id for who in self._told if who.role == "worker"} and observers <= self._told
 
         await state.until(all_told, state.clock.now() + state.settings.linger)
 
@@ -266,6 +267,11 @@ class Calls:
             raise Refused(
                 Code.FAILED_PRECONDITION, MODEL_REPLACED, "the next model was committed, or asked for: ask again"
             ) from None
+
+    def _check_reader(self, caller: Identity, what: str) -> None:
+        if caller.role not in ("operator", "observer"):
+            raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read {what}")
+        self._state.roster.check_not_revoked(caller)
 
     def _check_member_call(self, caller: Identity, stamp: pb.Stamp, session: str) -> int:
         """Admit a roster member's call of its newest session; returns the round it speaks of."""

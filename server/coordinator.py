@@ -17,6 +17,7 @@ import structlog
 from common.choice import Choice
 from common.clock import Clock
 from common.errors import OstrakonError
+from common.identity import Identity
 from common.runtime import peak_bytes
 from common.settings import ServerSettings
 from common.wire import Vector
@@ -27,6 +28,7 @@ from server.ledger import CountedVote, Entry, Ledger
 from server.metrics import Metrics, Traffic
 from server.model_store import Key, ModelStore
 from server.opening import OpenRun
+from server.revocation import seated
 from server.roster import Roster
 from server.streams import Streams
 from server.uploads import Uploads, upload_seconds, upload_slots
@@ -53,10 +55,11 @@ class Coordinator:
         clock: Clock,
         metrics: Metrics,
         offload: Offload = asyncio.to_thread,
+        revoked: Callable[[], frozenset[Identity]] = frozenset,
         started: float | None = None,
     ) -> None:
-        """`offload(function, *args)` runs blocking work off the event loop; `started`: when, by the clock, this server
-        process began (now, if not given).
+        """`offload(function, *args)` runs blocking work off the event loop; `revoked` is asked before each round who is
+        shut out; `started`: when, by the clock, this server process began (now, if not given).
         """
         self.settings = settings
         self.run_id = run.genesis.run
@@ -78,10 +81,9 @@ class Coordinator:
         self.finished: Finished | None = None
 
         # The round that is being decided.
-        self.roster = Roster(settings.roster, settings.absent_after)
-        self.terms = rounds.Terms(
-            settings.roster, settings.f, settings.quorum == "asynchronous", settings.grace, settings.grace_floor
-        )
+        self.roster = Roster(settings.roster, settings.absent_after, revoked=run.revoked)
+        self.terms = self._terms()
+        self._revoked = revoked
         self.candidates: dict[Choice, Candidate] = {}
         self.serialised: dict[str, list[bytes]] = {}  # models as messages for this round's readers, by digest
         self.uploads = Uploads(upload_slots(settings), upload_seconds(settings, run.theta.size))
@@ -173,7 +175,18 @@ class Coordinator:
         while not condition() and (deadline is None or self.clock.now() < deadline):
             await self.clock.wait(self._changed, deadline)
 
+    def _terms(self) -> rounds.Terms:
+        settings = self.settings
+        return rounds.Terms(
+            seated(settings, self.roster.shut_out()),
+            settings.f,
+            settings.quorum == "asynchronous",
+            settings.grace,
+            settings.grace_floor,
+        )
+
     def _open_round(self, patience: float = 0.0) -> rounds.Round:
+        self._shut_out(self._revoked())
         return rounds.Round(
             terms=self.terms,
             number=self.head_round + 1,
@@ -182,6 +195,25 @@ class Coordinator:
             voters=self.roster.voters(),
             opened=self.clock.now(),
             patience=patience,
+            revoked=self.roster.shut_out(),
+        )
+
+    def _shut_out(self, revoked: frozenset[Identity]) -> None:
+        """Between two rounds: end the part that these have in the run."""
+        news = revoked - self.roster.revoked
+        if not news:
+            return
+        self.roster.revoke(news)
+        self.terms = self._terms()
+        for identity in news:
+            self.readers.close(identity)
+        log.warning(
+            "revoked",
+            who=", ".join(sorted(identity.urn for identity in news)),
+            from_round=self.head_round + 1,
+            members_left=len(self.settings.roster) - len(self.roster.shut_out()),
+            seats=len(self.terms.roster),
+            f=self.terms.f,
         )
 
     async def _aggregate(self, members: tuple[str, ...], f: int) -> None:
@@ -248,6 +280,7 @@ class Coordinator:
             seconds=rounded(self.clock.now() - round.opened),
             running_sum=key.running_sum,
             previous=self.head_hash,
+            revoked=tuple(member for member in self.settings.roster if member in round.revoked),
         )
 
     def _forget(self, losers: list[Key]) -> None:
@@ -351,7 +384,7 @@ class Coordinator:
             have, need, what = round.votes.keys(), self.terms.votes_needed, "votes"
         else:
             return ""
-        others = ", ".join(member for member in self.settings.roster if member not in have)
+        others = ", ".join(m for m in round.terms.roster if m not in have and m not in round.revoked)
         return f"round {round.number} has {len(have)} of the {need} {what} it needs; waiting for {others}"
 
 

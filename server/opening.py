@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from common.aggregation import rule
 from common.digest import digest
 from common.errors import OstrakonError
+from common.identity import Identity
 from common.model_file import read_model
 from common.settings import ServerSettings
 from common.wire import Vector
@@ -50,6 +51,11 @@ class OpenRun:
     running_sum: NDArray[np.float64]
     key: Key
     history: History
+
+    @property
+    def revoked(self) -> frozenset[Identity]:
+        """The members that were shut out of the last committed round: no list is needed to keep them out."""
+        return frozenset() if self.head is None else frozenset(Identity("worker", m) for m in self.head.revoked)
 
     @property
     def head_hash(self) -> str:

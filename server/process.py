@@ -21,9 +21,10 @@ from common.aggregation import BLOCK_BYTES, Rule, rule
 from common.clock import Clock, MonotonicClock
 from common.device import resolve_device
 from common.errors import OstrakonError
-from common.identity import Credentials
 from common.lifetime import stop_event
 from common.model_file import write_model
+from common.renewal import RenewableCredentials
+from common.revocation import revocation_list
 from common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
 from common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
 from common.settings import ServerSettings, read
@@ -35,6 +36,7 @@ from server.ledger.sqlite import SqliteLedger
 from server.metrics import MetricsFile
 from server.model_store import ModelStore
 from server.opening import check_same_run, open_run
+from server.revocation import Revocations
 from server.service import SERVICE, Service
 from server.uploads import upload_slots
 
@@ -103,6 +105,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         aggregator=aggregator,
         clock=clock,
         metrics=metrics,
+        revoked=frozenset if settings.tls is None else Revocations(revocation_list(settings.tls)),
         started=started,
     )
     calls = Calls(coordinator)
@@ -177,8 +180,8 @@ def _bind(server: grpc.aio.Server, settings: ServerSettings) -> None:
         if settings.tls is None:
             server.add_insecure_port(settings.listen)
         else:
-            credentials = Credentials.load(settings.tls, "server")
-            for warning in credentials.warnings:
+            credentials = RenewableCredentials(settings.tls, "server")
+            for warning in credentials.current.warnings:
                 log.warning(warning)
             server.add_secure_port(settings.listen, credentials.server_credentials())
     except RuntimeError:

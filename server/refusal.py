@@ -2,6 +2,8 @@
 
 from enum import Enum, auto
 
+REVOKED = "revoked"  # the reason under which a member is refused, or missing, that is shut out
+
 
 class Code(Enum):
     """The gRPC statuses in use, by name; the round logic must not know gRPC."""

@@ -4,7 +4,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 
 from common.identity import Identity
-from server.refusal import Code, Refused
+from server.refusal import REVOKED, Code, Refused
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Roster:
     missed_votes: dict[str, int] = field(default_factory=dict)  # in a row
     chances: dict[str, int] = field(default_factory=dict)  # that a late member was given since it last submitted
     next_chance: dict[str, int] = field(default_factory=dict)  # in this round at the earliest
+    revoked: frozenset[Identity] = frozenset()  # of any role
 
     def member(self, caller: Identity) -> str:
         """The roster id of a caller.
@@ -47,7 +48,25 @@ class Roster:
                 f"worker {caller.id} is not on the roster of this run ({', '.join(self.members)}): "
                 "use a roster member's certificate, or start a run whose roster names this worker",
             )
+        self.check_not_revoked(caller)
         return caller.id
+
+    def check_not_revoked(self, caller: Identity) -> None:
+        """Refuse who is shut out.
+
+        Raises:
+            Refused: the caller is revoked.
+        """
+        if caller in self.revoked:
+            raise Refused(
+                Code.PERMISSION_DENIED,
+                REVOKED,
+                f"{caller.role} {caller.id} is revoked: it has no part in this run any more, under any certificate",
+            )
+
+    def shut_out(self) -> frozenset[str]:
+        """Members that are revoked."""
+        return frozenset(member for member in self.members if Identity("worker", member) in self.revoked)
 
     def position(self, member: str) -> int:
         """The member's row."""
@@ -77,9 +96,16 @@ class Roster:
                 f"another process has joined as {member} since: one certificate serves one process at a time",
             )
 
+    def revoke(self, revoked: frozenset[Identity]) -> None:
+        """Shut these out for the rest of the run."""
+        self.revoked |= revoked
+        for member in self.shut_out():
+            self.sessions.pop(member, None)
+            self.heads.pop(member, None)
+
     def expected(self) -> frozenset[str]:
-        """Members worth waiting for: all but those that missed several rounds running."""
-        return frozenset(m for m in self.members if self.missed.get(m, 0) < self.absent_after)
+        """Members worth waiting for: all but the revoked and those that missed several rounds running."""
+        return frozenset(m for m in self.members if self.missed.get(m, 0) < self.absent_after) - self.shut_out()
 
     def voters(self) -> frozenset[str]:
         """Members whose votes are worth waiting for."""
@@ -99,8 +125,8 @@ class Roster:
 
     def absent(self) -> tuple[str, ...]:
         """Members that are not waited for until they submit again."""
-        expected = self.expected()
-        return tuple(m for m in self.members if m not in expected)
+        waited_for = self.expected() | self.shut_out()
+        return tuple(m for m in self.members if m not in waited_for)
 
     def close_round(self, submitted: Set[str], voted: Set[str], unheard: Set[str]) -> None:
         """Remember who was there; `unheard` are those whose votes were waited for in vain."""

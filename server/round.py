@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from common.choice import Choice
-from server.refusal import Code, Refused
+from server.refusal import REVOKED, Code, Refused
 
 
 class Phase(Enum):
@@ -25,9 +25,9 @@ class Phase(Enum):
 
 @dataclass(frozen=True)
 class Terms:
-    """What holds for every round of a run."""
+    """What holds for every round of a run, as long as nobody is revoked."""
 
-    roster: tuple[str, ...]
+    roster: tuple[str, ...]  # whoever counts toward quorums
     f: int
     asynchronous: bool  # the full f against the rule, however many are silent; needs 2f+1 submissions
     grace: float  # multiple of the time that the first n-f took, for the others
@@ -65,8 +65,9 @@ class Ballot:
 class Round:
     """The state of one round.
 
-    `expected` are the members whose momenta, `voters` those whose votes are worth waiting for; `patience` is the least
-    number of seconds to wait for all momenta (join_timeout in a server's first round, otherwise 0).
+    `expected` are the members whose momenta, `voters` those whose votes are worth waiting for; `revoked` are shut out;
+    `patience` is the least number of seconds to wait for all momenta (join_timeout in a server's first round,
+    otherwise 0).
     """
 
     terms: Terms
@@ -76,6 +77,7 @@ class Round:
     voters: frozenset[str]
     opened: float
     patience: float = 0.0
+    revoked: frozenset[str] = frozenset()
     phase: Phase = Phase.COLLECTING
     submissions: dict[str, Submission] = field(default_factory=dict)
     not_finite: set[str] = field(default_factory=set)
@@ -283,11 +285,17 @@ def _collect(round: Round, now: float) -> Action | None:
         return None
     for member in terms.roster:
         if member not in round.submissions:
-            round.missing[member] = "gradient not finite" if member in round.not_finite else "no submission"
+            round.missing[member] = _why_missing(round, member)
     _enter(round, Phase.AGGREGATING, now)
     silent = len(terms.roster) - arrived
     members = tuple(m for m in terms.roster if m in round.submissions)
     return Aggregate(members, terms.f if terms.asynchronous else terms.f - silent)
+
+
+def _why_missing(round: Round, member: str) -> str:
+    if member in round.revoked:
+        return REVOKED
+    return "gradient not finite" if member in round.not_finite else "no submission"
 
 
 def _propose(round: Round, inner: str | None, outer: str | None, now: float) -> Action:

@@ -212,6 +212,7 @@ class House:
         ledger: Callable[[Ledger], Ledger] = lambda real: real,
         chosen: Rule | None = None,
         offload: Offload = inline,
+        revoked: Callable[[], frozenset[Identity]] = frozenset,
         **settings: Any,
     ) -> None:
         initial = directory / "initial.safetensors"
@@ -235,6 +236,7 @@ class House:
             clock=clock or MonotonicClock(),
             metrics=self.metrics,
             offload=offload,
+            revoked=revoked,
         )
         self.calls = Calls(self.coordinator)
         self.serving: set[asyncio.Task[Any]] = set()

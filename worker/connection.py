@@ -1,6 +1,7 @@
 """gRPC to the server: one channel, its certificates, its statuses as `CallFailed`."""
 
-from collections.abc import AsyncIterator, Awaitable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -9,6 +10,7 @@ import grpc
 
 from common.errors import OstrakonError
 from common.identity import Credentials, Identity, Role, handshake_failure
+from common.renewal import RenewableCredentials
 from common.settings import WorkerSettings
 from common.wire import IDENTITY_KEY, PROTOCOL, REASON_KEY
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
@@ -50,10 +52,7 @@ def open_line(settings: WorkerSettings, address: str, role: Role, name: str | No
         OstrakonError: the certificate cannot be used for `role`, or there is none and no id either.
     """
     if settings.tls is not None:
-        credentials = Credentials.load(settings.tls, role)
-        options = (*CHANNEL_OPTIONS, *([("grpc.ssl_target_name_override", name)] if name else []))
-        channel = grpc.aio.secure_channel(address, credentials.channel_credentials(), options=options)
-        return Line(channel, credentials.identity, (), credentials.warnings)
+        return _secure_line(Credentials.load(settings.tls, role), address, name)
     if settings.id is None:
         raise OstrakonError("this process has no certificate: give tls.ca, tls.certificate and tls.key, or id")
     identity = Identity(role, settings.id)
@@ -61,8 +60,14 @@ def open_line(settings: WorkerSettings, address: str, role: Role, name: str | No
     return Line(channel, identity, ((IDENTITY_KEY, identity.urn),), ())
 
 
+def _secure_line(credentials: Credentials, address: str, name: str | None = None) -> Line:
+    options = (*CHANNEL_OPTIONS, *([("grpc.ssl_target_name_override", name)] if name else []))
+    channel = grpc.aio.secure_channel(address, credentials.channel_credentials(), options=options)
+    return Line(channel, credentials.identity, (), credentials.warnings)
+
+
 class Connection:
-    """One channel to the server; a `Transport`."""
+    """One channel to the server; a `Transport`. With a renewed certificate the next call opens another one."""
 
     def __init__(self, settings: WorkerSettings, role: Role, claimed: str | None = None) -> None:
         """Checks the certificate; connects when first called.
@@ -74,11 +79,13 @@ class Connection:
             OstrakonError: the certificate cannot be used for `role`, or there is none and no id either.
         """
         self._settings = settings
+        self._credentials = None if settings.tls is None else RenewableCredentials(settings.tls, role)
         line = open_line(settings, settings.server, role)
         self.identity, self.warnings = line.identity, line.warnings
         self._channel = line.channel
         self._metadata = line.metadata if claimed is None else ((IDENTITY_KEY, claimed),)
         self._stub = pb_grpc.ParameterServerStub(self._channel)
+        self._closing: set[asyncio.Task[None]] = set()  # channels of certificates that were renewed
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,28 +97,30 @@ class Connection:
 
     async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Introduce this process."""
-        return await self._unary(self._stub.Join(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return await self._unary(lambda stub: stub.Join(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
 
     def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
         """Stream the committed model."""
-        return self._stream(self._stub.Broadcast(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return self._stream(lambda stub: stub.Broadcast(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
 
     async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
         """Stream one momentum vector up."""
-        return await self._unary(self._stub.SubmitMomentum(parts, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return await self._unary(
+            lambda stub: stub.SubmitMomentum(parts, metadata=self._metadata, timeout=PATIENCE_SECONDS)
+        )
 
     def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
         """Stream both candidates."""
-        return self._stream(self._stub.Propose(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return self._stream(lambda stub: stub.Propose(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         """Vote, and hear what was committed."""
-        return await self._unary(self._stub.Vote(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return await self._unary(lambda stub: stub.Vote(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
 
     async def status(self) -> pb.StatusResponse:
         """Where the run stands; for observers and operators."""
         request = pb.StatusRequest(stamp=pb.Stamp(protocol=PROTOCOL))
-        return await self._unary(self._stub.Status(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return await self._unary(lambda stub: stub.Status(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
 
     def handshake_failure(self) -> str | None:
         """Why TLS fails, which gRPC reports only as unavailable; None if it does not. Blocks for up to 3 s."""
@@ -119,15 +128,28 @@ class Connection:
             return None
         return handshake_failure(self._settings.server, self._settings.tls)
 
-    async def _unary(self, call: Awaitable[T]) -> T:
+    def _renew(self) -> None:
+        """Change over to a renewed certificate; calls on the channel before have three seconds to end."""
+        if self._credentials is None or not self._credentials.renewed():
+            return
+        before = self._channel
+        self._channel = _secure_line(self._credentials.current, self._settings.server).channel
+        self._stub = pb_grpc.ParameterServerStub(self._channel)
+        closing = asyncio.create_task(before.close(grace=3))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+    async def _unary(self, call: Callable[[pb_grpc.ParameterServerStub], Awaitable[T]]) -> T:
+        self._renew()
         try:
-            return await call
+            return await call(self._stub)
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None
 
-    async def _stream(self, call: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def _stream(self, call: Callable[[pb_grpc.ParameterServerStub], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+        self._renew()
         try:
-            async for part in call:
+            async for part in call(self._stub):
                 yield part
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None

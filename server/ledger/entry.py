@@ -7,12 +7,13 @@ A loss may be NaN, and NaN differs from itself: compare entries by their `hash`.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from common.choice import Choice
 from common.model_file import Layout
+from server.refusal import REVOKED
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,16 @@ class Entry:
     seconds: float  # that the round took
     running_sum: str  # digest of theta_1 + ... + theta_t in float64
     previous: str  # hash of entry t-1, of the genesis where t = 1
+    revoked: tuple[str, ...] = ()  # workers shut out; one that is not among the missing has no seat any more
 
     @property
     def hash(self) -> str:
         """Hexadecimal SHA-256 of the canonical JSON."""
         return _sha256(self.to_json())
+
+    def seats(self, roster: Sequence[str]) -> tuple[str, ...]:
+        """The members of a run that counted toward this round's quorums, in roster order."""
+        return tuple(m for m in roster if m not in self.revoked or self.missing.get(m) == REVOKED)
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; losses that are not finite as "nan", "inf", "-inf"."""
@@ -93,6 +99,8 @@ class Entry:
         for vote in values["votes"]:
             vote["inner_loss"] = _number(vote["inner_loss"])
             vote["outer_loss"] = _number(vote["outer_loss"])
+        if not self.revoked:  # entries written before there was this field keep their hashes
+            del values["revoked"]
         return _canonical(values)
 
     @classmethod
@@ -111,6 +119,7 @@ class Entry:
             )
             values["inner_cluster"] = tuple(values["inner_cluster"])
             values["outer_cluster"] = tuple(values["outer_cluster"])
+            values["revoked"] = tuple(values.get("revoked", ()))
             return cls(**values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"not an entry ({error})") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.certificates import revoke
 from server.audit import audit
 from server.ledger.sqlite import SqliteLedger
 from tests.cluster import PATIENCE, ROOT, wait_for
@@ -188,3 +189,14 @@ def test_a_mixed_team_from_a_file_is_refused_by_name_in_the_summary(folder: Path
     assert summary["refused"].keys() <= {"w01", "w02"}
     assert "w02 was killed by SIGKILL, starting again" in up.text
     assert not children(folder)
+
+
+def test_a_run_goes_on_without_a_worker_that_was_revoked(folder: Path) -> None:
+    words = ("TASK=linear", "WORKERS=4", "BYZANTINE=1", "F=1", "GAMMA=0.5", "RUN=small")
+    assert run(folder, "up", *words, "ROUNDS=3").process.returncode == 0
+    revoke(folder / "runs" / "small" / "certificates", "worker", "w00")
+    resumed = run(folder, "up", "RUN=small", "ROUNDS=6")
+    assert resumed.process.returncode == 0, resumed.text
+    assert "revoked" in resumed.text
+    summary = json.loads((folder / "runs" / "small" / "summary.json").read_text())
+    assert (summary["rounds"], summary["revoked"], summary["missing"]) == (6, ["w00"], {})

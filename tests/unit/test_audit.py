@@ -221,6 +221,9 @@ def test_the_first_broken_entry_is_the_one_reported(run: Path) -> None:
         (3, {"votes": votes("ooii")}, "won against the vote"),
         (2, {"votes": votes("iii") + votes("i")}, "a voted twice"),
         (2, {"votes": (*votes("ii"), CountedVote("stranger", "inner", 0.0, 1.0))}, "not on the roster"),
+        (5, {"revoked": ("stranger",)}, "revoked and not on the roster"),
+        (5, {"revoked": ("e",)}, "f = 2 is not below half of the 4 seats"),
+        (5, {"revoked": ("e",), "missing": {"e": "revoked"}}, "e is revoked and had a part"),
     ],
 )
 def test_a_forged_entry_is_found_although_every_hash_fits(
@@ -245,6 +248,17 @@ def test_a_forged_entry_is_found_although_every_hash_fits(
 def test_every_lawful_way_to_win_is_accepted(run: Path, round: int, changes: dict[str, object]) -> None:
     forge(run, round, **changes)
     assert audit(run).rounds == ROUNDS
+
+
+def test_who_is_revoked_once_is_so_for_ever(run: Path) -> None:
+    shut_out = {"revoked": ("e",), "missing": {"e": "revoked"}, "outer_cluster": ("d",), "thin": True}
+    forge(run, 5, **shut_out)
+    assert audit(run).rounds == ROUNDS
+    forge(run, 4, **shut_out)
+    assert audit(run).rounds == ROUNDS
+    forge(run, 5, revoked=(), missing={}, thin=False)
+    found = broken(run)
+    assert (found.round, found.what) == (5, "e is no longer revoked")
 
 
 def test_a_cut_off_end_is_not_seen_but_its_model_is_missed(run: Path) -> None:

@@ -234,7 +234,7 @@ class Count(_message.Message):
     def __init__(self, worker: _Optional[str] = ..., reason: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("stamp", "phase", "rounds", "rule", "task", "roster", "byzantine", "inner_wins", "outer_wins", "awaited", "absent", "refused", "missing", "reported_loss", "winner_votes", "loser_votes", "last_winner", "seconds", "seconds_to_first_commit", "bytes_received", "bytes_sent", "peak_bytes", "waiting", "committed")
+    __slots__ = ("stamp", "phase", "rounds", "rule", "task", "roster", "byzantine", "inner_wins", "outer_wins", "awaited", "absent", "refused", "missing", "reported_loss", "winner_votes", "loser_votes", "last_winner", "seconds", "seconds_to_first_commit", "bytes_received", "bytes_sent", "peak_bytes", "waiting", "committed", "revoked")
     STAMP_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +259,7 @@ class StatusResponse(_message.Message):
     PEAK_BYTES_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    REVOKED_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     phase: RunPhase
     rounds: int
@@ -283,4 +284,5 @@ class StatusResponse(_message.Message):
     peak_bytes: int
     waiting: str
     committed: Commit
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., rounds: _Optional[int] = ..., rule: _Optional[str] = ..., task: _Optional[str] = ..., roster: _Optional[_Iterable[str]] = ..., byzantine: _Optional[int] = ..., inner_wins: _Optional[int] = ..., outer_wins: _Optional[int] = ..., awaited: _Optional[_Iterable[str]] = ..., absent: _Optional[_Iterable[str]] = ..., refused: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., reported_loss: _Optional[float] = ..., winner_votes: _Optional[int] = ..., loser_votes: _Optional[int] = ..., last_winner: _Optional[_Union[Choice, str]] = ..., seconds: _Optional[float] = ..., seconds_to_first_commit: _Optional[float] = ..., bytes_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., waiting: _Optional[str] = ..., committed: _Optional[_Union[Commit, _Mapping]] = ...) -> None: ...
+    revoked: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., rounds: _Optional[int] = ..., rule: _Optional[str] = ..., task: _Optional[str] = ..., roster: _Optional[_Iterable[str]] = ..., byzantine: _Optional[int] = ..., inner_wins: _Optional[int] = ..., outer_wins: _Optional[int] = ..., awaited: _Optional[_Iterable[str]] = ..., absent: _Optional[_Iterable[str]] = ..., refused: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., reported_loss: _Optional[float] = ..., winner_votes: _Optional[int] = ..., loser_votes: _Optional[int] = ..., last_winner: _Optional[_Union[Choice, str]] = ..., seconds: _Optional[float] = ..., seconds_to_first_commit: _Optional[float] = ..., bytes_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., waiting: _Optional[str] = ..., committed: _Optional[_Union[Commit, _Mapping]] = ..., revoked: _Optional[_Iterable[str]] = ...) -> None: ...

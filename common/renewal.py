@@ -1,0 +1,67 @@
+"""Certificates that are renewed under a running process: it takes the new files up by itself."""
+
+import grpc
+import structlog
+
+from common.errors import OstrakonError
+from common.identity import Credentials, Role
+from common.settings import TlsFiles
+
+log = structlog.get_logger()
+
+
+class RenewableCredentials:
+    """The credentials in a process's three files, read anew when one of them has changed."""
+
+    def __init__(self, tls: TlsFiles, role: Role) -> None:
+        """Raises:
+        OstrakonError: they cannot be used, see `Credentials.load`.
+        """
+        self._tls = tls
+        self._role = role
+        self._read_as = self._state()
+        self.current = Credentials.load(tls, role)
+
+    def renewed(self) -> bool:
+        """Take up what has changed; returns whether `current` is another one now.
+
+        Files that cannot be used, or name another process, change nothing; that is logged once.
+        """
+        state = self._state()
+        if state == self._read_as:
+            return False
+        self._read_as = state
+        try:
+            found = Credentials.load(self._tls, self._role)
+        except OstrakonError as error:
+            log.warning("certificate not renewed yet", why=str(error))
+            return False
+        if found.identity != self.current.identity:
+            log.warning("certificate not renewed", why=f"it is now {found.identity.urn}", was=self.current.identity.urn)
+            return False
+        if found == self.current:
+            return False
+        self.current = found
+        log.info("certificate renewed", identity=found.identity.urn, until=f"{found.until:%Y-%m-%d %H:%M}")
+        return True
+
+    def server_credentials(self) -> grpc.ServerCredentials:
+        """For `add_secure_port`; asked for at each new connection, which gets the newest certificate."""
+
+        def configuration() -> grpc.ServerCertificateConfiguration:
+            self.renewed()
+            return self.current.server_configuration()
+
+        return grpc.dynamic_ssl_server_credentials(
+            self.current.server_configuration(), configuration, require_client_authentication=True
+        )
+
+    def _state(self) -> tuple[tuple[int, ...] | None, ...]:
+        found: list[tuple[int, ...] | None] = []
+        for path in (self._tls.ca, self._tls.certificate, self._tls.key):
+            try:
+                stat = path.stat()
+                found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
+            except OSError:
+                found.append(None)
+        return tuple(found)

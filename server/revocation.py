@@ -1,0 +1,69 @@
+"""Members that are shut out while a run lives: who they are, and what becomes of their seats."""
+
+from collections.abc import Set
+from pathlib import Path
+
+import structlog
+
+from common.aggregation import rule
+from common.errors import OstrakonError
+from common.identity import Identity
+from common.revocation import read_revoked
+from common.settings import ServerSettings, check_bound
+
+log = structlog.get_logger()
+
+
+class Revocations:
+    """The list of the revoked, read anew when its file has changed. Who was on it once stays revoked."""
+
+    def __init__(self, path: Path) -> None:
+        """Reads the list for the first time.
+
+        Raises:
+            OstrakonError: it cannot be used.
+        """
+        self._path = path
+        self._read_as = self._state()
+        self._revoked = read_revoked(path)
+
+    def __call__(self) -> frozenset[Identity]:
+        """Everybody who is revoked by now. A list that cannot be used changes nothing, and is said so once."""
+        state = self._state()
+        if state != self._read_as:
+            self._read_as = state
+            try:
+                self._revoked |= read_revoked(self._path)
+            except OstrakonError as error:
+                log.warning("nobody more is revoked", why=str(error))
+        return self._revoked
+
+    def _state(self) -> tuple[int, ...] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return (found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def seated(settings: ServerSettings, revoked: Set[str]) -> tuple[str, ...]:
+    """The members that count toward quorums, in roster order.
+
+    A revoked member gives up its seat, so that the others can still bear f of them. Where f would then not be below
+    n/2, or the rule could not be used with so few, it keeps the seat, and is one of the f that are missing.
+    """
+    seats = settings.roster
+    for member in settings.roster:
+        fewer = tuple(other for other in seats if other != member)
+        if member in revoked and _can_do_with(settings, len(fewer)):
+            seats = fewer
+    return seats
+
+
+def _can_do_with(settings: ServerSettings, n: int) -> bool:
+    try:
+        check_bound(n, settings.f)
+        rule(settings.rule).check_run(n, settings.f, asynchronous=settings.quorum == "asynchronous")
+    except (OstrakonError, ValueError):
+        return False
+    return True
