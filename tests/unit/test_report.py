@@ -108,6 +108,7 @@ def test_the_summary_holds_the_figures_of_the_run(folder: Path) -> None:
         "without_a_vote": 0,
         "refused": {"": {"wrong role": 2}, "w00": {"not finite": 3, "wrong base": 1}},
         "missing": {"w01": {"gone": 1}, "w02": {"late": 2}},
+        "revoked": [],
         "server_peak_bytes": 1000,
     }
     assert (folder / "curves.png").read_bytes().startswith(PNG)
