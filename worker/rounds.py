@@ -147,11 +147,13 @@ Event = Joined | Received | Trained | Submitted | Judged | Decided | Failed
 class Rounds:
     """Where a worker stands.
 
-    `done` is the last round it has nothing more to do in; `term` never goes back.
+    `committed` is the last round that it knows to be so; `done` the last one it has nothing more to do in, which a new
+    term may undo: a server that has died takes what it was sent and did not commit with it. `term` never goes back.
     """
 
     term: int = 0
     two_phase: bool = True
+    committed: int = 0
     done: int = 0
     round: int = 0
     base: str = ""
@@ -168,11 +170,14 @@ class Rounds:
                     "an old server, or an old copy of the run, answers at this address"
                 )
             case Joined(term, two_phase):
+                if term > self.term:
+                    self.done = self.committed
                 self.term, self.two_phase = term, two_phase
                 return Receive(self.done)
             case Received(_, _, outcome) if outcome is not None:
                 return End(outcome)
             case Received(round, base, _):
+                self._learn_committed(round - 1)
                 self.round, self.base = round, base
                 return Train(round, base)
             case Trained():
@@ -182,10 +187,14 @@ class Rounds:
             case Judged():
                 return Vote(self.round)
             case Decided(round):
-                self.done = max(self.done, round)
+                self._learn_committed(round)
                 return Receive(self.done)
             case Failed(status, reason, sentence):
                 return self._failed(status, reason, sentence)
+
+    def _learn_committed(self, round: int) -> None:
+        self.committed = max(self.committed, round)
+        self.done = max(self.done, round)
 
     def _submitted(self) -> Action:
         if self.two_phase:

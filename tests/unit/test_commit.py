@@ -154,6 +154,26 @@ def test_a_round_whose_outcome_stays_unknown_is_announced_to_nobody_and_found_by
     assert audit(tmp_path).rounds == 3
 
 
+@pytest.mark.parametrize("rule", ["Mean2P", "Mean1P"])
+def test_workers_that_had_done_their_part_in_an_uncommitted_round_do_it_again_for_the_next_server(
+    tmp_path: Path, rule: str
+) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, ledger=Silent, rule=rule)
+        parts = [asyncio.create_task(session.take_part()) for session in pulls(house)]
+        with pytest.raises(OstrakonError, match="round 1 could not be committed"):
+            await house.start()
+        await settle()  # with one phase everybody waits for the model of round 2 now
+        await house.stop()
+        again = House(tmp_path, rule=rule, port=house.port)
+        assert await again.start() == "completed"
+        assert await asyncio.gather(*parts) == ["completed"] * 3
+        await again.stop()
+
+    play(scenario())
+    assert audit(tmp_path).rounds == 3
+
+
 def test_on_a_full_disk_the_run_ends_with_a_sentence_and_nothing_is_announced(tmp_path: Path) -> None:
     async def scenario() -> None:
         house = House(tmp_path, rounds=60)
