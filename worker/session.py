@@ -128,7 +128,8 @@ class Session:
                 self._momentum = await self._offload(self._learner.momentum, round, base, self._held[base])
                 return Trained()
             case Submit(_, base):
-                await self._transport.submit(self._submission(base).parts())
+                response = await self._transport.submit(self._submission(base).parts())
+                self._check(response.stamp)
                 return Submitted()
             case Inspect(round):
                 return await self._inspect(round)
@@ -155,6 +156,7 @@ class Session:
     async def _receive(self, after: int) -> Event:
         request = pb.BroadcastRequest(stamp=self._stamp(), after=after, holds=list(self._held), session=self._name)
         models = await receive_models(self._transport.broadcast(request))
+        self._check(models.stamp)
         self._head = models.header.head
         self._keep(models, list(models.header.digests))
         base = models.header.digests[0]
@@ -163,6 +165,7 @@ class Session:
     async def _inspect(self, round: int) -> Event:
         request = pb.ProposeRequest(stamp=self._stamp(), holds=list(self._held), session=self._name)
         models = await receive_models(self._transport.propose(request))
+        self._check(models.stamp)
         if models.header.HasField("decided"):
             return self._decided(round, models.header.decided)
         inner, outer = models.header.digests
@@ -182,7 +185,17 @@ class Session:
                 outer_loss=self._ballot.outer_loss,
             )
         )
+        self._check(response.stamp)
         return self._decided(round, response.commit)
+
+    def _check(self, stamp: pb.Stamp) -> None:
+        """An answer counts only if the server that we have joined gave it: no older one, of no other run."""
+        if (stamp.protocol, stamp.run, stamp.term) != (PROTOCOL, self._run, self._rounds.term):
+            raise CallFailed(
+                "INTERNAL",
+                "",
+                f"an answer of run {stamp.run}, term {stamp.term} came to run {self._run}, term {self._rounds.term}",
+            )
 
     def _decided(self, round: int, commit: pb.Commit) -> Event:
         self._head = commit.head

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import OstrakonError
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from tests.in_process import House, Impatient, Port, Pull, inline, play
 from worker.backoff import FIRST, LONGEST
 from worker.session import Session
-from worker.transport import CallFailed
+from worker.transport import CallFailed, Passing
 
 
 class Unanswered:
@@ -50,5 +51,39 @@ def test_a_worker_gives_up_when_no_waiting_will_help(tmp_path: Path) -> None:
         )
         with pytest.raises(OstrakonError, match="the certificate has expired"):
             await asyncio.wait_for(session.take_part(), 10)
+
+    play(scenario())
+
+
+class FromThePast(Passing):
+    """Each vote is first answered by a server of a smaller term, or of another run, which says that more is committed."""
+
+    def __init__(self, house: House, name: str, past: pb.Stamp) -> None:
+        super().__init__(house.transport(name))
+        self.past = past
+        self.lied: list[int] = []
+
+    async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
+        if request.stamp.round in self.lied:
+            return await self.transport.vote(request)
+        self.lied.append(request.stamp.round)
+        answer = pb.VoteResponse(stamp=request.stamp)
+        answer.stamp.MergeFrom(self.past)
+        answer.commit.head.CopyFrom(pb.Head(round=request.stamp.round + 7, hash="7" * 64))
+        return answer
+
+
+@pytest.mark.parametrize("past", [pb.Stamp(term=1), pb.Stamp(run="another")])
+def test_a_worker_believes_only_the_server_that_it_has_joined(tmp_path: Path, past: pb.Stamp) -> None:
+    async def scenario() -> None:
+        House(tmp_path).ledger.close()
+        house = House(tmp_path)  # of term 2
+        way = FromThePast(house, "a", past)
+        session = Session("pull", 3, Pull(1.0), way, Impatient(), offload=inline)
+        others = [house.session(name, Pull(target)) for name, target in (("b", 1.3), ("c", 0.6))]
+        assert await house.run(session, *others) == ["completed"] * 4
+        assert way.lied
+        assert (session._head.round, session._head.hash) == (3, house.coordinator.head_hash)
+        await house.stop()
 
     play(scenario())
