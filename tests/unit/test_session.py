@@ -56,20 +56,21 @@ def test_a_worker_gives_up_when_no_waiting_will_help(tmp_path: Path) -> None:
 
 
 class FromThePast(Passing):
-    """Each vote is first answered by a server of a smaller term, or of another run, which says that more is committed."""
+    """Each vote is first answered by a server of a smaller term or of another run: the round is committed, it says."""
 
     def __init__(self, house: House, name: str, past: pb.Stamp) -> None:
         super().__init__(house.transport(name))
         self.past = past
         self.lied: list[int] = []
+        self.voted: list[int] = []
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         if request.stamp.round in self.lied:
+            self.voted.append(request.stamp.round)
             return await self.transport.vote(request)
         self.lied.append(request.stamp.round)
         answer = pb.VoteResponse(stamp=request.stamp)
         answer.stamp.MergeFrom(self.past)
-        answer.commit.head.CopyFrom(pb.Head(round=request.stamp.round + 7, hash="7" * 64))
         return answer
 
 
@@ -82,8 +83,7 @@ def test_a_worker_believes_only_the_server_that_it_has_joined(tmp_path: Path, pa
         session = Session("pull", 3, Pull(1.0), way, Impatient(), offload=inline)
         others = [house.session(name, Pull(target)) for name, target in (("b", 1.3), ("c", 0.6))]
         assert await house.run(session, *others) == ["completed"] * 4
-        assert way.lied
-        assert (session._head.round, session._head.hash) == (3, house.coordinator.head_hash)
+        assert way.voted == way.lied == [1, 2, 3]
         await house.stop()
 
     play(scenario())
