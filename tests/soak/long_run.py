@@ -20,9 +20,9 @@ from tests.cluster import Cluster, Process
 from worker.testbed.faults import Fault
 
 MIB = 1 << 20
-SPELL = 100  # rounds between two comings and goings
+SPELL = 50  # rounds between two comings and goings
 SAMPLES = 200  # over the run
-WARM = (0.2, 0.3)  # the part of the run that the last tenth is compared with
+WARM = (0.4, 0.5)  # the part of a run that its last tenth is compared with: of 10,000 rounds, every liar was there once
 
 # What a member does that lies or fails, one of them a spell: attacks of one alone, and all faults.
 BRIEF = {Fault.SLOW: "slow(seconds=0.5)", Fault.FLOOD: "flood(calls=40)"}
@@ -106,7 +106,7 @@ class LongRun:
                 self.events += 1
                 next_event = round + SPELL
             if round >= next_repair:
-                next_repair = round + SPELL // 2
+                next_repair = round + SPELL
                 if self.liar in self.visitors and not self._alive(self.liar):  # it crashes by itself
                     self._restart(self.liar, **self._lie)
             for process in self.workers:

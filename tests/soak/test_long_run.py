@@ -9,9 +9,9 @@ from tests.soak.long_run import MIB, LongRun
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "10000"))
 
-GROWTH = 4 * MIB  # of resident memory, from the third tenth of the run to the last
+GROWTH = 2 * MIB  # of resident memory, from the fifth tenth of the run to the last: 400 bytes a round
 HANDLES = 4  # more open files then
-FOLDER = 4096  # bytes that a round adds to ledger and metrics, five members voting in every other round
+FOLDER = 3072  # bytes that a round adds to ledger and metrics, with up to seven votes
 LOGS = 512  # bytes that a round adds to the logs of all processes
 
 
