@@ -140,7 +140,8 @@ def read_certificate(path: Path) -> tuple[Identity | None, datetime]:
 def handshake_failure(address: str, tls: TlsFiles, timeout: float = 3) -> str | None:
     """Why TLS with a server fails, which gRPC reports only as unavailable.
 
-    Opens one connection of its own, for at most `timeout` seconds.
+    Opens one or two connections of its own, each for at most `timeout` seconds. A server that dies during the handshake
+    has not refused anybody: a connection that ends early counts only after our side of the handshake, and only twice.
 
     Args:
         address: HOST:PORT.
@@ -149,35 +150,52 @@ def handshake_failure(address: str, tls: TlsFiles, timeout: float = 3) -> str | 
     Returns:
         A sentence, or None if the handshake is fine or nobody listens there.
     """
+    for _ in range(2):
+        try:
+            return _shake_hands(address, tls, timeout)
+        except _Ended:
+            pass
+    return _refused(address, tls, "connection closed")
+
+
+class _Ended(Exception):
+    """The connection ended after our side of the handshake."""
+
+
+def _shake_hands(address: str, tls: TlsFiles, timeout: float) -> str | None:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     context = ssl.create_default_context(cafile=tls.ca)
     context.load_cert_chain(tls.certificate, tls.key)
     context.set_alpn_protocols(["h2"])
+    shaken = False
     try:
         with (
             socket.create_connection((host, int(port)), timeout / 3) as plain,
             context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False) as secured,
         ):
             secured.do_handshake()
+            shaken = True
             # In TLS 1.3 a client is refused after its own handshake has ended: the alert comes with the first read.
             # An HTTP/2 server that accepts us sends its settings at once.
-            accepted = bool(secured.recv(1))
+            if not secured.recv(1):
+                raise _Ended
     except ssl.SSLCertVerificationError as error:
         return (
             f"the certificate of the server at {address} is not accepted ({error.verify_message}): "
             f"it has to be signed by the authority in {tls.ca} and to name {host}"
         )
+    except (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError):
+        if shaken:
+            raise _Ended from None
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).lower().replace("_", " ")
         if "alert" not in reason:
             return f"the server at {address} does not speak TLS as expected ({reason}): check address and port"
         return _refused(address, tls, reason)
-    except (ConnectionResetError, BrokenPipeError):
-        return _refused(address, tls, "connection reset")
     except OSError:
-        return None
-    return None if accepted else _refused(address, tls, "connection closed")
+        pass
+    return None
 
 
 def _refused(address: str, tls: TlsFiles, reason: str) -> str:

@@ -32,10 +32,7 @@ async def make_durable(entry: Entry, ledger: Ledger, offload: Offload) -> None:
                     "another server serves this run; this one ends and changes nothing"
                 )
             case Fenced(term):
-                raise OstrakonError(
-                    f"a server with the larger term {term} has taken over this run from term {entry.term}: "
-                    "this one ends and changes nothing"
-                )
+                raise taken_over(term, entry.term)
             case Unknown(why):
                 reason = why
         # Unknown: read, never decide again. Only the very same entry is offered once more.
@@ -46,4 +43,23 @@ async def make_durable(entry: Entry, ledger: Ledger, offload: Offload) -> None:
     raise OstrakonError(
         f"round {entry.round} could not be committed ({reason}): free space or repair the disk and start "
         "again; nothing committed is lost"
+    )
+
+
+def check_term(term: int, ledger: Ledger) -> None:
+    """Make sure that no other server has taken over since this one drew its term.
+
+    Raises:
+        OstrakonError: a larger term was drawn, or the ledger cannot be read.
+    """
+    largest = max(ledger.terms())
+    if largest != term:
+        raise taken_over(largest, term)
+
+
+def taken_over(largest: int, term: int) -> OstrakonError:
+    """What a server of a smaller term ends with."""
+    return OstrakonError(
+        f"a server with the larger term {largest} has taken over this run from term {term}: "
+        "this one ends and changes nothing"
     )

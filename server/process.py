@@ -31,6 +31,7 @@ from common.settings import ServerSettings, read
 from common.wire import CHUNK_BYTES
 from server.aggregator import Aggregator
 from server.calls import Calls
+from server.commit import check_term
 from server.coordinator import Coordinator
 from server.ledger.sqlite import SqliteLedger
 from server.metrics import MetricsFile
@@ -43,6 +44,8 @@ from server.uploads import upload_slots
 log = structlog.get_logger()
 
 LOCK = "server.lock"
+
+TERM_CHECK_SECONDS = 2.0  # between two looks at whether another server has taken over
 
 UPLOAD_BUFFER_BYTES = 12 << 20  # gRPC's own, of one upload; measured
 
@@ -118,12 +121,14 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
 
     rounds = asyncio.create_task(coordinator.run())
     stopped = asyncio.create_task(stop.wait())
+    watch = asyncio.create_task(_watch_term(coordinator, ledger))
     try:
         await asyncio.wait({rounds, stopped}, return_when=asyncio.FIRST_COMPLETED)
         status = rounds.result() if rounds.done() else "stopped"
         if rounds.done():
             farewell = asyncio.create_task(calls.farewell())
             await asyncio.wait({farewell, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.to_thread(check_term, term, ledger)  # these files may be a successor's
         for name, theta in ((LAST, coordinator.theta), (AVERAGE, coordinator.average())):
             metadata = {"task": settings.task, "round": str(coordinator.head_round), "run": coordinator.run_id}
             write_model(settings.directory / name, theta, run.genesis.layout, metadata)
@@ -137,11 +142,22 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
             refused=[[who, why, count] for (who, why), count in sorted(coordinator.refused_beside().items())],
         )
     finally:
+        watch.cancel()
         rounds.cancel()
-        await asyncio.wait({rounds})
+        await asyncio.wait({rounds, watch})
         await server.stop(grace=1)
         metrics.close()
         ledger.close()
+
+
+async def _watch_term(coordinator: Coordinator, ledger: SqliteLedger) -> None:
+    """End this server when another has taken over: without its quorum it would never come to a commit that says so."""
+    while True:
+        await asyncio.sleep(TERM_CHECK_SECONDS)
+        try:
+            await asyncio.to_thread(check_term, coordinator.term, ledger)
+        except OstrakonError as error:
+            coordinator.fail(error)
 
 
 def _host_memory(settings: ServerSettings, d: int, vectors: int) -> int:

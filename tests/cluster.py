@@ -59,6 +59,10 @@ class Process:
         self._process.start()
 
     @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
+    @property
     def alive(self) -> bool:
         return self._process.exitcode is None
 
@@ -74,7 +78,7 @@ class Process:
         return self._process.exitcode
 
     def signal(self, number: int) -> None:
-        os.kill(self._process.pid or 0, number)
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """kill -9, and wait until it is gone."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.cluster import Cluster
+from tests.ordeal import Ordeal
 
 torch.set_num_threads(1)
 
@@ -26,3 +27,17 @@ def cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     yield make
     for one in made:
         one.stop()
+
+
+@pytest.fixture
+def ordeal(cluster: Callable[..., Cluster]) -> Iterator[Callable[..., Ordeal]]:
+    """Makes runs whose servers are killed and stopped; the ways to these end with the test."""
+    made: list[Ordeal] = []
+
+    def make(name: str = "ordeal", **settings: Any) -> Ordeal:
+        made.append(Ordeal(cluster, name, **{"linger": 60.0, **settings}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

@@ -141,6 +141,11 @@ class SqliteLedger:
         try:
             yield
         except sqlite3.OperationalError as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                raise OstrakonError(
+                    f"ledger {self._path} is held by another process, as by a server that was stopped in the middle of "
+                    "a commit: let that process go on, or end it (kill -9), and start again; nothing committed is lost"
+                ) from None
             raise OstrakonError(
                 f"ledger {self._path} cannot be used ({error}): its folder must exist on a local disk, "
                 "be writable and have free space"

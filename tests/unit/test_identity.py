@@ -1,10 +1,14 @@
 """Certificates: who is accepted, and what a person is told who is not."""
 
+import socket
+import ssl
 import stat
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from typing import cast
 
 import grpc
@@ -135,6 +139,45 @@ def test_a_server_without_tls_is_named(folder: Path) -> None:
 
 def test_where_nobody_listens_there_is_no_handshake_to_fail(folder: Path) -> None:
     assert handshake_failure("127.0.0.1:9", certificates.issue(folder, "worker", "w07")) is None
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_server_that_dies_during_the_handshake_has_refused_nobody(folder: Path, reset: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def die() -> None:
+            connection, _ = listener.accept()
+            if reset:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            else:
+                connection.recv(1)
+                connection.shutdown(socket.SHUT_WR)
+                connection.recv(4096)
+            connection.close()
+
+        dying = Thread(target=die)
+        dying.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert handshake_failure(address, certificates.issue(folder, "worker", "w07")) is None
+        dying.join()
+
+
+def test_a_server_that_dies_right_after_the_handshake_has_refused_nobody(folder: Path) -> None:
+    served = certificates.issue(folder, "server", "main")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(served.certificate, served.key)
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{listener.getsockname()[1]}"
+
+    def die() -> None:
+        connection, _ = listener.accept()
+        listener.close()
+        context.wrap_socket(connection, server_side=True).close()
+
+    dying = Thread(target=die)
+    dying.start()
+    assert handshake_failure(address, certificates.issue(folder, "worker", "w07")) is None
+    dying.join()
 
 
 def refusal(tls: TlsFiles) -> str:

@@ -228,6 +228,8 @@ def test_a_ledger_that_another_writer_holds_says_unknown(ledger: SqliteLedger, p
     outcome = ledger.try_commit(entry)
     assert isinstance(outcome, Unknown)
     assert "locked" in outcome.reason
+    with pytest.raises(OstrakonError, match=r"is held by another process, .*end it \(kill -9\)"):
+        ledger.draw_term("two")
     other.execute("ROLLBACK")
     other.close()
     assert ledger.try_commit(entry) == Committed()
