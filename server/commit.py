@@ -32,10 +32,7 @@ async def make_durable(entry: Entry, ledger: Ledger, offload: Offload) -> None:
                     "another server serves this run; this one ends and changes nothing"
                 )
             case Fenced(term):
-                raise OstrakonError(
-                    f"a server with the larger term {term} has taken over this run from term {entry.term}: "
-                    "this one ends and changes nothing"
-                )
+                raise OstrakonError(fenced(term, entry.term))
             case Unknown(why):
                 reason = why
         # Unknown: read, never decide again. Only the very same entry is offered once more.
@@ -46,4 +43,12 @@ async def make_durable(entry: Entry, ledger: Ledger, offload: Offload) -> None:
     raise OstrakonError(
         f"round {entry.round} could not be committed ({reason}): free space or repair the disk and start "
         "again; nothing committed is lost"
+    )
+
+
+def fenced(larger: int, term: int) -> str:
+    """What the server of `term` says once there is a `larger` one."""
+    return (
+        f"a server with the larger term {larger} has taken over this run from term {term}: "
+        "this one ends and changes nothing"
     )

@@ -16,6 +16,15 @@ from common.model_file import Layout
 
 
 @dataclass(frozen=True)
+class Parent:
+    """The run that another one began from, and where in it."""
+
+    run: str  # UUID
+    round: int
+    hash: str  # of the entry of this round; of the genesis where it is 0
+
+
+@dataclass(frozen=True)
 class Genesis:
     """What a run is: nothing in it changes while the run lives."""
 
@@ -25,6 +34,7 @@ class Genesis:
     theta_0: str  # digest
     created: str  # ISO 8601
     layout: Layout  # names and shapes of the parameters, in flat order
+    parent: Parent | None = None  # whose model is theta_0
 
     @property
     def hash(self) -> str:
@@ -32,8 +42,11 @@ class Genesis:
         return _sha256(self.to_json())
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces."""
-        return _canonical(asdict(self))
+        """Canonical JSON: sorted keys, no spaces; no `parent` where there is none."""
+        values = asdict(self)
+        if self.parent is None:
+            del values["parent"]
+        return _canonical(values)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -45,6 +58,8 @@ class Genesis:
         try:
             values = json.loads(text)
             layout = tuple((str(name), tuple(int(size) for size in shape)) for name, shape in values.pop("layout"))
+            if "parent" in values:
+                values["parent"] = Parent(**values["parent"])
             return cls(layout=layout, **values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"not a genesis ({error})") from None
