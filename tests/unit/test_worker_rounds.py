@@ -60,6 +60,7 @@ REFUSALS = [
     *[("PERMISSION_DENIED", reason) for reason in ("wrong role", "not on the roster")],
     ("UNAUTHENTICATED", "no identity"),
     ("DEADLINE_EXCEEDED", "slow upload"),
+    ("UNAVAILABLE", "recovering"),
 ]
 
 
