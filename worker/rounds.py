@@ -160,13 +160,15 @@ Event = Joined | Restored | Received | Trained | Submitted | Judged | Decided | 
 class Rounds:
     """Where a worker stands.
 
-    `done` is the last round it has nothing more to do in; `term` never goes back; `restoring`: the server wants its
+    `done` is the last round it has nothing more to do in under this term, `committed` the last that it knows to be
+    committed; neither `term` nor `committed` ever goes back; `restoring`: the server wants its
     model back, and then to be joined anew.
     """
 
     term: int = 0
     two_phase: bool = True
     done: int = 0
+    committed: int = 0
     round: int = 0
     base: str = ""
     attempt: int = 0
@@ -183,6 +185,8 @@ class Rounds:
                     "an old server, or an old copy of the run, answers at this address"
                 )
             case Joined(term, two_phase, wanted):
+                if term > self.term:  # another server: what was sent to the old one is lost where it is not committed
+                    self.done = min(self.done, self.committed)
                 self.term, self.two_phase = term, two_phase
                 self.restoring = bool(wanted)
                 return Restore(wanted) if wanted else Receive(self.done)
@@ -193,6 +197,7 @@ class Rounds:
                 return End(outcome)
             case Received(round, base, _):
                 self.round, self.base = round, base
+                self.committed = max(self.committed, round - 1)
                 return Train(round, base)
             case Trained():
                 return Submit(self.round, self.base)
@@ -202,6 +207,7 @@ class Rounds:
                 return Vote(self.round)
             case Decided(round):
                 self.done = max(self.done, round)
+                self.committed = max(self.committed, round)
                 return Receive(self.done)
             case Failed(status, reason, sentence):
                 return self._failed(status, reason, sentence)
