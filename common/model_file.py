@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from common.errors import NO_SPACE, OstrakonError
+from common.errors import OstrakonError, disk_trouble
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]
 """Names and shapes of the parameters, in flat order."""
@@ -139,12 +139,16 @@ def write_safetensors(path: Path, tensors: Sequence[Tensor], metadata: Mapping[s
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        if error.errno in NO_SPACE:
-            raise OstrakonError(
-                f"no space left for {path} ({error.strerror}): free space or make its folder writable, "
-                "and start again; nothing committed is lost"
-            ) from None
+        trouble = disk_trouble(error, path)
+        if trouble is not None:
+            raise OstrakonError(trouble) from None
         raise OstrakonError(f"{path} cannot be written ({error}): its folder must exist and be writable") from None
+
+
+def sweep(folder: Path) -> None:
+    """Delete what writes that a crash ended have left in a folder."""
+    for path in folder.glob(f".*.safetensors.*{TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

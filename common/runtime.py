@@ -13,7 +13,7 @@ from typing import TextIO
 
 import structlog
 
-from common.errors import NO_SPACE, OstrakonError
+from common.errors import OstrakonError, disk_trouble
 
 # glibc's mallopt, <malloc.h>.
 M_TRIM_THRESHOLD = -1
@@ -74,7 +74,10 @@ def process_age() -> float:
 
 def start_log(path: Path | None) -> None:
     """Log events as lines to a file, or readably to the terminal when there is none."""
-    stream: TextIO = sys.stderr if path is None else path.open("a", encoding="utf-8", buffering=1)
+    stream: TextIO = sys.stderr
+    if path is not None:
+        with contextlib.suppress(OSError):  # where the disk takes no log, what is to be said goes to the terminal
+            stream = path.open("a", encoding="utf-8", buffering=1)
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=stream.isatty())
         if path is None
@@ -95,7 +98,7 @@ def start_log(path: Path | None) -> None:
 def run_to_exit(work: Callable[[], None], log: Path | None) -> None:
     """Run a process's work and turn what stopped it into an exit status.
 
-    Exit status 0: done; 1: it died; 2: a user's error or a full disk, its sentence on the last line after `error: `.
+    Exit status 0: done; 1: it died; 2: a user's error or the disk's, its sentence on the last line after `error: `.
     """
     try:
         work()
@@ -103,9 +106,11 @@ def run_to_exit(work: Callable[[], None], log: Path | None) -> None:
         _tell(f"error: {error}", log)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in NO_SPACE:
-            raise
-        _tell(f"error: no space left ({error}): free space and start again; nothing committed is lost", log)
+        trouble = disk_trouble(error)
+        if trouble is None:
+            structlog.get_logger().exception("died")
+            sys.exit(1)
+        _tell(f"error: {trouble}", log)
         sys.exit(2)
     except Exception:
         structlog.get_logger().exception("died")
@@ -117,5 +122,8 @@ def _tell(line: str, log: Path | None) -> None:
     if log is None:
         print(line, file=sys.stderr)
         return
-    with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    try:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    except OSError:  # the log lies on the disk that is full, or read-only
+        print(line, file=sys.stderr)

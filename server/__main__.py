@@ -1,4 +1,4 @@
-"""`python -m server --config FILE` serves a run; `python -m server audit DIRECTORY` checks one."""
+"""`python -m server --config FILE` serves a run, `audit` checks one, `restore` begins a new one from its model."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +34,21 @@ def audit(directory: Annotated[Path, typer.Argument(help="The run's folder, as i
     from server.audit import audit as check
 
     run_to_exit(lambda: print(check(directory)), None)
+
+
+@app.command()
+def restore(
+    directory: Annotated[Path, typer.Argument(help="The old run's folder; it is audited, and left as it is.")],
+    output: Annotated[Path, typer.Option(help="Model file to write: `initial` of the new run.")],
+) -> None:
+    """Begin anew from a run's last committed model: writes it for a new run, whose ledger will name this one."""
+    from server.parentage import restore as write
+
+    def work() -> None:
+        parent = write(directory, output)
+        print(f"{output} holds the model of round {parent.round} of run {parent.run}, entry {parent.hash}")
+
+    run_to_exit(work, None)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from pathlib import Path
 from common.errors import OstrakonError
 from common.model_file import parameters
 from common.run_files import LEDGER, MODELS
-from server.ledger.entry import Entry, Genesis
-from server.ledger.sqlite import SqliteLedger
+from server.ledger.entry import Entry, Genesis, Parent
+from server.ledger.sqlite import SqliteLedger, opened_to_read
 from server.model_store import Key, ModelStore, initial_key
 
 
@@ -38,12 +38,15 @@ class Report:
     inner_wins: int
     outer_wins: int
     thin: int  # rounds with fewer than 2f+1 submissions
+    parent: Parent | None  # the run whose model this one began with
 
     def __str__(self) -> str:
+        came = self.parent
+        began = f"; it began with round {came.round} of run {came.run}, entry {came.hash}" if came else ""
         return (
             f"run {self.run} is intact: {self.rounds} rounds, terms drawn: {self.terms} "
             f"(inner won {self.inner_wins}, outer {self.outer_wins}, thin {self.thin}), "
-            f"{self.models} model files match, head {self.head}"
+            f"{self.models} model files match, head {self.head}{began}"
         )
 
 
@@ -60,11 +63,10 @@ def audit(directory: Path) -> Report:
     path = directory / LEDGER
     if not path.is_file():
         raise OstrakonError(f"{path} does not exist: give the folder of a run")
-    ledger = SqliteLedger(path)
-    try:
+    if not path.stat().st_size:
+        raise OstrakonError(f"the ledger in {directory} is empty: no run has begun here, or it was cut off")
+    with opened_to_read(path) as ledger:
         return _audit(ledger, ModelStore(directory / MODELS), directory)
-    finally:
-        ledger.close()
 
 
 def _audit(ledger: SqliteLedger, store: ModelStore, directory: Path) -> Report:
@@ -103,7 +105,7 @@ def _audit(ledger: SqliteLedger, store: ModelStore, directory: Path) -> Report:
         previous, term, last = entry.hash, entry.term, round
     if not store.path(key).exists():
         raise Broken(last, f"model file {store.path(key)} of the head is missing")
-    return Report(genesis.run, last, previous, len(terms), models, wins["inner"], wins["outer"], thin)
+    return Report(genesis.run, last, previous, len(terms), models, wins["inner"], wins["outer"], thin, genesis.parent)
 
 
 def _check_genesis(genesis: Genesis) -> None:

@@ -8,18 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import structlog
 
 from common.choice import Choice
-from common.digest import DIGEST_SCHEME
-from common.errors import OstrakonError
 from common.identity import Identity
 from common.runtime import peak_bytes
-from common.wire import PROTOCOL
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server import round as rounds
+from server.admission import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
 from server.coordinator import Coordinator
 from server.open_calls import OpenCalls
 from server.outgoing import Outgoing, commit_message, run_phase
 from server.refusal import Code, Refused
-from server.roster import KnownHead
 from server.streams import Displaced
 
 log = structlog.get_logger()
@@ -27,7 +24,6 @@ log = structlog.get_logger()
 Send = Callable[[bytes], Awaitable[None]]  # puts one serialised `ModelPart` on the wire
 
 MODEL_REPLACED = "model replaced"
-LONGEST_NAME = 200  # characters: what a worker makes the server remember
 
 
 class Calls:
@@ -43,61 +39,30 @@ class Calls:
     def join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
         """Let a worker in, if it is on the roster and was built for this run, task, model and protocol."""
         state, settings = self._state, self._state.settings
-        self._check_protocol(request.stamp, run_may_be_empty=True)
+        check_protocol(request.stamp, state.run_id, run_may_be_empty=True)
         member = state.roster.member(caller)
-        if max(map(len, (request.session, request.head.hash, request.task))) > LONGEST_NAME:
-            raise Refused(Code.INVALID_ARGUMENT, "long name", f"a name in a Join has up to {LONGEST_NAME} characters")
-        if request.task != settings.task:
-            raise Refused(
-                Code.INVALID_ARGUMENT,
-                "different task",
-                f"this run learns the task {settings.task}, the worker was built for {request.task}: "
-                f"set task = '{settings.task}' in the worker's settings",
-            )
-        if request.parameters != len(state.theta):
-            raise Refused(
-                Code.INVALID_ARGUMENT,
-                "different model",
-                f"this run's model has {len(state.theta)} parameters, the worker's has {request.parameters}: "
-                "both must be built from the same task code",
-            )
-        if request.digest_scheme != DIGEST_SCHEME:
-            raise Refused(
-                Code.INVALID_ARGUMENT,
-                "different digest",
-                f"this server names models by {DIGEST_SCHEME}, the worker by {request.digest_scheme}",
-            )
-        head = KnownHead(request.head.round, request.head.hash) if request.head.hash else None
-        if state.roster.join(member, request.session, head):
+        check_built_for(request, settings.task, len(state.theta))
+        if state.roster.join(member, request.session, known_head(request)):
             if self.open_calls.of(caller) > 1:  # the older session lives: it is no process that was started again
                 log.warning("one certificate, two processes: the older session is closed", member=member)
                 state.count_refusal(member, "older session closed")
             state.uploads.close(member)
             state.readers.close(caller)
-        self._check_memory_of_the_head()
-        return pb.JoinResponse(
-            stamp=self._outgoing.stamp(),
+        failure = old_copy(settings, state.roster, state.head_round, state.head_hash)
+        if failure is not None:
+            state.fail(failure)
+        return welcome(
+            settings,
+            self._outgoing.stamp(),
             position=state.roster.position(member),
-            workers=len(settings.roster),
-            byzantine=settings.f,
-            rule=settings.rule,
-            two_phase=state.two_phase,
-            rounds=settings.rounds,
             parameters=len(state.theta),
-            gamma=settings.gamma,
+            two_phase=state.two_phase,
         )
 
-    def _check_memory_of_the_head(self) -> None:
-        state = self._state
-        ahead = state.roster.ahead_of(state.head_round, state.head_hash)
-        if len(ahead) > state.settings.f:
-            state.fail(
-                OstrakonError(
-                    f"{', '.join(ahead)} (more than f = {state.settings.f} workers) remember rounds that this ledger, "
-                    f"which ends with round {state.head_round}, does not hold: an old copy was put back. Restore the "
-                    "newest copy, or start a new run from this model"
-                )
-            )
+    async def restore(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+        """Take a model back: not this server, which has it."""
+        self._state.roster.member(caller)
+        raise Refused(Code.FAILED_PRECONDITION, "not joined", "this server has its model: join again")
 
     async def broadcast(self, caller: Identity, request: pb.BroadcastRequest, send: Send) -> None:
         """Send the committed model, once the round after it collects."""
@@ -199,7 +164,7 @@ class Calls:
     def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
         """Where the run stands."""
         self._check_reader(caller, "the status")
-        self._check_protocol(request.stamp, run_may_be_empty=True)
+        check_protocol(request.stamp, self._state.run_id, run_may_be_empty=True)
         state, settings = self._state, self._state.settings
         response = pb.StatusResponse(
             stamp=self._outgoing.stamp(),
@@ -280,27 +245,9 @@ class Calls:
         self._state.roster.check_session(member, session)
         return stamp.round
 
-    def _check_protocol(self, stamp: pb.Stamp, *, run_may_be_empty: bool = False) -> None:
-        if stamp.protocol != PROTOCOL:
-            raise Refused(
-                Code.FAILED_PRECONDITION,
-                "wrong protocol",
-                f"this server speaks protocol {PROTOCOL}, the caller {stamp.protocol}: install the same version",
-            )
-        run = self._state.run_id
-        if stamp.run != run and not (run_may_be_empty and not stamp.run):
-            raise Refused(
-                Code.FAILED_PRECONDITION, "wrong run", f"this server serves run {run}, not {stamp.run[:60]!r}"
-            )
-
     def _check_stamp(self, stamp: pb.Stamp) -> None:
-        self._check_protocol(stamp)
-        if stamp.term != self._state.term:
-            raise Refused(
-                Code.FAILED_PRECONDITION,
-                "wrong term",
-                f"this server's term is {self._state.term}, not {stamp.term}: join again",
-            )
+        check_protocol(stamp, self._state.run_id)
+        check_term(stamp, self._state.term)
 
     def _check_round(self, stamp: pb.Stamp) -> None:
         state = self._state

@@ -46,7 +46,7 @@ async def make_durable(entry: Entry, ledger: Ledger, offload: Offload) -> None:
     )
 
 
-def check_term(term: int, ledger: Ledger) -> None:
+def check_not_taken_over(ledger: Ledger, term: int) -> None:
     """Make sure that no other server has taken over since this one drew its term.
 
     Raises:

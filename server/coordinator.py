@@ -93,7 +93,7 @@ class Coordinator:
         self._refused: Counter[tuple[str, str]] = Counter()
         self.reports: dict[str, float] = {}  # member -> mini-batch loss at the base model, as it says
         self.reported_loss: float | None = None  # their median in the last round
-        self._kept = [run.key]
+        self._kept = list(run.kept)
         self._writing: asyncio.Task[dict[str, Key]] | None = None
 
         self.started = clock.now() if started is None else started
@@ -288,7 +288,8 @@ class Coordinator:
         while len(self._kept) > self.settings.keep_models:
             losers.append(self._kept.pop(0))
         for key in losers:
-            self._store.delete(key)
+            if key not in self._kept:  # a model of zeros, in whatever round, is one file
+                self._store.delete(key)
 
     def _digest_of(self, choice: Choice) -> str | None:
         candidate = self.candidates.get(choice)

@@ -6,21 +6,21 @@ a candidate that is written ahead of its commit never replaces a committed model
 
 import hashlib
 import math
-import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.digest import digest
 from common.errors import OstrakonError
-from common.model_file import TEMPORARY_SUFFIX, Tensor, check_tensor, open_safetensors, write_safetensors
+from common.model_file import Tensor, check_tensor, open_safetensors, sweep, write_safetensors
 
 _BLOCK = 1 << 18  # values: 2 MiB of float64
-_STALE_SECONDS = 600.0  # a temporary file untouched for so long belongs to no living write
-_ADVICE = "restore it from a backup of the run's folder, or start a new run from another kept model"
+_ADVICE = "put the run's folder back from a backup"
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,27 @@ class ModelStore:
             for block in _sum(theta, running_sum_before):
                 sha256.update(block.data)
             key = Key(digest(theta), sha256.hexdigest())
+        self._write(key, theta, _sum(theta, running_sum_before))
+        return key
+
+    def write_again(self, key: Key, theta: NDArray[np.float32], running_sum: NDArray[np.float64]) -> None:
+        """Store a model whose file was lost, durably, if this is it: (d,) float32, and its sum, (d,) float64.
+
+        Raises:
+            OstrakonError: it is another model or another sum; there is no space left, or the folder cannot be written.
+        """
+        found = Key(digest(theta), digest(running_sum))
+        if found != key:
+            raise OstrakonError(f"what was to be written as model file {self.path(key)} is {found}: {_ADVICE}")
+        self._write(key, theta, [running_sum])
+
+    def _write(self, key: Key, theta: NDArray[np.float32], running_sum: Iterable[NDArray[np.float64]]) -> None:
         tensors = [
             # The wider type first: both then lie aligned, whatever d is.
-            Tensor("running_sum", "F64", theta.shape, _sum(theta, running_sum_before)),
+            Tensor("running_sum", "F64", theta.shape, running_sum),
             Tensor("theta", "F32", theta.shape, [theta]),
         ]
         write_safetensors(self.path(key), tensors, {})
-        return key
 
     def read(self, key: Key) -> Stored:
         """Read a model and check that it is the one asked for.
@@ -122,6 +136,19 @@ class ModelStore:
                 )
         return stored
 
+    def theta(self, name: str) -> NDArray[np.float32] | None:
+        """The model with this digest, (d,) float32, from whichever file has it whole; None if none has."""
+        for path in sorted(self._directory.glob(f"{name}.*.safetensors")):
+            found = _tensor(path, "theta", np.dtype(np.float32))
+            if found is not None and digest(found) == name:
+                return found
+        return None
+
+    def running_sum(self, key: Key) -> NDArray[np.float64] | None:
+        """The running sum of a model, (d,) float64, whatever became of the model beside it; None if it is damaged."""
+        found = _tensor(self.path(key), "running_sum", np.dtype(np.float64))
+        return found if found is not None and digest(found) == key.running_sum else None
+
     def delete(self, key: Key) -> None:
         """Forget a model, stored or not."""
         self.path(key).unlink(missing_ok=True)
@@ -129,15 +156,19 @@ class ModelStore:
     def prune(self, keep: Collection[Key]) -> None:
         """Delete every model but these, and temporary files that a crash left.
 
-        Call it while no candidate waits for its commit: it would be deleted.
+        Call it while no candidate waits for its commit: it would be deleted. What a server of a smaller term still
+        writes may go: it cannot commit it any more.
         """
         kept = {self.path(key) for key in keep}
         for path in self._directory.glob("*.safetensors"):
             if path not in kept:
                 path.unlink(missing_ok=True)
-        for path in self._directory.glob(f".*{TEMPORARY_SUFFIX}"):
-            if _stale(path):
-                path.unlink(missing_ok=True)
+        sweep(self._directory)
+
+    def others(self, keep: Collection[Key]) -> list[str]:
+        """Names of stored models, but for these."""
+        kept = {self.path(key) for key in keep}
+        return sorted(path.name for path in self._directory.glob("*.safetensors") if path not in kept)
 
 
 def _sum(theta: NDArray[np.float32], before: NDArray[np.float64] | None) -> Iterator[NDArray[np.float64]]:
@@ -146,8 +177,10 @@ def _sum(theta: NDArray[np.float32], before: NDArray[np.float64] | None) -> Iter
         yield np.zeros(block.shape) if before is None else before[start : start + _BLOCK] + block
 
 
-def _stale(path: Path) -> bool:
-    try:
-        return time.time() - path.stat().st_mtime > _STALE_SECONDS
-    except FileNotFoundError:
-        return False
+def _tensor(path: Path, name: str, dtype: np.dtype[Any]) -> NDArray[Any] | None:
+    """A tensor of one dimension, from a file that may be damaged."""
+    with suppress(OstrakonError), open_safetensors(path, _ADVICE) as file:
+        if name in list(file.keys()):
+            found = file.get_tensor(name)
+            return found if found.dtype == dtype and found.ndim == 1 else None
+    return None

@@ -22,23 +22,25 @@ from common.clock import Clock, MonotonicClock
 from common.device import resolve_device
 from common.errors import OstrakonError
 from common.lifetime import stop_event
-from common.model_file import write_model
+from common.model_file import sweep, write_model
 from common.renewal import RenewableCredentials
 from common.revocation import revocation_list
 from common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
 from common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
 from common.settings import ServerSettings, read
-from common.wire import CHUNK_BYTES
+from common.wire import CHUNK_BYTES, Vector
 from server.aggregator import Aggregator
 from server.calls import Calls
-from server.commit import check_term
+from server.commit import check_not_taken_over
 from server.coordinator import Coordinator
 from server.ledger.sqlite import SqliteLedger
 from server.metrics import MetricsFile
 from server.model_store import ModelStore
-from server.opening import check_same_run, open_run
+from server.opening import ModelLost, check_nothing_lost, check_same_run, open_run
+from server.parentage import metadata_of
+from server.recovery import Recovery
 from server.revocation import Revocations
-from server.service import SERVICE, Service
+from server.service import SERVICE, Front, Service
 from server.uploads import upload_slots
 
 log = structlog.get_logger()
@@ -88,14 +90,30 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     stop = stop_event(asyncio.get_running_loop())
     server = grpc.aio.server(options=SERVER_OPTIONS)
     _bind(server, settings)
+    front = Front()
+    server.add_generic_rpc_handlers((front,))
+    await _serve_health(server)
 
-    ledger = SqliteLedger(settings.directory / LEDGER)
     store = ModelStore(settings.directory / MODELS)
+    if not (settings.directory / LEDGER).exists():
+        check_nothing_lost(settings, store)  # before an empty one is made
+    ledger = SqliteLedger(settings.directory / LEDGER)
     metrics = MetricsFile(settings.directory / METRICS)
     check_same_run(settings, ledger)  # before the term, which ends every other server
     term = ledger.draw_term(f"{socket.gethostname()} process {os.getpid()}")
-    run = open_run(settings, ledger, store)  # after the term: nobody else can move the head any more
-    store.prune({run.key})
+    try:
+        run = open_run(settings, ledger, store)  # after the term: nobody else can move the head any more
+    except ModelLost as lost:
+        recovery = Recovery(settings, lost, term, clock, two_phase=chosen.two_phase)
+        front.answering = Service(recovery, recovery, secure=settings.tls is not None).handler()
+        theta = await _recover(server, recovery, stop)
+        if theta is None:
+            ledger.close()
+            return
+        run = lost.found(theta)
+        check_not_taken_over(ledger, term)  # that may have taken long, and the head be another server's now
+    store.prune(run.kept)
+    sweep(settings.directory)
     device = resolve_device(settings.device)
     aggregator = Aggregator(chosen, len(settings.roster), run.theta.size, device)
     coordinator = Coordinator(
@@ -112,9 +130,10 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         started=started,
     )
     calls = Calls(coordinator)
-    server.add_generic_rpc_handlers((Service(coordinator, calls, secure=settings.tls is not None).handler(),))
-    await _serve_health(server)
-    await server.start()
+    recovered = front.answering is not None
+    front.answering = Service(coordinator, calls, secure=settings.tls is not None).handler()
+    if not recovered:
+        await server.start()
     log.info("serving", address=settings.listen, run=coordinator.run_id, term=term, round=coordinator.head_round + 1)
     own = chosen.cost.vectors(len(settings.roster), settings.f) if device.type == "cpu" else 0
     log.info("host memory", at_most_bytes=_host_memory(settings, run.theta.size, own), rule=chosen.cost.memory)
@@ -128,9 +147,11 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         if rounds.done():
             farewell = asyncio.create_task(calls.farewell())
             await asyncio.wait({farewell, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.to_thread(check_term, term, ledger)  # these files may be a successor's
+        await asyncio.to_thread(check_not_taken_over, ledger, term)  # these files may be a successor's
         for name, theta in ((LAST, coordinator.theta), (AVERAGE, coordinator.average())):
-            metadata = {"task": settings.task, "round": str(coordinator.head_round), "run": coordinator.run_id}
+            metadata = dict(metadata_of(run.genesis, coordinator.last))
+            if name == AVERAGE:
+                del metadata["head"]  # it is no committed model: a run that begins from it has no parent
             write_model(settings.directory / name, theta, run.genesis.layout, metadata)
         metrics.record(
             "finished",
@@ -155,9 +176,21 @@ async def _watch_term(coordinator: Coordinator, ledger: SqliteLedger) -> None:
     while True:
         await asyncio.sleep(TERM_CHECK_SECONDS)
         try:
-            await asyncio.to_thread(check_term, coordinator.term, ledger)
+            await asyncio.to_thread(check_not_taken_over, ledger, coordinator.term)
         except OstrakonError as error:
             coordinator.fail(error)
+
+
+async def _recover(server: grpc.aio.Server, recovery: Recovery, stop: asyncio.Event) -> Vector | None:
+    """The model that a worker sends back, (d,) float32; None if a signal ends this process before."""
+    await server.start()
+    theta, stopped = asyncio.create_task(recovery.theta()), asyncio.create_task(stop.wait())
+    await asyncio.wait({theta, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if theta.done() and theta.exception() is None:
+        return theta.result()
+    theta.cancel()
+    await server.stop(grace=1)
+    return theta.result() if theta.done() else None
 
 
 def _host_memory(settings: ServerSettings, d: int, vectors: int) -> int:

@@ -15,6 +15,7 @@ class Code(Enum):
     DEADLINE_EXCEEDED = auto()
     RESOURCE_EXHAUSTED = auto()
     UNAUTHENTICATED = auto()
+    UNAVAILABLE = auto()
 
 
 class Refused(Exception):

@@ -1,7 +1,7 @@
 """gRPC in and out: bytes to messages, certificates to identities, refusals to statuses. No decisions."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -10,8 +10,9 @@ from common.errors import OstrakonError
 from common.identity import Identity, identity_of, parse
 from common.wire import IDENTITY_KEY, REASON_KEY, ROUND_KEY, TERM_KEY
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.calls import Calls, Send
-from server.coordinator import Coordinator
+from server.calls import Send
+from server.metrics import Traffic
+from server.open_calls import OpenCalls
 from server.refusal import Code, Refused
 
 SERVICE = pb.DESCRIPTOR.services_by_name["ParameterServer"].full_name
@@ -20,10 +21,47 @@ M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class Service:
-    """Serves one coordinator's calls."""
+class Standing(Protocol):
+    """Where a server stands, and what it counts."""
 
-    def __init__(self, coordinator: Coordinator, calls: Calls, *, secure: bool) -> None:
+    traffic: Traffic
+
+    @property
+    def term(self) -> int: ...
+    @property
+    def head_round(self) -> int: ...
+
+
+class Answers(Protocol):
+    """Answers to calls; `server.calls` says what they mean."""
+
+    open_calls: OpenCalls
+
+    def join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse: ...
+    async def broadcast(self, caller: Identity, request: pb.BroadcastRequest, send: Send) -> None: ...
+    async def submit(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse: ...
+    async def restore(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse: ...
+    async def propose(self, caller: Identity, request: pb.ProposeRequest, send: Send) -> None: ...
+    async def vote(self, caller: Identity, request: pb.VoteRequest) -> pb.VoteResponse: ...
+    def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse: ...
+    def refuse(self, caller: Identity | None, reason: str) -> None: ...
+
+
+class Front(grpc.GenericRpcHandler):
+    """What is registered with a gRPC server, which must be started before it is known who answers in the end."""
+
+    def __init__(self) -> None:
+        self.answering: grpc.GenericRpcHandler | None = None
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        """The handler of a call; None, for nobody, before the first one answers."""
+        return None if self.answering is None else self.answering.service(handler_call_details)
+
+
+class Service:
+    """Serves one coordinator's calls, or those that come while its model is recovered."""
+
+    def __init__(self, coordinator: Standing, calls: Answers, *, secure: bool) -> None:
         """`secure`: identities come from certificates; otherwise (loopback only) from a metadata header."""
         self._coordinator = coordinator
         self._calls = calls
@@ -38,7 +76,8 @@ class Service:
                 "Broadcast": grpc.unary_stream_rpc_method_handler(
                     self._stream(pb.BroadcastRequest, self._calls.broadcast)
                 ),
-                "SubmitMomentum": grpc.stream_unary_rpc_method_handler(self._submit),
+                "SubmitMomentum": grpc.stream_unary_rpc_method_handler(self._upload(self._calls.submit)),
+                "Restore": grpc.stream_unary_rpc_method_handler(self._upload(self._calls.restore)),
                 "Propose": grpc.unary_stream_rpc_method_handler(self._stream(pb.ProposeRequest, self._calls.propose)),
                 "Vote": grpc.unary_unary_rpc_method_handler(self._unary(pb.VoteRequest, self._calls.vote)),
                 "Status": grpc.unary_unary_rpc_method_handler(self._unary(pb.StatusRequest, self._status)),
@@ -87,15 +126,20 @@ class Service:
 
         return call
 
-    async def _submit(self, raw_parts: AsyncIterator[bytes], context: Context) -> bytes:
-        caller: Identity | None = None
-        try:
-            caller = self._caller(context)
-            with self._calls.open_calls.admit(caller):
-                response = await self._calls.submit(caller, self._parts(raw_parts, caller))
-                return self._sent(response.SerializeToString(), caller)
-        except Refused as refusal:
-            await self._refuse(context, caller, refusal)
+    def _upload(
+        self, answer: Callable[[Identity, AsyncIterator[pb.MomentumPart]], Awaitable[Message]]
+    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
+        async def call(raw_parts: AsyncIterator[bytes], context: Context) -> bytes:
+            caller: Identity | None = None
+            try:
+                caller = self._caller(context)
+                with self._calls.open_calls.admit(caller):
+                    response = await answer(caller, self._parts(raw_parts, caller))
+                    return self._sent(response.SerializeToString(), caller)
+            except Refused as refusal:
+                await self._refuse(context, caller, refusal)
+
+        return call
 
     async def _parts(self, raw_parts: AsyncIterator[bytes], caller: Identity) -> AsyncIterator[pb.MomentumPart]:
         async for raw in raw_parts:

@@ -36,7 +36,12 @@ class ByHand:
 
     async def join(self, task: str = "linear", d: int = 170, change: Change = nothing) -> pb.JoinResponse:
         request = pb.JoinRequest(
-            stamp=self.stamp(), session=self.session, task=task, parameters=d, digest_scheme=DIGEST_SCHEME
+            stamp=self.stamp(),
+            session=self.session,
+            task=task,
+            parameters=d,
+            digest_scheme=DIGEST_SCHEME,
+            holds=list(self.held),
         )
         change(request)
         response = await self.connection.join(request)
@@ -70,6 +75,18 @@ class ByHand:
                 yield pb.MomentumPart(stamp=self.stamp(), chunk=one)
 
         return await self.connection.submit(parts())
+
+    async def restore(self, model: Vector, announced: str, chunk: Change = nothing) -> pb.RestoreResponse:
+        """Send a model back, under the digest that the server wants."""
+
+        async def parts() -> AsyncIterator[pb.MomentumPart]:
+            header = pb.MomentumHeader(base=announced, parameters=len(model), session=self.session, digest=announced)
+            yield pb.MomentumPart(stamp=self.stamp(), header=header)
+            for one in chunks(model):
+                chunk(one)
+                yield pb.MomentumPart(stamp=self.stamp(), chunk=one)
+
+        return await self.connection.restore(parts())
 
     async def candidates(self) -> Models:
         request = pb.ProposeRequest(stamp=self.stamp(), holds=list(self.held), session=self.session)

@@ -24,7 +24,8 @@ from server.coordinator import Coordinator
 from server.ledger import Entry, Ledger
 from server.ledger.sqlite import SqliteLedger
 from server.model_store import ModelStore
-from server.opening import open_run
+from server.opening import ModelLost, open_run
+from server.recovery import Recovery
 from server.refusal import Refused
 from tests.by_hand import ByHand
 from worker.session import Session
@@ -33,6 +34,7 @@ from worker.transport import CallFailed
 from worker.voting import Ballot
 
 D = 3
+INITIAL = "initial.safetensors"
 LIMIT = 20.0  # seconds, real ones, after which a scenario that hangs is a failed one
 
 T = TypeVar("T")
@@ -105,7 +107,7 @@ class Port:
     """Where a house answers. A house that is opened at another's port takes the calls from then on."""
 
     def __init__(self) -> None:
-        self.house: House | None = None
+        self.house: House | Searching | None = None
 
 
 class FakeTransport:
@@ -116,7 +118,7 @@ class FakeTransport:
         self.caller = caller
 
     async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
-        async def answer(calls: Calls) -> pb.JoinResponse:
+        async def answer(calls: Any) -> pb.JoinResponse:
             return calls.join(self.caller, request)
 
         return await self._call(answer)
@@ -128,6 +130,9 @@ class FakeTransport:
     async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
         return await self._call(lambda calls: calls.submit(self.caller, parts))
 
+    async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+        return await self._call(lambda calls: calls.restore(self.caller, parts))
+
     async def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
         for part in await self._call(lambda calls: _all(partial(calls.propose, self.caller, request))):
             yield pb.ModelPart.FromString(part)
@@ -135,7 +140,7 @@ class FakeTransport:
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         return await self._call(lambda calls: calls.vote(self.caller, request))
 
-    async def _call(self, answer: Callable[[Calls], Coroutine[Any, Any, T]]) -> T:
+    async def _call(self, answer: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
         house = self.port.house
         if house is None:
             raise CallFailed("UNAVAILABLE", "", "nobody answers at this port")
@@ -215,11 +220,9 @@ class House:
         revoked: Callable[[], frozenset[Identity]] = frozenset,
         **settings: Any,
     ) -> None:
-        initial = directory / "initial.safetensors"
-        if not initial.exists():
-            write_model(initial, np.zeros(D, dtype=np.float32), (("weight", (D,)),), {"task": "pull"})
-        values = {"task": "pull", "roster": ("a", "b", "c"), "f": 1, "gamma": 0.5, "rounds": 3, "rule": "Mean2P"}
-        self.settings = ServerSettings(directory=directory, initial=initial, linger=5, **(values | settings))
+        if not (directory / INITIAL).exists():
+            write_model(directory / INITIAL, np.zeros(D, dtype=np.float32), (("weight", (D,)),), {"task": "pull"})
+        self.settings = server_settings(directory, **settings)
         self.ledger: Any = ledger(SqliteLedger(directory / "ledger.sqlite"))
         self.metrics = Recorded()
         term = self.ledger.draw_term("test")
@@ -296,6 +299,44 @@ class House:
         return digest(self.coordinator.theta)
 
 
+class Searching:
+    """A server whose model of the head is lost, as long as it looks for it; a house opens when it has found it."""
+
+    def __init__(
+        self, directory: Path, *, port: Port | None = None, clock: Clock | None = None, **settings: Any
+    ) -> None:
+        self.directory = directory
+        self.settings = server_settings(directory, **settings)
+        self.port = port or Port()
+        ledger = SqliteLedger(directory / "ledger.sqlite")
+        term = ledger.draw_term("test")
+        try:
+            open_run(self.settings, ledger, ModelStore(directory / "models"))
+        except ModelLost as lost:
+            self.lost = lost
+        else:
+            raise AssertionError("nothing is lost")
+        finally:
+            ledger.close()
+        two_phase = rule(self.settings.rule).two_phase
+        self.calls = Recovery(self.settings, self.lost, term, clock or MonotonicClock(), two_phase=two_phase)
+        self.serving: set[asyncio.Task[Any]] = set()
+        self.port.house = self
+
+    async def find(self, **settings: Any) -> House:
+        """Wait for the model, and go on with it."""
+        self.lost.found(await self.calls.theta())
+        return House(self.directory, port=self.port, **settings)
+
+    def transport(self, worker: str, role: Any = "worker") -> FakeTransport:
+        return FakeTransport(self.port, Identity(role, worker))
+
+
+def server_settings(directory: Path, **settings: Any) -> ServerSettings:
+    values = {"task": "pull", "roster": ("a", "b", "c"), "f": 1, "gamma": 0.5, "rounds": 3, "rule": "Mean2P"}
+    return ServerSettings(directory=directory, initial=directory / INITIAL, linger=5, **(values | settings))
+
+
 def pulls(house: House) -> list[Session]:
     """Sessions of a, b and c, which never submit equal vectors."""
     return [house.session(name, Pull(target)) for name, target in (("a", 1.0), ("b", 1.3), ("c", 0.6))]
@@ -304,7 +345,7 @@ def pulls(house: House) -> list[Session]:
 class Member(ByHand):
     """A roster member driven call by call from a test."""
 
-    def __init__(self, house: House, name: str, session: str | None = None) -> None:
+    def __init__(self, house: "House | Searching", name: str, session: str | None = None) -> None:
         self.name = name
         self.connection: Any = house.transport(name)
         self.session = session or f"session of {name}"

@@ -99,6 +99,10 @@ class Connection:
         """Introduce this process."""
         return await self._unary(lambda stub: stub.Join(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
 
+    async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+        """Stream the committed model back to a server that has lost it."""
+        return await self._unary(self._stub.Restore(parts, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+
     def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
         """Stream the committed model."""
         return self._stream(lambda stub: stub.Broadcast(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))

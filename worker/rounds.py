@@ -29,6 +29,13 @@ class Join:
 
 
 @dataclass(frozen=True)
+class Restore:
+    """Send the server the committed model that it has lost."""
+
+    digest: str
+
+
+@dataclass(frozen=True)
 class Receive:
     """Ask for the model of a round larger than `after`."""
 
@@ -86,7 +93,7 @@ class GiveUp:
     sentence: str
 
 
-Action = Join | Receive | Train | Submit | Inspect | Vote | Again | End | GiveUp
+Action = Join | Restore | Receive | Train | Submit | Inspect | Vote | Again | End | GiveUp
 
 
 # What happened.
@@ -94,10 +101,16 @@ Action = Join | Receive | Train | Submit | Inspect | Vote | Again | End | GiveUp
 
 @dataclass(frozen=True)
 class Joined:
-    """The server let us in."""
+    """The server let us in; `wanted` is the digest of a model that it has lost and we hold, empty if there is none."""
 
     term: int
     two_phase: bool
+    wanted: str = ""
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The server has its model back."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,7 @@ class Failed:
     sentence: str
 
 
-Event = Joined | Received | Trained | Submitted | Judged | Decided | Failed
+Event = Joined | Restored | Received | Trained | Submitted | Judged | Decided | Failed
 
 
 @dataclass
@@ -149,6 +162,7 @@ class Rounds:
 
     `committed` is the last round that it knows to be so; `done` the last one it has nothing more to do in, which a new
     term may undo: a server that has died takes what it was sent and did not commit with it. `term` never goes back.
+    `restoring`: the server wants its model back, and then to be joined anew.
     """
 
     term: int = 0
@@ -158,6 +172,7 @@ class Rounds:
     round: int = 0
     base: str = ""
     attempt: int = 0
+    restoring: bool = False
 
     def next(self, event: Event) -> Action:
         """Let an event happen; returns what to do next."""
@@ -169,11 +184,15 @@ class Rounds:
                     f"the server's term is {term}, but this worker has worked under term {self.term}: "
                     "an old server, or an old copy of the run, answers at this address"
                 )
-            case Joined(term, two_phase):
+            case Joined(term, two_phase, wanted):
                 if term > self.term:
                     self.done = self.committed
                 self.term, self.two_phase = term, two_phase
-                return Receive(self.done)
+                self.restoring = bool(wanted)
+                return Restore(wanted) if wanted else Receive(self.done)
+            case Restored():
+                self.restoring = False
+                return Join()
             case Received(_, _, outcome) if outcome is not None:
                 return End(outcome)
             case Received(round, base, _):
@@ -206,7 +225,8 @@ class Rounds:
         if status in UNREACHABLE:
             self.attempt += 1
             return Again(self.attempt - 1)
-        if reason in REJOIN:
+        if reason in REJOIN or (self.restoring and reason not in FATAL):
+            self.restoring = False
             return Join()
         if reason in OVERTAKEN and self.term:
             return Receive(self.done)

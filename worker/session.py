@@ -28,6 +28,8 @@ from worker.rounds import (
     Outcome,
     Receive,
     Received,
+    Restore,
+    Restored,
     Rounds,
     Submit,
     Submitted,
@@ -122,6 +124,8 @@ class Session:
         match action:
             case Join():
                 return await self._join()
+            case Restore(digest):
+                return await self._restore(digest)
             case Receive(after):
                 return await self._receive(after)
             case Train(round, base):
@@ -146,12 +150,20 @@ class Session:
                 parameters=self._parameters,
                 digest_scheme=DIGEST_SCHEME,
                 head=self._head,
+                holds=list(self._held),
             )
         )
         self._run = response.stamp.run
         await self._offload(self._learner.begin, response.position, response.workers)
         log.info("joined", run=self._run, term=response.stamp.term, position=response.position, rule=response.rule)
-        return Joined(response.stamp.term, response.two_phase)
+        return Joined(response.stamp.term, response.two_phase, response.wanted)
+
+    async def _restore(self, wanted: str) -> Event:
+        model = self._held[wanted]
+        header = pb.MomentumHeader(base=wanted, parameters=len(model), session=self._name, digest=wanted)
+        await self._transport.restore(Submission(self._stamp(), header, model).parts())
+        log.info("restored", digest=wanted)
+        return Restored()
 
     async def _receive(self, after: int) -> Event:
         request = pb.BroadcastRequest(stamp=self._stamp(), after=after, holds=list(self._held), session=self._name)

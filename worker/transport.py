@@ -25,10 +25,14 @@ class CallFailed(Exception):
 
 
 class Transport(Protocol):
-    """The six calls less Status. Every method raises `CallFailed`."""
+    """The seven calls less Status. Every method raises `CallFailed`."""
 
     async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Introduce this process."""
+        ...
+
+    async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+        """Stream the committed model back to a server that has lost it."""
         ...
 
     def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
@@ -57,6 +61,10 @@ class Passing:
     async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Introduce this process."""
         return await self.transport.join(request)
+
+    async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+        """Stream the committed model back to a server that has lost it."""
+        return await self.transport.restore(parts)
 
     def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
         """Stream the committed model."""

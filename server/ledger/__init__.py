@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from server.ledger.entry import CountedVote, Entry, Genesis
+from server.ledger.entry import CountedVote, Entry, Genesis, Parent
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Ledger(Protocol):
 
         Raises:
             ValueError: the entry does not follow the head (round, base or previous): a programming error.
+            OstrakonError: the ledger is not where it was opened any more: nothing that it says counts.
         """
         ...
 
@@ -97,5 +98,6 @@ __all__ = [
     "Genesis",
     "Ledger",
     "Outcome",
+    "Parent",
     "Unknown",
 ]

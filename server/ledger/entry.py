@@ -17,6 +17,15 @@ from server.refusal import REVOKED
 
 
 @dataclass(frozen=True)
+class Parent:
+    """The run that another one began from, and where in it."""
+
+    run: str  # UUID
+    round: int
+    hash: str  # of the entry of this round; of the genesis where it is 0
+
+
+@dataclass(frozen=True)
 class Genesis:
     """What a run is: nothing in it changes while the run lives."""
 
@@ -26,6 +35,7 @@ class Genesis:
     theta_0: str  # digest
     created: str  # ISO 8601
     layout: Layout  # names and shapes of the parameters, in flat order
+    parent: Parent | None = None  # whose model is theta_0
 
     @property
     def hash(self) -> str:
@@ -33,8 +43,11 @@ class Genesis:
         return _sha256(self.to_json())
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces."""
-        return _canonical(asdict(self))
+        """Canonical JSON: sorted keys, no spaces; no `parent` where there is none."""
+        values = asdict(self)
+        if self.parent is None:
+            del values["parent"]
+        return _canonical(values)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -46,6 +59,8 @@ class Genesis:
         try:
             values = json.loads(text)
             layout = tuple((str(name), tuple(int(size) for size in shape)) for name, shape in values.pop("layout"))
+            if "parent" in values:
+                values["parent"] = Parent(**values["parent"])
             return cls(layout=layout, **values)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"not a genesis ({error})") from None

@@ -1,7 +1,10 @@
 """The ledger as one SQLite file on a local disk: WAL, synchronous=FULL, one transaction per commit."""
 
 import hashlib
+import os
+import shutil
 import sqlite3
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +17,7 @@ from server.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, U
 
 _APPLICATION = 0x4F535452  # "OSTR": tells a ledger from any other SQLite database
 _BUSY_SECONDS = 10.0
+_BESIDE = ("-wal", "-shm")  # files that belong to an open database
 _SCHEMA = """
 CREATE TABLE genesis (id INTEGER PRIMARY KEY CHECK (id = 1), hash TEXT NOT NULL, body TEXT NOT NULL);
 CREATE TABLE terms (term INTEGER PRIMARY KEY, holder TEXT NOT NULL);
@@ -41,6 +45,7 @@ class SqliteLedger:
         try:
             with self._readable():
                 self._prepare()
+            self._opened = self._found()
         except BaseException:
             self._connection.close()
             raise
@@ -98,11 +103,24 @@ class SqliteLedger:
                 connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (entry.round, entry.hash, entry.to_json()))
         except sqlite3.Error as error:
             return Unknown(f"{self._path}: {error}")
+        # SQLite goes on writing into a file that was deleted, and nobody would ever find the entry again.
+        if self._found() != self._opened:
+            raise OstrakonError(
+                f"ledger {self._path} was deleted, moved or replaced while this server worked with it: round "
+                f"{entry.round} is lost and nobody was told of it. Put the run's folder back from a backup and "
+                "start again"
+            )
         return Committed()
 
     def close(self) -> None:
         with self._lock:
             self._connection.close()
+
+    def _found(self) -> list[tuple[int, int] | None]:
+        """What lies at the ledger's path and beside it, as (device, inode)."""
+        if self._path == ":memory:":
+            return []
+        return [_place(f"{self._path}{end}") for end in ("", *_BESIDE)]
 
     def _prepare(self) -> None:
         connection = self._connection
@@ -200,10 +218,39 @@ class SqliteLedger:
             raise self._damaged(f"{what}: {error}") from None
 
     def _damaged(self, found: str) -> OstrakonError:
-        return OstrakonError(
-            f"ledger {self._path} is damaged ({found}): restore the run's folder from a backup as a new run, "
-            "or start a new run from one of its model files"
-        )
+        return OstrakonError(f"ledger {self._path} is damaged ({found}): put the run's folder back from a backup")
+
+
+@contextmanager
+def opened_to_read(path: Path) -> Iterator[SqliteLedger]:
+    """A ledger that is not to be written to, also on a disk that is read-only: it is then read from a copy.
+
+    Raises:
+        OstrakonError: the ledger is damaged or cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
+        if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+            # SQLite would want to write beside it. What no server has moved out of the write-ahead log counts too.
+            try:
+                for end in ("", _BESIDE[0]):
+                    with suppress(FileNotFoundError):
+                        shutil.copyfile(f"{path}{end}", f"{folder}/{path.name}{end}")
+            except OSError as error:
+                raise OstrakonError(f"ledger {path} cannot be read ({error}): check its rights and the disk") from None
+            path = Path(folder) / path.name
+        ledger = SqliteLedger(path)
+        try:
+            yield ledger
+        finally:
+            ledger.close()
+
+
+def _place(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,31 @@ def test_a_server_that_is_killed_again_and_again_goes_on_with_the_same_chain(tmp
     undisturbed = play(scenario(tmp_path / "calm", 0))
     assert play(scenario(tmp_path / "killed", 8)) == undisturbed
     audit(tmp_path / "killed")
+
+
+@pytest.mark.parametrize("rule", ["Mean2P", "Mean1P"])
+def test_a_server_killed_before_its_commit_hears_the_momenta_of_that_round_again(tmp_path: Path, rule: str) -> None:
+    async def scenario() -> None:
+        asked = asyncio.Event()
+
+        async def offload(function: Callable[..., Any], *arguments: Any) -> Any:
+            if function.__name__ == "candidates":
+                asked.set()
+                await asyncio.Event().wait()
+            return function(*arguments)
+
+        house = House(tmp_path, rule=rule, offload=offload)
+        parts = [asyncio.create_task(session.take_part()) for session in pulls(house)]
+        house.start()
+        await asked.wait()
+        await settle()  # whoever has submitted waits for what comes next
+        await house.stop()
+        again = House(tmp_path, rule=rule, port=house.port)
+        assert await again.start() == "completed"
+        assert await asyncio.gather(*parts) == ["completed"] * 3
+        await again.stop()
+
+    play(scenario())
 
 
 def test_the_running_sum_holds_every_committed_model_over_a_restart_too(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Replacing:
     def refuse(self, caller: Identity | None, reason: str) -> None:
         pass
 
-    propose = vote = join = submit = status = broadcast
+    propose = vote = join = submit = restore = status = broadcast
 
 
 @pytest.mark.parametrize("write", [1, 2, 3])

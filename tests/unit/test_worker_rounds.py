@@ -25,6 +25,8 @@ from worker.rounds import (
     Outcome,
     Receive,
     Received,
+    Restore,
+    Restored,
     Rounds,
     Submit,
     Submitted,
@@ -60,6 +62,7 @@ REFUSALS = [
     *[("PERMISSION_DENIED", reason) for reason in ("wrong role", "not on the roster")],
     ("UNAUTHENTICATED", "no identity"),
     ("DEADLINE_EXCEEDED", "slow upload"),
+    ("UNAVAILABLE", "recovering"),
 ]
 
 
@@ -125,6 +128,42 @@ def test_another_server_is_joined_anew_and_the_round_is_worked_again(reason: str
     assert rounds.next(Received(4, "base", None)) == Train(4, "base")
 
 
+def test_what_a_server_that_died_was_sent_in_vain_is_sent_to_the_next_one() -> None:
+    rounds = at_round(4, two_phase=False)
+    assert rounds.next(Submitted()) == Receive(4)
+    assert rounds.next(failed("wrong term")) == Join()
+    assert rounds.next(Joined(3, False)) == Receive(3)  # round 4 is not known to be committed
+    rounds.next(Received(5, "base", None))
+    rounds.next(Trained())
+    rounds.next(Submitted())
+    assert rounds.next(Joined(3, False)) == Receive(5)  # by the same server: it has the momentum
+
+
+def test_who_is_asked_for_a_lost_model_sends_it_and_joins_again() -> None:
+    rounds = at_round(4)
+    assert rounds.next(failed("not joined")) == Join()
+    assert rounds.next(Joined(3, True, "theta_3")) == Restore("theta_3")
+    assert rounds.next(failed("", "UNAVAILABLE")) == Again(0)
+    assert rounds.next(Restored()) == Join()
+    assert rounds.next(failed("recovering", "UNAVAILABLE")) == Again(0)
+    assert rounds.next(Joined(3, True)) == Receive(3)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("INVALID_ARGUMENT", "wrong digest"),
+        ("FAILED_PRECONDITION", "late submission"),
+        ("FAILED_PRECONDITION", "wrong term"),
+    ],
+)
+def test_a_model_that_is_not_taken_back_is_no_matter_of_the_round(status: str, reason: str) -> None:
+    rounds = at_round(4)
+    rounds.next(Joined(3, True, "theta_3"))
+    assert rounds.next(failed(reason, status)) == Join()
+    assert rounds.next(Joined(3, True)) == Receive(3)
+
+
 def test_a_worker_never_goes_back_to_a_smaller_term() -> None:
     rounds = at_round()
     answer = rounds.next(Joined(1, True))
@@ -135,13 +174,6 @@ def test_a_worker_never_goes_back_to_a_smaller_term() -> None:
 
 def test_the_same_term_may_be_joined_twice() -> None:
     assert at_round(4).next(Joined(2, True)) == Receive(3)
-
-
-def test_what_a_dead_server_was_sent_and_did_not_commit_is_sent_again() -> None:
-    rounds = at_round(4, two_phase=False)
-    assert rounds.next(Submitted()) == Receive(4)
-    rounds.next(failed("wrong term"))
-    assert rounds.next(Joined(3, False)) == Receive(3)  # or everybody waits for a round that nobody takes part in
 
 
 @pytest.mark.parametrize("reason", sorted(FATAL))
@@ -186,7 +218,8 @@ Next = Callable[[Rounds], Event]
 events: st.SearchStrategy[Next] = st.one_of(
     st.builds(lambda term: lambda rounds: Joined(term, True), st.integers(1, 3)),
     st.builds(lambda ahead: lambda rounds: Received(rounds.done + ahead, "x", None), st.integers(1, 3)),
-    st.builds(lambda event: lambda rounds: event, st.sampled_from([Trained(), Submitted(), Judged()])),
+    st.builds(lambda event: lambda rounds: event, st.sampled_from([Trained(), Submitted(), Judged(), Restored()])),
+    st.builds(lambda term: lambda rounds: Joined(term, False, "wanted"), st.integers(1, 3)),
     st.just(lambda rounds: Decided(rounds.round)),
     st.builds(lambda why: lambda rounds: failed(why[1], why[0]), st.sampled_from(REFUSALS)),
     st.builds(lambda status: lambda rounds: failed("", status), st.sampled_from(sorted(UNREACHABLE))),

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)protos/ostrakon/v1/parameter_server.proto\x12\x0bostrakon.v1\"C\n\x05Stamp\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\r\n\x05round\x18\x04 \x01(\x04\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"#\n\x04Head\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\t\"\x9b\x01\n\x0bJoinRequest\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x04\x12\x15\n\rdigest_scheme\x18\x05 \x01(\t\x12\x1f\n\x04head\x18\x06 \x01(\x0b\x32\x11.ostrakon.v1.Head\"\xbb\x01\n\x0cJoinResponse\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\x11\n\tbyzantine\x18\x04 \x01(\r\x12\x0c\n\x04rule\x18\x05 \x01(\t\x12\x11\n\ttwo_phase\x18\x06 \x01(\x08\x12\x0e\n\x06rounds\x18\x07 \x01(\x04\x12\x12\n\nparameters\x18\x08 \x01(\x04\x12\r\n\x05gamma\x18\t \x01(\x01\"u\n\x10\x42roadcastRequest\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\x12\r\n\x05holds\x18\x03 \x03(\t\x12\x0f\n\x07\x61verage\x18\x04 \x01(\x08\x12\x0f\n\x07session\x18\x05 \x01(\t\"\x87\x01\n\tModelPart\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12*\n\x06header\x18\x02 \x01(\x0b\x32\x18.ostrakon.v1.ModelHeaderH\x00\x12#\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x12.ostrakon.v1.ChunkH\x00\x42\x06\n\x04part\"\xbe\x01\n\x0bModelHeader\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x03(\t\x12\x12\n\nparameters\x18\x03 \x01(\x04\x12\r\n\x05gamma\x18\x04 \x01(\x01\x12\x1f\n\x04head\x18\x05 \x01(\x0b\x32\x11.ostrakon.v1.Head\x12$\n\x05phase\x18\x06 \x01(\x0e\x32\x15.ostrakon.v1.RunPhase\x12$\n\x07\x64\x65\x63ided\x18\x07 \x01(\x0b\x32\x13.ostrakon.v1.Commit\"\x8d\x01\n\x0cMomentumPart\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12-\n\x06header\x18\x02 \x01(\x0b\x32\x1b.ostrakon.v1.MomentumHeaderH\x00\x12#\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x12.ostrakon.v1.ChunkH\x00\x42\x06\n\x04part\"u\n\x0eMomentumHeader\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\t\x12\x12\n\nparameters\x18\x02 \x01(\x04\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0c\n\x04loss\x18\x05 \x01(\x01\x12\x12\n\nnot_finite\x18\x06 \x01(\x08\"M\n\x16SubmitMomentumResponse\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\x10\n\x08uploaded\x18\x02 \x01(\x08\"S\n\x0eProposeRequest\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\r\n\x05holds\x18\x02 \x03(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\"\x8e\x01\n\x0bVoteRequest\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\x0f\n\x07session\x18\x02 \x01(\t\x12#\n\x06\x63hoice\x18\x03 \x01(\x0e\x32\x13.ostrakon.v1.Choice\x12\x12\n\ninner_loss\x18\x04 \x01(\x01\x12\x12\n\nouter_loss\x18\x05 \x01(\x01\"^\n\x06\x43ommit\x12\x1f\n\x04head\x18\x01 \x01(\x0b\x32\x11.ostrakon.v1.Head\x12#\n\x06winner\x18\x02 \x01(\x0e\x32\x13.ostrakon.v1.Choice\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"V\n\x0cVoteResponse\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12#\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x13.ostrakon.v1.Commit\"2\n\rStatusRequest\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\"6\n\x05\x43ount\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"\xfa\x04\n\x0eStatusResponse\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12$\n\x05phase\x18\x02 \x01(\x0e\x32\x15.ostrakon.v1.RunPhase\x12\x0e\n\x06rounds\x18\x03 \x01(\x04\x12\x0c\n\x04rule\x18\x04 \x01(\t\x12\x0c\n\x04task\x18\x05 \x01(\t\x12\x0e\n\x06roster\x18\x06 \x03(\t\x12\x11\n\tbyzantine\x18\x07 \x01(\r\x12\x12\n\ninner_wins\x18\x08 \x01(\x04\x12\x12\n\nouter_wins\x18\t \x01(\x04\x12\x0f\n\x07\x61waited\x18\n \x03(\t\x12\x0e\n\x06\x61\x62sent\x18\x0b \x03(\t\x12#\n\x07refused\x18\x0c \x03(\x0b\x32\x12.ostrakon.v1.Count\x12#\n\x07missing\x18\r \x03(\x0b\x32\x12.ostrakon.v1.Count\x12\x1a\n\rreported_loss\x18\x0e \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0cwinner_votes\x18\x0f \x01(\r\x12\x13\n\x0bloser_votes\x18\x10 \x01(\r\x12(\n\x0blast_winner\x18\x11 \x01(\x0e\x32\x13.ostrakon.v1.Choice\x12\x0f\n\x07seconds\x18\x12 \x01(\x01\x12\x1f\n\x17seconds_to_first_commit\x18\x13 \x01(\x01\x12\x16\n\x0e\x62ytes_received\x18\x14 \x01(\x04\x12\x12\n\nbytes_sent\x18\x15 \x01(\x04\x12\x12\n\npeak_bytes\x18\x16 \x01(\x04\x12\x0f\n\x07waiting\x18\x17 \x01(\t\x12&\n\tcommitted\x18\x18 \x01(\x0b\x32\x13.ostrakon.v1.Commit\x12\x0f\n\x07revoked\x18\x19 \x03(\tB\x10\n\x0e_reported_loss*\xbb\x01\n\x08RunPhase\x12\x19\n\x15RUN_PHASE_UNSPECIFIED\x10\x00\x12\x18\n\x14RUN_PHASE_COLLECTING\x10\x01\x12\x19\n\x15RUN_PHASE_AGGREGATING\x10\x02\x12\x14\n\x10RUN_PHASE_VOTING\x10\x03\x12\x18\n\x14RUN_PHASE_COMMITTING\x10\x04\x12\x17\n\x13RUN_PHASE_COMPLETED\x10\x05\x12\x16\n\x12RUN_PHASE_DIVERGED\x10\x06*D\n\x06\x43hoice\x12\x16\n\x12\x43HOICE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HOICE_INNER\x10\x01\x12\x10\n\x0c\x43HOICE_OUTER\x10\x02\x32\xaa\x03\n\x0fParameterServer\x12;\n\x04Join\x12\x18.ostrakon.v1.JoinRequest\x1a\x19.ostrakon.v1.JoinResponse\x12\x44\n\tBroadcast\x12\x1d.ostrakon.v1.BroadcastRequest\x1a\x16.ostrakon.v1.ModelPart0\x01\x12R\n\x0eSubmitMomentum\x12\x19.ostrakon.v1.MomentumPart\x1a#.ostrakon.v1.SubmitMomentumResponse(\x01\x12@\n\x07Propose\x12\x1b.ostrakon.v1.ProposeRequest\x1a\x16.ostrakon.v1.ModelPart0\x01\x12;\n\x04Vote\x12\x18.ostrakon.v1.VoteRequest\x1a\x19.ostrakon.v1.VoteResponse\x12\x41\n\x06Status\x12\x1a.ostrakon.v1.StatusRequest\x1a\x1b.ostrakon.v1.StatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)protos/ostrakon/v1/parameter_server.proto\x12\x0bostrakon.v1\"C\n\x05Stamp\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0b\n\x03run\x18\x02 \x01(\t\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\r\n\x05round\x18\x04 \x01(\x04\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"#\n\x04Head\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0c\n\x04hash\x18\x02 \x01(\t\"\xaa\x01\n\x0bJoinRequest\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\x0f\n\x07session\x18\x02 \x01(\t\x12\x0c\n\x04task\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x04\x12\x15\n\rdigest_scheme\x18\x05 \x01(\t\x12\x1f\n\x04head\x18\x06 \x01(\x0b\x32\x11.ostrakon.v1.Head\x12\r\n\x05holds\x18\x07 \x03(\t\"\xcb\x01\n\x0cJoinResponse\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\x10\n\x08position\x18\x02 \x01(\r\x12\x0f\n\x07workers\x18\x03 \x01(\r\x12\x11\n\tbyzantine\x18\x04 \x01(\r\x12\x0c\n\x04rule\x18\x05 \x01(\t\x12\x11\n\ttwo_phase\x18\x06 \x01(\x08\x12\x0e\n\x06rounds\x18\x07 \x01(\x04\x12\x12\n\nparameters\x18\x08 \x01(\x04\x12\r\n\x05gamma\x18\t \x01(\x01\x12\x0e\n\x06wanted\x18\n \x01(\t\"u\n\x10\x42roadcastRequest\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\x04\x12\r\n\x05holds\x18\x03 \x03(\t\x12\x0f\n\x07\x61verage\x18\x04 \x01(\x08\x12\x0f\n\x07session\x18\x05 \x01(\t\"\x87\x01\n\tModelPart\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12*\n\x06header\x18\x02 \x01(\x0b\x32\x18.ostrakon.v1.ModelHeaderH\x00\x12#\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x12.ostrakon.v1.ChunkH\x00\x42\x06\n\x04part\"\xbe\x01\n\x0bModelHeader\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\x12\x0e\n\x06\x66ollow\x18\x02 \x03(\t\x12\x12\n\nparameters\x18\x03 \x01(\x04\x12\r\n\x05gamma\x18\x04 \x01(\x01\x12\x1f\n\x04head\x18\x05 \x01(\x0b\x32\x11.ostrakon.v1.Head\x12$\n\x05phase\x18\x06 \x01(\x0e\x32\x15.ostrakon.v1.RunPhase\x12$\n\x07\x64\x65\x63ided\x18\x07 \x01(\x0b\x32\x13.ostrakon.v1.Commit\"\x8d\x01\n\x0cMomentumPart\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12-\n\x06header\x18\x02 \x01(\x0b\x32\x1b.ostrakon.v1.MomentumHeaderH\x00\x12#\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x12.ostrakon.v1.ChunkH\x00\x42\x06\n\x04part\"u\n\x0eMomentumHeader\x12\x0c\n\x04\x62\x61se\x18\x01 \x01(\t\x12\x12\n\nparameters\x18\x02 \x01(\x04\x12\x0f\n\x07session\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0c\n\x04loss\x18\x05 \x01(\x01\x12\x12\n\nnot_finite\x18\x06 \x01(\x08\"M\n\x16SubmitMomentumResponse\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\x10\n\x08uploaded\x18\x02 \x01(\x08\"4\n\x0fRestoreResponse\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\"S\n\x0eProposeRequest\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\r\n\x05holds\x18\x02 \x03(\t\x12\x0f\n\x07session\x18\x03 \x01(\t\"\x8e\x01\n\x0bVoteRequest\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12\x0f\n\x07session\x18\x02 \x01(\t\x12#\n\x06\x63hoice\x18\x03 \x01(\x0e\x32\x13.ostrakon.v1.Choice\x12\x12\n\ninner_loss\x18\x04 \x01(\x01\x12\x12\n\nouter_loss\x18\x05 \x01(\x01\"^\n\x06\x43ommit\x12\x1f\n\x04head\x18\x01 \x01(\x0b\x32\x11.ostrakon.v1.Head\x12#\n\x06winner\x18\x02 \x01(\x0e\x32\x13.ostrakon.v1.Choice\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\"V\n\x0cVoteResponse\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12#\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x13.ostrakon.v1.Commit\"2\n\rStatusRequest\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\"6\n\x05\x43ount\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\x04\"\xfa\x04\n\x0eStatusResponse\x12!\n\x05stamp\x18\x01 \x01(\x0b\x32\x12.ostrakon.v1.Stamp\x12$\n\x05phase\x18\x02 \x01(\x0e\x32\x15.ostrakon.v1.RunPhase\x12\x0e\n\x06rounds\x18\x03 \x01(\x04\x12\x0c\n\x04rule\x18\x04 \x01(\t\x12\x0c\n\x04task\x18\x05 \x01(\t\x12\x0e\n\x06roster\x18\x06 \x03(\t\x12\x11\n\tbyzantine\x18\x07 \x01(\r\x12\x12\n\ninner_wins\x18\x08 \x01(\x04\x12\x12\n\nouter_wins\x18\t \x01(\x04\x12\x0f\n\x07\x61waited\x18\n \x03(\t\x12\x0e\n\x06\x61\x62sent\x18\x0b \x03(\t\x12#\n\x07refused\x18\x0c \x03(\x0b\x32\x12.ostrakon.v1.Count\x12#\n\x07missing\x18\r \x03(\x0b\x32\x12.ostrakon.v1.Count\x12\x1a\n\rreported_loss\x18\x0e \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0cwinner_votes\x18\x0f \x01(\r\x12\x13\n\x0bloser_votes\x18\x10 \x01(\r\x12(\n\x0blast_winner\x18\x11 \x01(\x0e\x32\x13.ostrakon.v1.Choice\x12\x0f\n\x07seconds\x18\x12 \x01(\x01\x12\x1f\n\x17seconds_to_first_commit\x18\x13 \x01(\x01\x12\x16\n\x0e\x62ytes_received\x18\x14 \x01(\x04\x12\x12\n\nbytes_sent\x18\x15 \x01(\x04\x12\x12\n\npeak_bytes\x18\x16 \x01(\x04\x12\x0f\n\x07waiting\x18\x17 \x01(\t\x12&\n\tcommitted\x18\x18 \x01(\x0b\x32\x13.ostrakon.v1.Commit\x12\x0f\n\x07revoked\x18\x19 \x03(\tB\x10\n\x0e_reported_loss*\xbb\x01\n\x08RunPhase\x12\x19\n\x15RUN_PHASE_UNSPECIFIED\x10\x00\x12\x18\n\x14RUN_PHASE_COLLECTING\x10\x01\x12\x19\n\x15RUN_PHASE_AGGREGATING\x10\x02\x12\x14\n\x10RUN_PHASE_VOTING\x10\x03\x12\x18\n\x14RUN_PHASE_COMMITTING\x10\x04\x12\x17\n\x13RUN_PHASE_COMPLETED\x10\x05\x12\x16\n\x12RUN_PHASE_DIVERGED\x10\x06*D\n\x06\x43hoice\x12\x16\n\x12\x43HOICE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43HOICE_INNER\x10\x01\x12\x10\n\x0c\x43HOICE_OUTER\x10\x02\x32\xf0\x03\n\x0fParameterServer\x12;\n\x04Join\x12\x18.ostrakon.v1.JoinRequest\x1a\x19.ostrakon.v1.JoinResponse\x12\x44\n\tBroadcast\x12\x1d.ostrakon.v1.BroadcastRequest\x1a\x16.ostrakon.v1.ModelPart0\x01\x12R\n\x0eSubmitMomentum\x12\x19.ostrakon.v1.MomentumPart\x1a#.ostrakon.v1.SubmitMomentumResponse(\x01\x12@\n\x07Propose\x12\x1b.ostrakon.v1.ProposeRequest\x1a\x16.ostrakon.v1.ModelPart0\x01\x12;\n\x04Vote\x12\x18.ostrakon.v1.VoteRequest\x1a\x19.ostrakon.v1.VoteResponse\x12\x44\n\x07Restore\x12\x19.ostrakon.v1.MomentumPart\x1a\x1c.ostrakon.v1.RestoreResponse(\x01\x12\x41\n\x06Status\x12\x1a.ostrakon.v1.StatusRequest\x1a\x1b.ostrakon.v1.StatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.ostrakon.v1.parameter_server_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNPHASE']._serialized_start=2503
-  _globals['_RUNPHASE']._serialized_end=2690
-  _globals['_CHOICE']._serialized_start=2692
-  _globals['_CHOICE']._serialized_end=2760
+  _globals['_RUNPHASE']._serialized_start=2588
+  _globals['_RUNPHASE']._serialized_end=2775
+  _globals['_CHOICE']._serialized_start=2777
+  _globals['_CHOICE']._serialized_end=2845
   _globals['_STAMP']._serialized_start=58
   _globals['_STAMP']._serialized_end=125
   _globals['_CHUNK']._serialized_start=127
@@ -42,35 +42,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEAD']._serialized_start=166
   _globals['_HEAD']._serialized_end=201
   _globals['_JOINREQUEST']._serialized_start=204
-  _globals['_JOINREQUEST']._serialized_end=359
-  _globals['_JOINRESPONSE']._serialized_start=362
-  _globals['_JOINRESPONSE']._serialized_end=549
-  _globals['_BROADCASTREQUEST']._serialized_start=551
-  _globals['_BROADCASTREQUEST']._serialized_end=668
-  _globals['_MODELPART']._serialized_start=671
-  _globals['_MODELPART']._serialized_end=806
-  _globals['_MODELHEADER']._serialized_start=809
-  _globals['_MODELHEADER']._serialized_end=999
-  _globals['_MOMENTUMPART']._serialized_start=1002
-  _globals['_MOMENTUMPART']._serialized_end=1143
-  _globals['_MOMENTUMHEADER']._serialized_start=1145
-  _globals['_MOMENTUMHEADER']._serialized_end=1262
-  _globals['_SUBMITMOMENTUMRESPONSE']._serialized_start=1264
-  _globals['_SUBMITMOMENTUMRESPONSE']._serialized_end=1341
-  _globals['_PROPOSEREQUEST']._serialized_start=1343
-  _globals['_PROPOSEREQUEST']._serialized_end=1426
-  _globals['_VOTEREQUEST']._serialized_start=1429
-  _globals['_VOTEREQUEST']._serialized_end=1571
-  _globals['_COMMIT']._serialized_start=1573
-  _globals['_COMMIT']._serialized_end=1667
-  _globals['_VOTERESPONSE']._serialized_start=1669
-  _globals['_VOTERESPONSE']._serialized_end=1755
-  _globals['_STATUSREQUEST']._serialized_start=1757
-  _globals['_STATUSREQUEST']._serialized_end=1807
-  _globals['_COUNT']._serialized_start=1809
-  _globals['_COUNT']._serialized_end=1863
-  _globals['_STATUSRESPONSE']._serialized_start=1866
-  _globals['_STATUSRESPONSE']._serialized_end=2500
-  _globals['_PARAMETERSERVER']._serialized_start=2763
-  _globals['_PARAMETERSERVER']._serialized_end=3189
+  _globals['_JOINREQUEST']._serialized_end=374
+  _globals['_JOINRESPONSE']._serialized_start=377
+  _globals['_JOINRESPONSE']._serialized_end=580
+  _globals['_BROADCASTREQUEST']._serialized_start=582
+  _globals['_BROADCASTREQUEST']._serialized_end=699
+  _globals['_MODELPART']._serialized_start=702
+  _globals['_MODELPART']._serialized_end=837
+  _globals['_MODELHEADER']._serialized_start=840
+  _globals['_MODELHEADER']._serialized_end=1030
+  _globals['_MOMENTUMPART']._serialized_start=1033
+  _globals['_MOMENTUMPART']._serialized_end=1174
+  _globals['_MOMENTUMHEADER']._serialized_start=1176
+  _globals['_MOMENTUMHEADER']._serialized_end=1293
+  _globals['_SUBMITMOMENTUMRESPONSE']._serialized_start=1295
+  _globals['_SUBMITMOMENTUMRESPONSE']._serialized_end=1372
+  _globals['_RESTORERESPONSE']._serialized_start=1374
+  _globals['_RESTORERESPONSE']._serialized_end=1426
+  _globals['_PROPOSEREQUEST']._serialized_start=1428
+  _globals['_PROPOSEREQUEST']._serialized_end=1511
+  _globals['_VOTEREQUEST']._serialized_start=1514
+  _globals['_VOTEREQUEST']._serialized_end=1656
+  _globals['_COMMIT']._serialized_start=1658
+  _globals['_COMMIT']._serialized_end=1752
+  _globals['_VOTERESPONSE']._serialized_start=1754
+  _globals['_VOTERESPONSE']._serialized_end=1840
+  _globals['_STATUSREQUEST']._serialized_start=1842
+  _globals['_STATUSREQUEST']._serialized_end=1892
+  _globals['_COUNT']._serialized_start=1894
+  _globals['_COUNT']._serialized_end=1948
+  _globals['_STATUSRESPONSE']._serialized_start=1951
+  _globals['_STATUSRESPONSE']._serialized_end=2585
+  _globals['_PARAMETERSERVER']._serialized_start=2848
+  _globals['_PARAMETERSERVER']._serialized_end=3344
 # @@protoc_insertion_point(module_scope)

@@ -62,23 +62,25 @@ class Head(_message.Message):
     def __init__(self, round: _Optional[int] = ..., hash: _Optional[str] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("stamp", "session", "task", "parameters", "digest_scheme", "head")
+    __slots__ = ("stamp", "session", "task", "parameters", "digest_scheme", "head", "holds")
     STAMP_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     DIGEST_SCHEME_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     session: str
     task: str
     parameters: int
     digest_scheme: str
     head: Head
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., session: _Optional[str] = ..., task: _Optional[str] = ..., parameters: _Optional[int] = ..., digest_scheme: _Optional[str] = ..., head: _Optional[_Union[Head, _Mapping]] = ...) -> None: ...
+    holds: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., session: _Optional[str] = ..., task: _Optional[str] = ..., parameters: _Optional[int] = ..., digest_scheme: _Optional[str] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., holds: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "gamma")
+    __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "gamma", "wanted")
     STAMP_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
@@ -88,6 +90,7 @@ class JoinResponse(_message.Message):
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     GAMMA_FIELD_NUMBER: _ClassVar[int]
+    WANTED_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     position: int
     workers: int
@@ -97,7 +100,8 @@ class JoinResponse(_message.Message):
     rounds: int
     parameters: int
     gamma: float
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., position: _Optional[int] = ..., workers: _Optional[int] = ..., byzantine: _Optional[int] = ..., rule: _Optional[str] = ..., two_phase: _Optional[bool] = ..., rounds: _Optional[int] = ..., parameters: _Optional[int] = ..., gamma: _Optional[float] = ...) -> None: ...
+    wanted: str
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., position: _Optional[int] = ..., workers: _Optional[int] = ..., byzantine: _Optional[int] = ..., rule: _Optional[str] = ..., two_phase: _Optional[bool] = ..., rounds: _Optional[int] = ..., parameters: _Optional[int] = ..., gamma: _Optional[float] = ..., wanted: _Optional[str] = ...) -> None: ...
 
 class BroadcastRequest(_message.Message):
     __slots__ = ("stamp", "after", "holds", "average", "session")
@@ -174,6 +178,12 @@ class SubmitMomentumResponse(_message.Message):
     stamp: Stamp
     uploaded: bool
     def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., uploaded: _Optional[bool] = ...) -> None: ...
+
+class RestoreResponse(_message.Message):
+    __slots__ = ("stamp",)
+    STAMP_FIELD_NUMBER: _ClassVar[int]
+    stamp: Stamp
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ...) -> None: ...
 
 class ProposeRequest(_message.Message):
     __slots__ = ("stamp", "holds", "session")

@@ -59,6 +59,11 @@ class ParameterServerStub:
                 request_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteRequest.SerializeToString,
                 response_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteResponse.FromString,
                 _registered_method=True)
+        self.Restore = channel.stream_unary(
+                '/ostrakon.v1.ParameterServer/Restore',
+                request_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.SerializeToString,
+                response_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.RestoreResponse.FromString,
+                _registered_method=True)
         self.Status = channel.unary_unary(
                 '/ostrakon.v1.ParameterServer/Status',
                 request_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.StatusRequest.SerializeToString,
@@ -104,6 +109,13 @@ class ParameterServerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Restore(self, request_iterator, context):
+        """The committed model, back to a server that has lost its file; asked for in the answer to a Join.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Status(self, request, context):
         """For operators and observers.
         """
@@ -138,6 +150,11 @@ def add_ParameterServerServicer_to_server(servicer, server):
                     servicer.Vote,
                     request_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteRequest.FromString,
                     response_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteResponse.SerializeToString,
+            ),
+            'Restore': grpc.stream_unary_rpc_method_handler(
+                    servicer.Restore,
+                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.FromString,
+                    response_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.RestoreResponse.SerializeToString,
             ),
             'Status': grpc.unary_unary_rpc_method_handler(
                     servicer.Status,
@@ -280,6 +297,33 @@ class ParameterServer:
             '/ostrakon.v1.ParameterServer/Vote',
             protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteRequest.SerializeToString,
             protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Restore(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/ostrakon.v1.ParameterServer/Restore',
+            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.SerializeToString,
+            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.RestoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

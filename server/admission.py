@@ -1,0 +1,105 @@
+"""Who is let in: what a Join has to bring, whoever answers it, and what it says of the server's ledger."""
+
+from common.digest import DIGEST_SCHEME
+from common.errors import OstrakonError
+from common.settings import ServerSettings
+from common.wire import PROTOCOL
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from server.refusal import Code, Refused
+from server.roster import KnownHead, Roster
+
+LONGEST_NAME = 200  # characters: what a worker makes the server remember
+
+
+def check_protocol(stamp: pb.Stamp, run: str, *, run_may_be_empty: bool = False) -> None:
+    """Accept callers that speak this protocol and mean this run.
+
+    Raises:
+        Refused: they do not.
+    """
+    if stamp.protocol != PROTOCOL:
+        raise Refused(
+            Code.FAILED_PRECONDITION,
+            "wrong protocol",
+            f"this server speaks protocol {PROTOCOL}, the caller {stamp.protocol}: install the same version",
+        )
+    if stamp.run != run and not (run_may_be_empty and not stamp.run):
+        raise Refused(Code.FAILED_PRECONDITION, "wrong run", f"this server serves run {run}, not {stamp.run[:60]!r}")
+
+
+def check_term(stamp: pb.Stamp, term: int) -> None:
+    """Accept calls to the server of this term.
+
+    Raises:
+        Refused: the caller means another one.
+    """
+    if stamp.term != term:
+        raise Refused(
+            Code.FAILED_PRECONDITION, "wrong term", f"this server's term is {term}, not {stamp.term}: join again"
+        )
+
+
+def check_built_for(request: pb.JoinRequest, task: str, parameters: int) -> None:
+    """Accept workers that were built for this run.
+
+    Raises:
+        Refused: the worker learns another task, or its model has not these `parameters`.
+    """
+    if max(map(len, (request.session, request.head.hash, request.task))) > LONGEST_NAME:
+        raise Refused(Code.INVALID_ARGUMENT, "long name", f"a name in a Join has up to {LONGEST_NAME} characters")
+    if request.task != task:
+        raise Refused(
+            Code.INVALID_ARGUMENT,
+            "different task",
+            f"this run learns the task {task}, the worker was built for {request.task}: "
+            f"set task = '{task}' in the worker's settings",
+        )
+    if request.parameters != parameters:
+        raise Refused(
+            Code.INVALID_ARGUMENT,
+            "different model",
+            f"this run's model has {parameters} parameters, the worker's has {request.parameters}: "
+            "both must be built from the same task code",
+        )
+    if request.digest_scheme != DIGEST_SCHEME:
+        raise Refused(
+            Code.INVALID_ARGUMENT,
+            "different digest",
+            f"this server names models by {DIGEST_SCHEME}, the worker by {request.digest_scheme}",
+        )
+
+
+def known_head(request: pb.JoinRequest) -> KnownHead | None:
+    """The last entry that the worker was told of, if any."""
+    return KnownHead(request.head.round, request.head.hash) if request.head.hash else None
+
+
+def old_copy(settings: ServerSettings, roster: Roster, round: int, hash: str) -> OstrakonError | None:
+    """Why a ledger that ends with (round, hash) must not be served: more workers than may lie remember a later one."""
+    ahead = roster.ahead_of(round, hash)
+    if len(ahead) <= settings.f:
+        return None
+    return OstrakonError(
+        f"{', '.join(ahead)} (more than f = {settings.f} workers) remember rounds that this ledger, "
+        f"which ends with round {round}, does not hold: an old copy was put back. Put the newest copy back; or, to go "
+        f"on from this one, begin a new run: python -m server restore {settings.directory} --output FILE, and "
+        "initial = FILE in the settings of a run with another directory"
+    )
+
+
+def welcome(
+    settings: ServerSettings, stamp: pb.Stamp, *, position: int, parameters: int, two_phase: bool, wanted: str = ""
+) -> pb.JoinResponse:
+    """The answer to a Join."""
+    return pb.JoinResponse(
+        stamp=stamp,
+        position=position,
+        workers=len(settings.roster),
+        byzantine=settings.f,
+        rule=settings.rule,
+        two_phase=two_phase,
+        rounds=settings.rounds,
+        parameters=parameters,
+        gamma=settings.gamma,
+        wanted=wanted,
+    )

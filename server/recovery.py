@@ -1,0 +1,208 @@
+"""The committed model, asked back from the workers when the server's disk has lost it.
+
+Stands where a coordinator and its calls stand otherwise. A Join is answered to workers that hold the model only: they
+send it. Nobody has to be trusted with that: a model is taken for what its digest says, and the ledger names the digest.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import NoReturn
+
+import numpy as np
+import structlog
+
+from common.clock import Clock
+from common.errors import OstrakonError
+from common.identity import Identity
+from common.settings import ServerSettings
+from common.wire import PROTOCOL, Vector
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from server.admission import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
+from server.calls import Send
+from server.metrics import Traffic
+from server.open_calls import OpenCalls
+from server.opening import ModelLost
+from server.outgoing import commit_message
+from server.refusal import Code, Refused
+from server.roster import Roster
+from server.uploads import Uploads, upload_seconds, upload_slots
+
+log = structlog.get_logger()
+
+SAY_AGAIN_SECONDS = 30.0
+
+
+class Recovery:
+    """Answers while the model of the head is looked for. Calls raise `Refused` if they must not be answered."""
+
+    def __init__(self, settings: ServerSettings, lost: ModelLost, term: int, clock: Clock, *, two_phase: bool) -> None:
+        self.term = term
+        self.traffic = Traffic()
+        self.open_calls = OpenCalls()
+        self._settings = settings
+        self._lost = lost
+        self._run = lost.run
+        self._clock = clock
+        self._two_phase = two_phase
+        self._roster = Roster(settings.roster, settings.absent_after, revoked=lost.run.revoked)
+        self._d = lost.run.genesis.parameters
+        # As in a round: a row of memory per member, and one more upload at a time than there are liars.
+        self._uploads = Uploads(upload_slots(settings), upload_seconds(settings, self._d))
+        self._rows: dict[str, Vector] = {}
+        self._in_vain: set[str] = set()  # members that do not hold it, or sent something else
+        self._spoilt: dict[str, str] = {}  # member -> session that sent something else
+        self._theta: Vector | None = None
+        self._failure: OstrakonError | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def head_round(self) -> int:
+        """The last committed round, whose model is looked for."""
+        return 0 if self._run.head is None else self._run.head.round
+
+    async def theta(self) -> Vector:
+        """The model, (d,) float32, once a worker has sent it.
+
+        Raises:
+            OstrakonError: nobody has it, or an old copy of the run was put back.
+        """
+        log.warning("recovering", why=self.waiting())
+        settings, now = self._settings, self._clock.now()
+        give_up, say = now + settings.join_timeout + upload_seconds(settings, self._d), now + SAY_AGAIN_SECONDS
+        while self._theta is None:
+            if self._failure is not None:
+                raise self._failure
+            now = self._clock.now()
+            needed = len(settings.roster) - (settings.f if now >= give_up else 0)
+            if len(self._in_vain) >= needed:
+                raise OstrakonError(
+                    f"{self._lost}: {', '.join(sorted(self._in_vain))} were asked for the committed model of round "
+                    f"{self.head_round} and do not hold it. If other workers still run, start them first"
+                )
+            if now >= say:
+                log.warning("recovering", why=self.waiting())
+                say = now + SAY_AGAIN_SECONDS
+            await self._clock.wait(self._changed, min(say, give_up) if now < give_up else say)
+        return self._theta
+
+    def waiting(self) -> str:
+        """What is looked for, and where, in a sentence."""
+        others = [member for member in self._settings.roster if member not in self._in_vain]
+        return (
+            f"the committed model of round {self.head_round} ({self._run.key.digest[:12]}) is missing or damaged on "
+            f"the disk; waiting for a worker that holds it: {', '.join(others)}"
+        )
+
+    def join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
+        """Ask a worker for the model, if it holds it; any other is to come again."""
+        settings = self._settings
+        check_protocol(request.stamp, self._run.genesis.run, run_may_be_empty=True)
+        member = self._roster.member(caller)
+        check_built_for(request, settings.task, self._d)
+        self._roster.join(member, request.session, known_head(request))
+        self._failure = self._failure or old_copy(settings, self._roster, self.head_round, self._run.head_hash)
+        wanted = self._run.key.digest
+        if wanted in request.holds and self._spoilt.get(member) != request.session:
+            self._in_vain.discard(member)
+        else:
+            self._in_vain.add(member)
+        self._notify()
+        if member in self._in_vain or self._theta is not None:
+            self._come_again()
+        return welcome(
+            settings,
+            self._stamp(),
+            position=self._roster.position(member),
+            parameters=self._d,
+            two_phase=self._two_phase,
+            wanted=wanted,
+        )
+
+    async def restore(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+        """Receive the model."""
+        member = self._roster.member(caller)
+        first = await self._uploads.header(parts)
+        check_protocol(first.stamp, self._run.genesis.run)
+        check_term(first.stamp, self.term)
+        self._roster.check_session(member, first.header.session)
+        if self._theta is not None:
+            self._come_again()
+        try:
+            if first.header.digest != self._run.key.digest:
+                raise Refused(
+                    Code.INVALID_ARGUMENT,
+                    "wrong digest",
+                    f"expected the model {self._run.key.digest}, the header announces {first.header.digest[:64]}",
+                )
+            row = self._rows.setdefault(member, np.empty(self._d, dtype=np.float32))
+            await self._uploads.receive(member, parts, row, first)
+        except Refused as refusal:
+            if refusal.code in (Code.INVALID_ARGUMENT, Code.DEADLINE_EXCEEDED):
+                if member not in self._spoilt:
+                    log.warning("no use as the committed model", member=member, why=str(refusal))
+                self._spoilt[member] = first.header.session
+                self._in_vain.add(member)
+                self._notify()
+            raise
+        if self._theta is None:
+            self._theta = row
+            self._uploads.close_all()  # nobody writes into this row any more
+            log.info("received the committed model", member=member, round=self.head_round)
+        self._notify()
+        return pb.RestoreResponse(stamp=self._stamp())
+
+    async def broadcast(self, caller: Identity, request: pb.BroadcastRequest, send: Send) -> None:
+        """Refuse to send what is looked for."""
+        if caller.role == "worker":
+            self._join_first(caller)
+        self._come_again()
+
+    async def submit(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+        """Refuse a momentum: no round is open."""
+        self._join_first(caller)
+
+    async def propose(self, caller: Identity, request: pb.ProposeRequest, send: Send) -> None:
+        """Refuse to send candidates: no round is open."""
+        self._join_first(caller)
+
+    async def vote(self, caller: Identity, request: pb.VoteRequest) -> pb.VoteResponse:
+        """Refuse a vote: no round is open."""
+        self._join_first(caller)
+
+    def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
+        """Where the run stands, and what it waits for."""
+        if caller.role not in ("operator", "observer"):
+            raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read the status")
+        check_protocol(request.stamp, self._run.genesis.run, run_may_be_empty=True)
+        settings, history = self._settings, self._run.history
+        response = pb.StatusResponse(
+            stamp=self._stamp(),
+            rounds=settings.rounds,
+            rule=settings.rule,
+            task=settings.task,
+            roster=settings.roster,
+            byzantine=settings.f,
+            inner_wins=history.wins["inner"],
+            outer_wins=history.wins["outer"],
+            waiting=self.waiting(),
+        )
+        if self._run.head is not None:
+            response.committed.CopyFrom(commit_message(self._run.head))
+        return response
+
+    def refuse(self, caller: Identity | None, reason: str) -> None:
+        """Refusals are counted by rounds, and none is open."""
+
+    def _stamp(self) -> pb.Stamp:
+        return pb.Stamp(protocol=PROTOCOL, run=self._run.genesis.run, term=self.term, round=self.head_round + 1)
+
+    def _join_first(self, caller: Identity) -> NoReturn:
+        member = self._roster.member(caller)
+        raise Refused(Code.FAILED_PRECONDITION, "not joined", f"{member} has not joined this server: join first")
+
+    def _come_again(self) -> NoReturn:
+        raise Refused(Code.UNAVAILABLE, "recovering", self.waiting())
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
