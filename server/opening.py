@@ -192,6 +192,16 @@ def _begin(settings: ServerSettings, ledger: Ledger, store: ModelStore) -> OpenR
     return OpenRun(genesis, None, initial.theta, np.zeros(initial.theta.size), key, History(), [key])
 
 
+def check_ledger_is_there(settings: ServerSettings, store: ModelStore) -> None:
+    """Check that a run's ledger is where it was, before a new one is made in its place.
+
+    Raises:
+        OstrakonError: naming what a run has left, whose ledger is gone. Nothing is deleted.
+    """
+    if not _size(settings.directory / LEDGER):
+        check_nothing_lost(settings, store)
+
+
 def check_nothing_lost(settings: ServerSettings, store: ModelStore) -> None:
     """Check, where there is no ledger or an empty one, that no run was ever committed in this folder.
 
@@ -206,7 +216,7 @@ def check_nothing_lost(settings: ServerSettings, store: ModelStore) -> None:
         left = f"{settings.directory / MODELS} holds committed models ({others[-1]})"
     elif metrics.exists() and ROUND_EVENT in metrics.read_bytes():
         left = f"{metrics} tells of committed rounds"
-    elif not ledger.exists() and Path(f"{ledger}-wal").exists():
+    elif _size(ledger) == 0 < _size(Path(f"{ledger}-wal")):
         left = f"{ledger}-wal is there, a part of it"
     else:
         return
@@ -214,6 +224,10 @@ def check_nothing_lost(settings: ServerSettings, store: ModelStore) -> None:
         f"{ledger} holds no run, but {left}: the ledger was deleted or emptied. Put it back from a backup, with the "
         "files beside it; for a new run give another directory, or move what is in this one away"
     )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def check_same_run(settings: ServerSettings, ledger: Ledger) -> None:

@@ -28,15 +28,16 @@ from common.revocation import revocation_list
 from common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
 from common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
 from common.settings import ServerSettings, read
-from common.wire import CHUNK_BYTES, Vector
+from common.wire import CHUNK_BYTES
 from server.aggregator import Aggregator
 from server.calls import Calls
 from server.commit import check_not_taken_over
 from server.coordinator import Coordinator
+from server.ledger import Ledger
 from server.ledger.sqlite import SqliteLedger
 from server.metrics import MetricsFile
 from server.model_store import ModelStore
-from server.opening import ModelLost, check_nothing_lost, check_same_run, open_run
+from server.opening import ModelLost, OpenRun, check_ledger_is_there, check_same_run, open_run
 from server.parentage import metadata_of
 from server.recovery import Recovery
 from server.revocation import Revocations
@@ -95,8 +96,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     await _serve_health(server)
 
     store = ModelStore(settings.directory / MODELS)
-    if not (settings.directory / LEDGER).exists():
-        check_nothing_lost(settings, store)  # before an empty one is made
+    check_ledger_is_there(settings, store)
     ledger = SqliteLedger(settings.directory / LEDGER)
     metrics = MetricsFile(settings.directory / METRICS)
     check_same_run(settings, ledger)  # before the term, which ends every other server
@@ -106,12 +106,10 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     except ModelLost as lost:
         recovery = Recovery(settings, lost, term, clock, two_phase=chosen.two_phase)
         front.answering = Service(recovery, recovery, secure=settings.tls is not None).handler()
-        theta = await _recover(server, recovery, stop)
-        if theta is None:
-            ledger.close()
+        recovered = await _recover(server, recovery, lost, ledger, stop)
+        if recovered is None:
             return
-        run = lost.found(theta)
-        check_not_taken_over(ledger, term)  # that may have taken long, and the head be another server's now
+        run = recovered
     store.prune(run.kept)
     sweep(settings.directory)
     device = resolve_device(settings.device)
@@ -130,9 +128,9 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         started=started,
     )
     calls = Calls(coordinator)
-    recovered = front.answering is not None
+    started_before = front.answering is not None
     front.answering = Service(coordinator, calls, secure=settings.tls is not None).handler()
-    if not recovered:
+    if not started_before:
         await server.start()
     log.info("serving", address=settings.listen, run=coordinator.run_id, term=term, round=coordinator.head_round + 1)
     own = chosen.cost.vectors(len(settings.roster), settings.f) if device.type == "cpu" else 0
@@ -181,16 +179,25 @@ async def _watch_term(coordinator: Coordinator, ledger: SqliteLedger) -> None:
             coordinator.fail(error)
 
 
-async def _recover(server: grpc.aio.Server, recovery: Recovery, stop: asyncio.Event) -> Vector | None:
-    """The model that a worker sends back, (d,) float32; None if a signal ends this process before."""
+async def _recover(
+    server: grpc.aio.Server, recovery: Recovery, lost: ModelLost, ledger: Ledger, stop: asyncio.Event
+) -> OpenRun | None:
+    """The run with the model that a worker sent back; None if a signal ends this process before."""
     await server.start()
-    theta, stopped = asyncio.create_task(recovery.theta()), asyncio.create_task(stop.wait())
-    await asyncio.wait({theta, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    if theta.done() and theta.exception() is None:
-        return theta.result()
-    theta.cancel()
+    looking, stopped = asyncio.create_task(recovery.theta()), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({looking, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if looking.done():
+            run = await asyncio.to_thread(lost.found, looking.result())
+            check_not_taken_over(ledger, recovery.term)  # it may have taken long: the head may be another server's
+            return run
+    except BaseException:
+        await server.stop(grace=1)
+        raise
+    looking.cancel()
     await server.stop(grace=1)
-    return theta.result() if theta.done() else None
+    ledger.close()
+    return None
 
 
 def _host_memory(settings: ServerSettings, d: int, vectors: int) -> int:

@@ -87,6 +87,8 @@ class Recovery:
 
     def waiting(self) -> str:
         """What is looked for, and where, in a sentence."""
+        if self._theta is not None:
+            return f"the committed model of round {self.head_round} came back; it is being written to the disk"
         others = [member for member in self._settings.roster if member not in self._in_vain]
         return (
             f"the committed model of round {self.head_round} ({self._run.key.digest[:12]}) is missing or damaged on "

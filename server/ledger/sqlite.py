@@ -17,6 +17,7 @@ from server.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, U
 
 _APPLICATION = 0x4F535452  # "OSTR": tells a ledger from any other SQLite database
 _BUSY_SECONDS = 10.0
+_COPIES = 20  # attempts to read a ledger that a server writes to
 _BESIDE = ("-wal", "-shm")  # files that belong to an open database
 _SCHEMA = """
 CREATE TABLE genesis (id INTEGER PRIMARY KEY CHECK (id = 1), hash TEXT NOT NULL, body TEXT NOT NULL);
@@ -223,26 +224,47 @@ class SqliteLedger:
 
 @contextmanager
 def opened_to_read(path: Path) -> Iterator[SqliteLedger]:
-    """A ledger that is not to be written to, also on a disk that is read-only: it is then read from a copy.
+    """A copy of a ledger, to read: SQLite writes even then, and the disk may be read-only, or the files be evidence.
 
     Raises:
-        OstrakonError: the ledger is damaged or cannot be read.
+        OstrakonError: the ledger is damaged or cannot be read, or is written to all the time.
     """
     with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
-        if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-            # SQLite would want to write beside it. What no server has moved out of the write-ahead log counts too.
-            try:
-                for end in ("", _BESIDE[0]):
-                    with suppress(FileNotFoundError):
-                        shutil.copyfile(f"{path}{end}", f"{folder}/{path.name}{end}")
-            except OSError as error:
-                raise OstrakonError(f"ledger {path} cannot be read ({error}): check its rights and the disk") from None
-            path = Path(folder) / path.name
-        ledger = SqliteLedger(path)
+        copy = Path(folder) / path.name
+        try:
+            _copy(path, copy)
+        except OSError as error:
+            raise OstrakonError(f"ledger {path} cannot be read ({error}): check its rights and the disk") from None
+        ledger = SqliteLedger(copy)
         try:
             yield ledger
         finally:
             ledger.close()
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """Copy a ledger with what is in its write-ahead log only, as both are at one moment."""
+    for _ in range(_COPIES):
+        before = _state(path)
+        for end in ("", _BESIDE[0]):
+            Path(f"{copy}{end}").unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                shutil.copyfile(f"{path}{end}", f"{copy}{end}")
+        if _state(path) == before:
+            return
+    raise OstrakonError(f"ledger {path} is written to all the time: end the server that works with it first")
+
+
+def _state(path: Path) -> list[tuple[int, int] | None]:
+    found: list[tuple[int, int] | None] = []
+    for end in ("", _BESIDE[0]):
+        try:
+            status = os.stat(f"{path}{end}")
+        except FileNotFoundError:
+            found.append(None)
+        else:
+            found.append((status.st_size, status.st_mtime_ns))
+    return found
 
 
 def _place(path: str) -> tuple[int, int] | None:

@@ -1,6 +1,9 @@
 """An audit finds the first entry that is not as it must be."""
 
+import shutil
 import sqlite3
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -273,3 +276,46 @@ def test_an_entry_without_a_quorum_of_submissions_is_found(run: Path) -> None:
     found = broken(run)
     assert found.round == 4
     assert "3 of 5 workers submitted nothing, more than f = 2" in str(found)
+
+
+def test_an_audit_changes_no_byte_and_sees_what_is_in_the_log_only(run: Path) -> None:
+    ledger = SqliteLedger(run / "ledger.sqlite")
+    ledger.draw_term("a server that was killed")
+    copy = run / "copy"
+    copy.mkdir()
+    for end in ("", "-wal"):
+        shutil.copy(run / f"ledger.sqlite{end}", copy)
+    ledger.close()
+    shutil.copytree(run / "models", copy / "models")
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    assert before[copy / "ledger.sqlite-wal"]
+    assert audit(copy).terms == 3
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+
+
+def test_an_empty_ledger_is_no_run_and_stays_empty(run: Path) -> None:
+    (run / "ledger.sqlite").write_bytes(b"")
+    with pytest.raises(OstrakonError, match="is empty"):
+        audit(run)
+    assert (run / "ledger.sqlite").read_bytes() == b""
+
+
+def test_a_run_that_is_served_can_be_audited_too(run: Path) -> None:
+    """The copy is of one moment, though a server writes meanwhile."""
+    over = threading.Event()
+
+    def serve() -> None:
+        ledger = SqliteLedger(run / "ledger.sqlite")
+        while not over.is_set():
+            ledger.draw_term("busy")
+            time.sleep(0.01)
+        ledger.close()
+
+    server = threading.Thread(target=serve)
+    server.start()
+    try:
+        for _ in range(5):
+            assert audit(run).rounds == ROUNDS
+    finally:
+        over.set()
+        server.join()

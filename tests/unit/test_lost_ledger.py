@@ -14,7 +14,7 @@ from server.audit import audit
 from server.ledger.sqlite import SqliteLedger
 from server.metrics import MetricsFile
 from server.model_store import ModelStore
-from server.opening import check_nothing_lost
+from server.opening import check_ledger_is_there
 from server.process import serve
 from tests.in_process import INITIAL, House, cancel, play, pulls, reached, server_settings, settle, vector
 from tests.unit.test_recovery import completed
@@ -63,10 +63,13 @@ def test_an_emptied_ledger_begins_no_new_run_either(tmp_path: Path, models: bool
     assert content(tmp_path / "models") == before
 
 
-def test_a_log_without_its_ledger_is_a_part_of_a_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_log_without_its_ledger_is_a_part_of_a_run(tmp_path: Path, emptied: bool) -> None:
     (tmp_path / "ledger.sqlite-wal").write_bytes(b"something")
+    if emptied:
+        (tmp_path / "ledger.sqlite").write_bytes(b"")
     with pytest.raises(OstrakonError, match="wal is there"):
-        check_nothing_lost(server_settings(tmp_path), ModelStore(tmp_path / "models"))
+        check_ledger_is_there(server_settings(tmp_path), ModelStore(tmp_path / "models"))
 
 
 def test_a_crash_before_the_genesis_is_no_loss(tmp_path: Path) -> None:

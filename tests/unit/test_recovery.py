@@ -16,7 +16,7 @@ from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.audit import audit
 from server.ledger.sqlite import SqliteLedger
 from server.model_store import Key, ModelStore, initial_key
-from server.opening import open_run
+from server.opening import check_term_is_largest, open_run
 from tests.by_hand import refusal
 from tests.in_process import (
     INITIAL,
@@ -347,6 +347,17 @@ def test_while_it_looks_every_other_call_is_told_to_come_again_or_to_join(tmp_pa
         assert "committed model of round 3" in status.waiting
 
     play(scenario())
+
+
+def test_a_server_that_was_taken_over_while_it_looked_ends(tmp_path: Path) -> None:
+    play(completed(tmp_path))
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    term = ledger.draw_term("looking")
+    check_term_is_largest(ledger, term)
+    ledger.draw_term("another")
+    with pytest.raises(OstrakonError, match=rf"larger term {term + 1} has taken over this run from term {term}"):
+        check_term_is_largest(ledger, term)
+    ledger.close()
 
 
 def test_an_old_copy_without_its_model_is_an_old_copy(tmp_path: Path) -> None:
