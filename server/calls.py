@@ -36,7 +36,7 @@ class Calls:
     def __init__(self, coordinator: Coordinator) -> None:
         self._state = coordinator
         self._outgoing = Outgoing(coordinator)
-        self.open_calls = OpenCalls()
+        self.open_calls = OpenCalls(len(coordinator.theta))
         self._told: set[Identity] = set()  # who has heard that the run is over
         self._observers: set[Identity] = set()
 
@@ -69,9 +69,9 @@ class Calls:
             )
         head = KnownHead(request.head.round, request.head.hash) if request.head.hash else None
         if state.roster.join(member, request.session, head):
-            if self.open_calls.of(caller) > 1:  # the older session lives: it is no process that was started again
+            # Where the older session lives, this is no process that was started again. One line a round is enough.
+            if self.open_calls.of(caller) > 1 and state.count_refusal(member, "older session closed") == 1:
                 log.warning("one certificate, two processes: the older session is closed", member=member)
-                state.count_refusal(member, "older session closed")
             state.uploads.close(member)
             state.readers.close(caller)
         self._check_memory_of_the_head()
