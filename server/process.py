@@ -14,8 +14,6 @@ from pathlib import Path
 import grpc
 import structlog
 import uvloop
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 
 from common.aggregation import BLOCK_BYTES, Rule, rule
 from common.clock import Clock, MonotonicClock
@@ -25,7 +23,7 @@ from common.identity import Credentials
 from common.lifetime import stop_event
 from common.model_file import write_model
 from common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
-from common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
+from common.runtime import allow_open_files, peak_bytes, prepare, process_age, run_to_exit, start_log
 from common.settings import ServerSettings, read
 from common.wire import CHUNK_BYTES
 from server.aggregator import Aggregator
@@ -35,7 +33,7 @@ from server.ledger.sqlite import SqliteLedger
 from server.metrics import MetricsFile
 from server.model_store import ModelStore
 from server.opening import check_same_run, open_run
-from server.service import SERVICE, Service
+from server.service import Service
 from server.uploads import upload_slots
 
 log = structlog.get_logger()
@@ -44,10 +42,14 @@ LOCK = "server.lock"
 
 UPLOAD_BUFFER_BYTES = 12 << 20  # gRPC's own, of one upload; measured
 
+CONNECTIONS = 2048  # open at a time, those that have not shown a certificate yet included
+OPEN_FILES = CONNECTIONS + 256
+
 SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),  # otherwise a second server shares the port in silence
     ("grpc.server_handshake_timeout_ms", 10_000),
-    ("grpc.max_allowed_incoming_connections", 1024),
+    ("grpc.max_connection_idle_ms", 600_000),  # a worker that trains for longer connects again when it calls
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS),
     ("grpc.max_receive_message_length", CHUNK_BYTES + (64 << 10)),
     ("grpc.max_concurrent_streams", 16),  # a caller needs one or two at a time
     ("grpc.keepalive_time_ms", 20_000),
@@ -71,6 +73,8 @@ def serve(settings: ServerSettings, *, take_over: bool = False) -> None:
     clock = MonotonicClock()
     started = clock.now() - process_age()
     prepare(settings.threads)
+    if not allow_open_files(OPEN_FILES):
+        log.warning(f"few open files are allowed: raise the hard limit (ulimit -Hn) to {OPEN_FILES} at least")
     chosen = rule(settings.rule)
     chosen.check_run(len(settings.roster), settings.f, asynchronous=settings.quorum == "asynchronous")
     _check_address(settings)
@@ -106,8 +110,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         started=started,
     )
     calls = Calls(coordinator)
-    server.add_generic_rpc_handlers((Service(coordinator, calls, secure=settings.tls is not None).handler(),))
-    await _serve_health(server)
+    server.add_generic_rpc_handlers((Service(coordinator, calls, secure=settings.tls is not None),))
     await server.start()
     log.info("serving", address=settings.listen, run=coordinator.run_id, term=term, round=coordinator.head_round + 1)
     own = chosen.cost.vectors(len(settings.roster), settings.f) if device.type == "cpu" else 0
@@ -150,13 +153,6 @@ def _host_memory(settings: ServerSettings, d: int, vectors: int) -> int:
     """
     buffers = upload_slots(settings) * UPLOAD_BUFFER_BYTES + BLOCK_BYTES
     return (len(settings.roster) + 8 + vectors) * 4 * d + buffers
-
-
-async def _serve_health(server: grpc.aio.Server) -> None:
-    servicer = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    for name in ("", SERVICE):
-        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
 
 
 def _check_address(settings: ServerSettings) -> None:

@@ -13,6 +13,9 @@ class Code(Enum):
     DEADLINE_EXCEEDED = auto()
     RESOURCE_EXHAUSTED = auto()
     UNAUTHENTICATED = auto()
+    NOT_FOUND = auto()
+    UNIMPLEMENTED = auto()
+    INTERNAL = auto()
 
 
 class Refused(Exception):
