@@ -19,6 +19,8 @@ FREE_CALLS = 16
 FREE_VECTORS = 8
 RATE = 20.0  # a second
 
+MOST_WAITING = 256  # calls of one caller that wait for their turn; each takes about 50 kB of memory meanwhile
+
 
 class OpenCalls:
     """Counts calls while they last, and what they cost."""
@@ -28,6 +30,7 @@ class OpenCalls:
         self._open: Counter[Identity] = Counter()
         self._free = FREE_CALLS + FREE_VECTORS * 4 * values / CHUNK_BYTES
         self._round = 0
+        self._waiting: Counter[Identity | None] = Counter()
         self._paid: dict[Identity | None, float] = {}  # when, by the loop's time, all that a caller asked is paid off
 
     @contextmanager
@@ -56,6 +59,9 @@ class OpenCalls:
     async def turn(self, caller: Identity | None, round: int) -> None:
         """Wait until the caller may have another call; None stands for all callers without an identity.
 
+        HTTP/2 lets a connection have a few calls at a time: while they wait here, it can make no others. Who opens
+        connections by the dozen has more waiting than the server wants to remember, and is answered at once then.
+
         Args:
             round: the round that is being decided; a new one gives everybody a new share.
         """
@@ -64,8 +70,15 @@ class OpenCalls:
             self._paid.clear()
         self._charge(caller, 1.0)
         wait = self._paid[caller] - _now() - self._free / RATE
-        if wait > 0:
+        if wait <= 0 or self._waiting[caller] >= MOST_WAITING:
+            return
+        self._waiting[caller] += 1
+        try:
             await asyncio.sleep(wait)
+        finally:
+            self._waiting[caller] -= 1
+            if not self._waiting[caller]:
+                del self._waiting[caller]
 
     def moved(self, caller: Identity | None, size: int) -> None:
         """Count bytes that came from or went to the caller."""
