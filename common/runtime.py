@@ -54,6 +54,15 @@ def _tune_allocator() -> None:
     mallopt(M_ARENA_MAX, 1)
 
 
+def allow_open_files(number: int) -> bool:
+    """Let this process have that many files and connections open, as far as the system lets it; whether it does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted == number
+
+
 def peak_bytes() -> int:
     """Peak resident memory of this process so far, in bytes."""
     try:

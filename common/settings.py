@@ -69,7 +69,14 @@ class ServerSettings(_Settings):
     device: Device = Field("auto", description="auto, cpu, cuda, cuda:1: where the rule runs")
     threads: int = Field(0, ge=0, description="threads for the rule; 0 means one per core")
     uploads: int = Field(8, ge=1, description="uploads received at the same time")
-    upload_timeout: float = Field(60, gt=0, description="seconds one upload may take")
+    upload_timeout: float = Field(
+        30, gt=0, description="seconds a call may let the server wait for its message, and an upload stall in all"
+    )
+    upload_rate: float = Field(
+        125_000,
+        gt=0,
+        description="bytes a second an upload has to bring at least: half of what a line of 2 Mbit/s does",
+    )
     join_timeout: float = Field(60, gt=0, description="seconds the first round waits for all workers")
     grace: float = Field(1, ge=0, description="wait this multiple of the time that the first n-f took ...")
     grace_floor: float = Field(2, gt=0, description="... but at least so many seconds")

@@ -52,6 +52,11 @@ class Receiver:
         self._sha256 = hashlib.sha256()
 
     @property
+    def received(self) -> int:
+        """How many bytes have come."""
+        return self._received
+
+    @property
     def complete(self) -> bool:
         """Whether every byte has come."""
         return self._received == len(self._bytes)

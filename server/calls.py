@@ -32,7 +32,7 @@ class Calls:
     def __init__(self, coordinator: Coordinator) -> None:
         self._state = coordinator
         self._outgoing = Outgoing(coordinator)
-        self.open_calls = OpenCalls()
+        self.open_calls = OpenCalls(len(coordinator.theta))
         self._told: set[Identity] = set()  # who has heard that the run is over
         self._observers: set[Identity] = set()
 
@@ -43,9 +43,9 @@ class Calls:
         member = state.roster.member(caller)
         check_built_for(request, settings.task, len(state.theta))
         if state.roster.join(member, request.session, known_head(request)):
-            if self.open_calls.of(caller) > 1:  # the older session lives: it is no process that was started again
+            # Where the older session lives, this is no process that was started again. One line a round is enough.
+            if self.open_calls.of(caller) > 1 and state.count_refusal(member, "older session closed") == 1:
                 log.warning("one certificate, two processes: the older session is closed", member=member)
-                state.count_refusal(member, "older session closed")
             state.uploads.close(member)
             state.readers.close(caller)
         failure = old_copy(settings, state.roster, state.head_round, state.head_hash)

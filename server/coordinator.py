@@ -31,7 +31,7 @@ from server.opening import OpenRun
 from server.revocation import seated
 from server.roster import Roster
 from server.streams import Streams
-from server.uploads import Uploads, upload_seconds, upload_slots
+from server.uploads import Uploads, upload_slots
 
 log = structlog.get_logger()
 
@@ -86,7 +86,7 @@ class Coordinator:
         self._revoked = revoked
         self.candidates: dict[Choice, Candidate] = {}
         self.serialised: dict[str, list[bytes]] = {}  # models as messages for this round's readers, by digest
-        self.uploads = Uploads(upload_slots(settings), upload_seconds(settings, run.theta.size))
+        self.uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate)
         self.readers = Streams()  # of models
         self.late_votes = 0  # that came after their round was decided
         self._members: tuple[str, ...] = ()  # whose rows the candidates were formed from
@@ -339,12 +339,17 @@ class Coordinator:
         self.late_votes = 0
         self._counted = replace(self.traffic)
 
-    def count_refusal(self, member: str, reason: str) -> None:
-        """Count a refused call under its reason; `member` is empty for callers that are not on the roster."""
+    def count_refusal(self, member: str, reason: str) -> int:
+        """Count a refused call under its reason; `member` is empty for callers that are not on the roster.
+
+        Returns:
+            How often it has happened: in this round, or to strangers at all.
+        """
         if member:
             self._refused[member, reason] += 1
-        else:
-            self.history.strangers[reason] += 1
+            return self._refused[member, reason]
+        self.history.strangers[reason] += 1
+        return self.history.strangers[reason]
 
     def refused(self) -> Counter[tuple[str, str]]:
         """Refusals in this run by (member, reason), those that are in no entry included."""

@@ -1,19 +1,37 @@
-"""The calls that are open, by caller: nobody may have more than a few."""
+"""What one caller may ask of the server: so many calls at a time, and so many, and so many bytes, in a while.
 
+Every call costs the one event loop some time, a refused one too. A caller that asks for more than its share waits for
+its turn: it slows down itself, and nobody else.
+"""
+
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from common.identity import Identity
-from common.wire import MOST_OPEN_CALLS
+from common.wire import CHUNK_BYTES, MOST_OPEN_CALLS
 from server.refusal import Code, Refused
+
+# A caller's share, in calls: a MiB moved counts as one. An honest worker makes four calls a round, sends one vector and
+# is sent three; twice of that and some retries are free in every round, whatever follows comes at RATE.
+FREE_CALLS = 16
+FREE_VECTORS = 8
+RATE = 20.0  # a second
+
+MOST_WAITING = 256  # calls of one caller that wait for their turn; each takes about 50 kB of memory meanwhile
 
 
 class OpenCalls:
-    """Counts calls while they last."""
+    """Counts calls while they last, and what they cost."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: int = 0) -> None:
+        """`values`: d, how long a vector is."""
         self._open: Counter[Identity] = Counter()
+        self._free = FREE_CALLS + FREE_VECTORS * 4 * values / CHUNK_BYTES
+        self._round = 0
+        self._waiting: Counter[Identity | None] = Counter()
+        self._paid: dict[Identity | None, float] = {}  # when, by the loop's time, all that a caller asked is paid off
 
     @contextmanager
     def admit(self, caller: Identity) -> Iterator[None]:
@@ -37,3 +55,38 @@ class OpenCalls:
     def of(self, caller: Identity) -> int:
         """How many the caller has open, with the one that asks."""
         return self._open[caller]
+
+    async def turn(self, caller: Identity | None, round: int) -> None:
+        """Wait until the caller may have another call; None stands for all callers without an identity.
+
+        HTTP/2 lets a connection have a few calls at a time: while they wait here, it can make no others. Who opens
+        connections by the dozen has more waiting than the server wants to remember, and is answered at once then.
+
+        Args:
+            round: the round that is being decided; a new one gives everybody a new share.
+        """
+        if round != self._round:
+            self._round = round
+            self._paid.clear()
+        self._charge(caller, 1.0)
+        wait = self._paid[caller] - _now() - self._free / RATE
+        if wait <= 0 or self._waiting[caller] >= MOST_WAITING:
+            return
+        self._waiting[caller] += 1
+        try:
+            await asyncio.sleep(wait)
+        finally:
+            self._waiting[caller] -= 1
+            if not self._waiting[caller]:
+                del self._waiting[caller]
+
+    def moved(self, caller: Identity | None, size: int) -> None:
+        """Count bytes that came from or went to the caller."""
+        self._charge(caller, size / CHUNK_BYTES)
+
+    def _charge(self, caller: Identity | None, cost: float) -> None:
+        self._paid[caller] = max(self._paid.get(caller, 0.0), _now()) + cost / RATE
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -14,8 +14,6 @@ from pathlib import Path
 import grpc
 import structlog
 import uvloop
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health
 
 from common.aggregation import BLOCK_BYTES, Rule, rule
 from common.clock import Clock, MonotonicClock
@@ -26,7 +24,7 @@ from common.model_file import sweep, write_model
 from common.renewal import RenewableCredentials
 from common.revocation import revocation_list
 from common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
-from common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
+from common.runtime import allow_open_files, peak_bytes, prepare, process_age, run_to_exit, start_log
 from common.settings import ServerSettings, read
 from common.wire import CHUNK_BYTES
 from server.aggregator import Aggregator
@@ -41,7 +39,7 @@ from server.opening import ModelLost, OpenRun, check_ledger_is_there, check_same
 from server.parentage import metadata_of
 from server.recovery import Recovery
 from server.revocation import Revocations
-from server.service import SERVICE, Front, Service
+from server.service import Front, Service
 from server.uploads import upload_slots
 
 log = structlog.get_logger()
@@ -52,12 +50,20 @@ TERM_CHECK_SECONDS = 2.0  # between two looks at whether another server has take
 
 UPLOAD_BUFFER_BYTES = 12 << 20  # gRPC's own, of one upload; measured
 
+CONNECTIONS = 1536  # open at a time, those that have not shown a certificate yet included
+OPEN_FILES = CONNECTIONS + 256
+
 SERVER_OPTIONS = (
     ("grpc.so_reuseport", 0),  # otherwise a second server shares the port in silence
     ("grpc.server_handshake_timeout_ms", 10_000),
-    ("grpc.max_allowed_incoming_connections", 1024),
+    ("grpc.max_connection_idle_ms", 600_000),  # a worker that trains for longer connects again when it calls
+    ("grpc.max_allowed_incoming_connections", CONNECTIONS),
     ("grpc.max_receive_message_length", CHUNK_BYTES + (64 << 10)),
     ("grpc.max_concurrent_streams", 16),  # a caller needs one or two at a time
+    # What a call may send ahead of being read. On a fast line gRPC would raise it to megabytes: for every call of every
+    # connection. An upload is read a message at a time; it now moves 1 MiB in each round trip at most.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 16 << 10),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
@@ -79,6 +85,8 @@ def serve(settings: ServerSettings, *, take_over: bool = False) -> None:
     clock = MonotonicClock()
     started = clock.now() - process_age()
     prepare(settings.threads)
+    if not allow_open_files(OPEN_FILES):
+        log.warning(f"few open files are allowed: raise the hard limit (ulimit -Hn) to {OPEN_FILES} at least")
     chosen = rule(settings.rule)
     chosen.check_run(len(settings.roster), settings.f, asynchronous=settings.quorum == "asynchronous")
     _check_address(settings)
@@ -93,7 +101,6 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     _bind(server, settings)
     front = Front()
     server.add_generic_rpc_handlers((front,))
-    await _serve_health(server)
 
     store = ModelStore(settings.directory / MODELS)
     check_ledger_is_there(settings, store)
@@ -105,7 +112,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         run = open_run(settings, ledger, store)  # after the term: nobody else can move the head any more
     except ModelLost as lost:
         recovery = Recovery(settings, lost, term, clock, two_phase=chosen.two_phase)
-        front.answering = Service(recovery, recovery, secure=settings.tls is not None).handler()
+        front.answering = Service(recovery, recovery, secure=settings.tls is not None)
         recovered = await _recover(server, recovery, lost, ledger, stop)
         if recovered is None:
             return
@@ -129,7 +136,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     )
     calls = Calls(coordinator)
     started_before = front.answering is not None
-    front.answering = Service(coordinator, calls, secure=settings.tls is not None).handler()
+    front.answering = Service(coordinator, calls, secure=settings.tls is not None)
     if not started_before:
         await server.start()
     log.info("serving", address=settings.listen, run=coordinator.run_id, term=term, round=coordinator.head_round + 1)
@@ -209,13 +216,6 @@ def _host_memory(settings: ServerSettings, d: int, vectors: int) -> int:
     """
     buffers = upload_slots(settings) * UPLOAD_BUFFER_BYTES + BLOCK_BYTES
     return (len(settings.roster) + 8 + vectors) * 4 * d + buffers
-
-
-async def _serve_health(server: grpc.aio.Server) -> None:
-    servicer = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    for name in ("", SERVICE):
-        await servicer.set(name, health_pb2.HealthCheckResponse.SERVING)
 
 
 def _check_address(settings: ServerSettings) -> None:

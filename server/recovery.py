@@ -38,8 +38,8 @@ class Recovery:
     def __init__(self, settings: ServerSettings, lost: ModelLost, term: int, clock: Clock, *, two_phase: bool) -> None:
         self.term = term
         self.traffic = Traffic()
-        self.open_calls = OpenCalls()
-        self._settings = settings
+        self.open_calls = OpenCalls(lost.run.genesis.parameters)
+        self.settings = settings
         self._lost = lost
         self._run = lost.run
         self._clock = clock
@@ -47,7 +47,7 @@ class Recovery:
         self._roster = Roster(settings.roster, settings.absent_after, revoked=lost.run.revoked)
         self._d = lost.run.genesis.parameters
         # As in a round: a row of memory per member, and one more upload at a time than there are liars.
-        self._uploads = Uploads(upload_slots(settings), upload_seconds(settings, self._d))
+        self._uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate)
         self._rows: dict[str, Vector] = {}
         self._in_vain: set[str] = set()  # members that do not hold it, or sent something else
         self._spoilt: dict[str, str] = {}  # member -> session that sent something else
@@ -67,7 +67,7 @@ class Recovery:
             OstrakonError: nobody has it, or an old copy of the run was put back.
         """
         log.warning("recovering", why=self.waiting())
-        settings, now = self._settings, self._clock.now()
+        settings, now = self.settings, self._clock.now()
         give_up, say = now + settings.join_timeout + upload_seconds(settings, self._d), now + SAY_AGAIN_SECONDS
         while self._theta is None:
             if self._failure is not None:
@@ -89,7 +89,7 @@ class Recovery:
         """What is looked for, and where, in a sentence."""
         if self._theta is not None:
             return f"the committed model of round {self.head_round} came back; it is being written to the disk"
-        others = [member for member in self._settings.roster if member not in self._in_vain]
+        others = [member for member in self.settings.roster if member not in self._in_vain]
         return (
             f"the committed model of round {self.head_round} ({self._run.key.digest[:12]}) is missing or damaged on "
             f"the disk; waiting for a worker that holds it: {', '.join(others)}"
@@ -97,7 +97,7 @@ class Recovery:
 
     def join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
         """Ask a worker for the model, if it holds it; any other is to come again."""
-        settings = self._settings
+        settings = self.settings
         check_protocol(request.stamp, self._run.genesis.run, run_may_be_empty=True)
         member = self._roster.member(caller)
         check_built_for(request, settings.task, self._d)
@@ -176,7 +176,7 @@ class Recovery:
         if caller.role not in ("operator", "observer"):
             raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read the status")
         check_protocol(request.stamp, self._run.genesis.run, run_may_be_empty=True)
-        settings, history = self._settings, self._run.history
+        settings, history = self.settings, self._run.history
         response = pb.StatusResponse(
             stamp=self._stamp(),
             rounds=settings.rounds,

@@ -16,6 +16,9 @@ class Code(Enum):
     RESOURCE_EXHAUSTED = auto()
     UNAUTHENTICATED = auto()
     UNAVAILABLE = auto()
+    NOT_FOUND = auto()
+    UNIMPLEMENTED = auto()
+    INTERNAL = auto()
 
 
 class Refused(Exception):

@@ -1,13 +1,22 @@
-"""gRPC in and out: bytes to messages, certificates to identities, refusals to statuses. No decisions."""
+"""gRPC in and out: bytes to messages, certificates to identities, refusals to statuses. No decisions.
 
+Every method is registered as one that receives a stream. A caller's identity and its share of calls are then judged
+before its message is read: gRPC reads the message of any other method first, for whoever sends it, and waits for it as
+long as it takes.
+"""
+
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 import grpc
+import structlog
 from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health_pb2
 
 from common.errors import OstrakonError
 from common.identity import Identity, identity_of, parse
+from common.settings import ServerSettings
 from common.wire import IDENTITY_KEY, REASON_KEY, ROUND_KEY, TERM_KEY
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.calls import Send
@@ -15,15 +24,24 @@ from server.metrics import Traffic
 from server.open_calls import OpenCalls
 from server.refusal import Code, Refused
 
+log = structlog.get_logger()
+
 SERVICE = pb.DESCRIPTOR.services_by_name["ParameterServer"].full_name
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+LONGEST_MESSAGE = 8 << 10  # bytes, of every message that carries no chunk: the server may keep it while a call waits
+LONGEST_SENTENCE = 500  # characters: they travel in the trailers, percent-encoded, and clients take 8 KiB of those
 
 M = TypeVar("M", bound=Message)
 Context = grpc.aio.ServicerContext[Any, Any]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Answer = Callable[[Identity, AsyncIterator[bytes], Context], Awaitable[bytes | None]]
 
 
 class Standing(Protocol):
     """Where a server stands, and what it counts."""
 
+    settings: ServerSettings
     traffic: Traffic
 
     @property
@@ -58,31 +76,31 @@ class Front(grpc.GenericRpcHandler):
         return None if self.answering is None else self.answering.service(handler_call_details)
 
 
-class Service:
-    """Serves one coordinator's calls, or those that come while its model is recovered."""
+class Service(grpc.GenericRpcHandler):
+    """Serves one coordinator's calls, or those that come while its model is recovered, and standard health checks."""
 
     def __init__(self, coordinator: Standing, calls: Answers, *, secure: bool) -> None:
         """`secure`: identities come from certificates; otherwise (loopback only) from a metadata header."""
         self._coordinator = coordinator
         self._calls = calls
+        self._open_calls = calls.open_calls
         self._secure = secure
+        self._methods: dict[str, Handler] = {
+            f"/{SERVICE}/Join": self._unary(pb.JoinRequest, self._join),
+            f"/{SERVICE}/Broadcast": self._stream(pb.BroadcastRequest, calls.broadcast),
+            f"/{SERVICE}/SubmitMomentum": self._upload(calls.submit),
+            f"/{SERVICE}/Restore": self._upload(calls.restore),
+            f"/{SERVICE}/Propose": self._stream(pb.ProposeRequest, calls.propose),
+            f"/{SERVICE}/Vote": self._unary(pb.VoteRequest, calls.vote),
+            f"/{SERVICE}/Status": self._unary(pb.StatusRequest, self._status),
+            f"/{HEALTH}/Check": self._unary(health_pb2.HealthCheckRequest, self._check_health),
+            f"/{HEALTH}/Watch": self._stream(health_pb2.HealthCheckRequest, self._watch_health),
+        }
+        self._unknown: Handler = grpc.stream_unary_rpc_method_handler(self._judged(_no_method))
 
-    def handler(self) -> grpc.GenericRpcHandler:
-        """Everything to register with a gRPC server; messages are parsed and serialised in here."""
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Join": grpc.unary_unary_rpc_method_handler(self._unary(pb.JoinRequest, self._join)),
-                "Broadcast": grpc.unary_stream_rpc_method_handler(
-                    self._stream(pb.BroadcastRequest, self._calls.broadcast)
-                ),
-                "SubmitMomentum": grpc.stream_unary_rpc_method_handler(self._upload(self._calls.submit)),
-                "Restore": grpc.stream_unary_rpc_method_handler(self._upload(self._calls.restore)),
-                "Propose": grpc.unary_stream_rpc_method_handler(self._stream(pb.ProposeRequest, self._calls.propose)),
-                "Vote": grpc.unary_unary_rpc_method_handler(self._unary(pb.VoteRequest, self._calls.vote)),
-                "Status": grpc.unary_unary_rpc_method_handler(self._unary(pb.StatusRequest, self._status)),
-            },
-        )
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """The handler of a method, for gRPC; messages are parsed and serialised inside."""
+        return self._methods.get(str(handler_call_details.method), self._unknown)
 
     async def _join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
         return self._calls.join(caller, request)
@@ -90,60 +108,84 @@ class Service:
     async def _status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
         return self._calls.status(caller, request)
 
-    def _unary(
-        self, kind: type[M], answer: Callable[[Identity, M], Awaitable[Message]]
-    ) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def call(raw: bytes, context: Context) -> bytes:
+    async def _check_health(
+        self, caller: Identity, request: health_pb2.HealthCheckRequest
+    ) -> health_pb2.HealthCheckResponse:
+        if request.service not in ("", SERVICE):
+            raise Refused(Code.NOT_FOUND, "no such service", f"expected {SERVICE} or nothing")
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+    async def _watch_health(self, caller: Identity, request: health_pb2.HealthCheckRequest, send: Send) -> None:
+        await send((await self._check_health(caller, request)).SerializeToString())
+        await asyncio.Event().wait()  # nothing changes until the connection ends
+
+    def _unary(self, kind: type[M], answer: Callable[[Identity, M], Awaitable[Message]]) -> Handler:
+        async def answered(caller: Identity, raw: AsyncIterator[bytes], context: Context) -> bytes:
+            request = await self._request(kind, raw, caller)
+            return self._sent((await answer(caller, request)).SerializeToString(), caller)
+
+        return grpc.stream_unary_rpc_method_handler(self._judged(answered))
+
+    def _stream(self, kind: type[M], answer: Callable[[Identity, M, Send], Awaitable[None]]) -> Handler:
+        async def answered(caller: Identity, raw: AsyncIterator[bytes], context: Context) -> None:
+            request = await self._request(kind, raw, caller)
+            # Before anything can cancel a first write: gRPC would then try to send this twice, fail, and leave the
+            # caller without a status until its deadline.
+            await context.send_initial_metadata(())
+            await answer(caller, request, lambda part: context.write(self._sent(part, caller)))
+
+        return grpc.stream_stream_rpc_method_handler(self._judged(answered))
+
+    def _upload(self, answer: Callable[[Identity, AsyncIterator[pb.MomentumPart]], Awaitable[Message]]) -> Handler:
+        async def answered(caller: Identity, raw: AsyncIterator[bytes], context: Context) -> bytes:
+            response = await answer(caller, self._parts(raw, caller))
+            return self._sent(response.SerializeToString(), caller)
+
+        return grpc.stream_unary_rpc_method_handler(self._judged(answered))
+
+    def _judged(self, answer: Answer) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes | None]]:
+        """The handler of a call: `answer`, for callers that have an identity and no more than their share."""
+
+        async def call(raw: AsyncIterator[bytes], context: Context) -> bytes | None:
             caller: Identity | None = None
             try:
                 caller = self._caller(context)
-                with self._calls.open_calls.admit(caller):
-                    request = self._parse(kind, raw, caller)
-                    return self._sent((await answer(caller, request)).SerializeToString(), caller)
-            except Refused as refusal:
+                with self._open_calls.admit(caller):
+                    try:
+                        await self._open_calls.turn(caller, self._coordinator.head_round)
+                        return await answer(caller, raw, context)
+                    except Refused as refusal:
+                        # The call counts as open until its status is sent: a caller that reads nothing gets no others.
+                        await self._refuse(context, caller, refusal)
+                    except grpc.aio.BaseError:
+                        raise  # the connection, or the caller, is gone
+                    except Exception:
+                        log.exception("a call failed", method=answer.__qualname__, caller=caller.urn)
+                        sentence = "this is a fault of the server: its log says more"
+                        await self._refuse(context, caller, Refused(Code.INTERNAL, "internal error", sentence))
+            except Refused as refusal:  # of a caller without an identity, or of a call too many
+                await self._open_calls.turn(caller, self._coordinator.head_round)
                 await self._refuse(context, caller, refusal)
 
         return call
 
-    def _stream(
-        self, kind: type[M], answer: Callable[[Identity, M, Send], Awaitable[None]]
-    ) -> Callable[[bytes, Context], Awaitable[None]]:
-        async def call(raw: bytes, context: Context) -> None:
-            caller: Identity | None = None
-            try:
-                caller = self._caller(context)
-                with self._calls.open_calls.admit(caller):
-                    # Before anything can cancel a first write: gRPC would then try to send this twice, fail, and leave
-                    # the caller without a status until its deadline.
-                    await context.send_initial_metadata(())
-                    await answer(
-                        caller,
-                        self._parse(kind, raw, caller),
-                        lambda part: context.write(self._sent(part, caller)),
-                    )
-            except Refused as refusal:
-                await self._refuse(context, caller, refusal)
-
-        return call
-
-    def _upload(
-        self, answer: Callable[[Identity, AsyncIterator[pb.MomentumPart]], Awaitable[Message]]
-    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]:
-        async def call(raw_parts: AsyncIterator[bytes], context: Context) -> bytes:
-            caller: Identity | None = None
-            try:
-                caller = self._caller(context)
-                with self._calls.open_calls.admit(caller):
-                    response = await answer(caller, self._parts(raw_parts, caller))
-                    return self._sent(response.SerializeToString(), caller)
-            except Refused as refusal:
-                await self._refuse(context, caller, refusal)
-
-        return call
+    async def _request(self, kind: type[M], raw: AsyncIterator[bytes], caller: Identity) -> M:
+        seconds = self._coordinator.settings.upload_timeout
+        try:
+            async with asyncio.timeout(seconds):
+                message = await anext(raw, None)
+        except TimeoutError:
+            sentence = f"expected a {kind.__name__} within {seconds:g} s (setting upload_timeout)"
+            raise Refused(Code.DEADLINE_EXCEEDED, "no message", sentence) from None
+        if message is None:
+            raise Refused(Code.INVALID_ARGUMENT, "no message", f"expected a {kind.__name__}")
+        return self._parse(kind, message, caller, LONGEST_MESSAGE)
 
     async def _parts(self, raw_parts: AsyncIterator[bytes], caller: Identity) -> AsyncIterator[pb.MomentumPart]:
+        longest: int | None = LONGEST_MESSAGE
         async for raw in raw_parts:
-            yield self._parse(pb.MomentumPart, raw, caller)
+            yield self._parse(pb.MomentumPart, raw, caller, longest)
+            longest = None  # a chunk: what gRPC lets through
 
     def _caller(self, context: Context) -> Identity:
         if self._secure:
@@ -161,16 +203,21 @@ class Service:
         except OstrakonError as error:
             raise Refused(Code.UNAUTHENTICATED, "no identity", str(error)) from None
 
-    def _parse(self, kind: type[M], raw: bytes, caller: Identity) -> M:
+    def _parse(self, kind: type[M], raw: bytes, caller: Identity, longest: int | None) -> M:
         # In the handler, not in a deserializer: there a parse error would reach the caller as UNKNOWN.
+        self._open_calls.moved(caller, len(raw))
         if caller.role == "worker":
             self._coordinator.traffic.received += len(raw)
+        if longest is not None and len(raw) > longest:
+            sentence = f"expected a {kind.__name__} of up to {longest} bytes, got {len(raw)}"
+            raise Refused(Code.INVALID_ARGUMENT, "long message", sentence)
         try:
             return kind.FromString(raw)
         except DecodeError:
             raise Refused(Code.INVALID_ARGUMENT, "not a message", f"expected a {kind.__name__}") from None
 
     def _sent(self, raw: bytes, caller: Identity) -> bytes:
+        self._open_calls.moved(caller, len(raw))
         if caller.role == "worker":
             self._coordinator.traffic.sent += len(raw)
         return raw
@@ -179,7 +226,7 @@ class Service:
         self._calls.refuse(caller, refusal.reason)
         await context.abort(
             grpc.StatusCode[refusal.code.name],
-            str(refusal),
+            str(refusal)[:LONGEST_SENTENCE],
             trailing_metadata=(
                 (REASON_KEY, refusal.reason),
                 (TERM_KEY, str(self._coordinator.term)),
@@ -187,3 +234,7 @@ class Service:
             ),
         )
         raise AssertionError("abort raises")
+
+
+async def _no_method(caller: Identity, raw: AsyncIterator[bytes], context: Context) -> None:
+    raise Refused(Code.UNIMPLEMENTED, "no such method", f"expected one of the methods of {SERVICE}")

@@ -4,19 +4,28 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from common.settings import ServerSettings
-from common.wire import Receiver, Vector, WireError
+from common.wire import CHUNK_BYTES, Receiver, Vector, WireError
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.refusal import Code, Refused
 from server.streams import Displaced, Streams
+
+SMALLEST_CHUNKS = CHUNK_BYTES // 16  # on average: a part costs the server's time, however little is in it
+FEWEST_PARTS = 16  # that every upload may have
 
 
 class Uploads:
     """Receives uploads. A row belongs to one stream; closing the phase closes them all."""
 
-    def __init__(self, slots: int, timeout: float) -> None:
-        """`slots` uploads are received at a time, each for at most `timeout` seconds; the others wait."""
+    def __init__(self, slots: int, timeout: float, rate: float) -> None:
+        """`slots` uploads are received at a time; the others wait, which is not counted against them.
+
+        An upload's next part has to be there `timeout` seconds after its start, and one second later for every `rate`
+        bytes that have come: one that stalls is closed soon, one that trickles too, and none of B bytes takes longer
+        than timeout + B/rate.
+        """
         self._slots = asyncio.Semaphore(slots)
         self._timeout = timeout
+        self._rate = rate
         self._streams = Streams()
 
     async def header(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.MomentumPart:
@@ -45,8 +54,9 @@ class Uploads:
         """
         try:
             with self._streams.claim(member):
-                async with self._slots, asyncio.timeout(self._timeout):
-                    receiver = Receiver(row)
+                async with self._slots, asyncio.timeout(self._timeout) as deadline:
+                    start = asyncio.get_running_loop().time()
+                    receiver, count = Receiver(row), 0
                     async for part in parts:
                         if part.WhichOneof("part") != "chunk":
                             raise WireError("no chunk", "expected chunks after the header")
@@ -55,6 +65,10 @@ class Uploads:
                         if not self._streams.holds(member):
                             raise Displaced
                         receiver.write(part.chunk)
+                        count += 1
+                        if count > FEWEST_PARTS + row.nbytes / SMALLEST_CHUNKS:
+                            raise WireError("too many parts", f"send chunks of {CHUNK_BYTES} bytes")
+                        deadline.reschedule(start + self._timeout + receiver.received / self._rate)
                     if not self._streams.holds(member):
                         raise Displaced
                     receiver.finish(first.header.digest)
@@ -83,7 +97,10 @@ class Uploads:
         self._streams.close_all()
 
     def _slow(self) -> Refused:
-        sentence = f"an upload may take {self._timeout:g} s (setting upload_timeout)"
+        sentence = (
+            f"an upload has to bring {self._rate:g} bytes a second (setting upload_rate) and may be late by "
+            f"{self._timeout:g} s (setting upload_timeout)"
+        )
         return Refused(Code.DEADLINE_EXCEEDED, "slow upload", sentence)
 
 
@@ -93,5 +110,5 @@ def upload_slots(settings: ServerSettings) -> int:
 
 
 def upload_seconds(settings: ServerSettings, d: int) -> float:
-    """How long one upload may take: `upload_timeout`, and a second for each MB."""
-    return settings.upload_timeout + 4 * d / 1e6
+    """How long one upload of d values may take."""
+    return settings.upload_timeout + 4 * d / settings.upload_rate

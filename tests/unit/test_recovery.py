@@ -14,9 +14,10 @@ from common.model_file import write_model
 from common.wire import PROTOCOL
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.audit import audit
+from server.commit import check_not_taken_over
 from server.ledger.sqlite import SqliteLedger
 from server.model_store import Key, ModelStore, initial_key
-from server.opening import check_term_is_largest, open_run
+from server.opening import open_run
 from tests.by_hand import refusal
 from tests.in_process import (
     INITIAL,
@@ -353,10 +354,10 @@ def test_a_server_that_was_taken_over_while_it_looked_ends(tmp_path: Path) -> No
     play(completed(tmp_path))
     ledger = SqliteLedger(tmp_path / "ledger.sqlite")
     term = ledger.draw_term("looking")
-    check_term_is_largest(ledger, term)
+    check_not_taken_over(ledger, term)
     ledger.draw_term("another")
     with pytest.raises(OstrakonError, match=rf"larger term {term + 1} has taken over this run from term {term}"):
-        check_term_is_largest(ledger, term)
+        check_not_taken_over(ledger, term)
     ledger.close()
 
 

@@ -49,9 +49,11 @@ class Replacing:
 def test_a_reader_whose_model_is_replaced_is_told_so_at_once(write: int) -> None:
     async def scenario() -> tuple[grpc.StatusCode, dict[str, Any]]:
         calls: Any = Replacing(write)
-        coordinator: Any = SimpleNamespace(term=1, head_round=4, traffic=Traffic())
+        coordinator: Any = SimpleNamespace(
+            term=1, head_round=4, traffic=Traffic(), settings=SimpleNamespace(upload_timeout=60)
+        )
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers((Service(coordinator, calls, secure=False).handler(),))
+        server.add_generic_rpc_handlers((Service(coordinator, calls, secure=False),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

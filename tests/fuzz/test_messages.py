@@ -1,0 +1,19 @@
+"""Whatever is sent, the server answers with a status that it means, and its honest workers go on."""
+
+import asyncio
+from pathlib import Path
+
+from tests.fuzz.messages import KINDS, Fuzzer
+from tests.fuzz.siege import under_siege
+
+MESSAGES = 2000
+
+
+def test_no_message_harms_the_server_or_gets_a_status_that_nobody_meant(tmp_path: Path) -> None:
+    with under_siege(tmp_path) as run:
+        fuzzer = Fuzzer(run, seed=1)
+        asyncio.run(fuzzer.fuzz(MESSAGES))
+    answered = {rpc for rpc, status in fuzzer.statuses if status == "OK"}
+    assert answered == set(KINDS)  # it did not only knock
+    assert {"not a message", "equivocation", "wrong digest", "too much data", "no choice"} <= fuzzer.reasons.keys()
+    print(dict(fuzzer.statuses), dict(fuzzer.reasons))
