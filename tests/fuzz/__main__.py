@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz --messages 100000 --rpc Vote --seed 1`; without --rpc each RPC in turn, so many messages each."""
+"""`python -m tests.fuzz --messages 100000 --rpc Vote --seed 1`; without --rpc every RPC in turn, so many for each."""
 
 import argparse
 import asyncio

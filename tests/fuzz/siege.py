@@ -1,4 +1,4 @@
-"""A run of three honest workers and two members that lie, for fuzzing: what it has to be before, meanwhile and after."""
+"""A run of three honest workers and two that lie, for fuzzing: what it has to be before, meanwhile and after."""
 
 import re
 from collections.abc import Iterator

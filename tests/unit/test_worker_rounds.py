@@ -61,6 +61,9 @@ REFUSALS = [
     *[("INVALID_ARGUMENT", reason) for reason in ("different task", "different model", "different digest")],
     *[("PERMISSION_DENIED", reason) for reason in ("wrong role", "not on the roster")],
     ("UNAUTHENTICATED", "no identity"),
+    ("UNIMPLEMENTED", "no such method"),
+    ("NOT_FOUND", "no such service"),
+    ("INTERNAL", "internal error"),
     ("DEADLINE_EXCEEDED", "slow upload"),
     ("UNAVAILABLE", "recovering"),
 ]
