@@ -1,6 +1,10 @@
 """Certificates: who is accepted, and what a person is told who is not."""
 
+import contextlib
+import socket
 import stat
+import struct
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -131,6 +135,29 @@ def test_a_server_without_tls_is_named(folder: Path) -> None:
     served.stop(None).wait()
     assert sentence is not None
     assert str(port) in sentence
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_connection_that_is_closed_or_reset_is_no_failure_that_lasts(folder: Path, reset: bool) -> None:
+    """A proxy whose server is down accepts and closes; a firewall resets."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def end_all() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    if reset:
+                        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    else:
+                        connection.recv(1 << 16)
+                    connection.close()
+
+        ending = threading.Thread(target=end_all)
+        ending.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        assert handshake_failure(address, certificates.issue(folder, "worker", "w07")) is None
+        listener.shutdown(socket.SHUT_RDWR)
+        ending.join()
 
 
 def test_where_nobody_listens_there_is_no_handshake_to_fail(folder: Path) -> None:
