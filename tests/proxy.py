@@ -102,7 +102,10 @@ class Proxy:
 
     def close(self) -> None:
         async def end() -> None:
-            tasks = [*self._links.values(), *(task for task in asyncio.all_tasks() if task is not asyncio.current_task())]
+            tasks = [
+                *self._links.values(),
+                *(task for task in asyncio.all_tasks() if task is not asyncio.current_task()),
+            ]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -54,6 +54,15 @@ class Distant(Cluster):
         """The wires of one host."""
         return self.switch[self.hosts[name].address]
 
+    def lose_power(self, name: str, process: Process) -> None:
+        """End a host, without a packet, and put a new one with its address in its place."""
+        self.port(name).out.open = False
+        process.kill()
+        self.hosts[name].close()
+        self.hosts[name] = Host(self.hosts[name].address)
+        self.switch.plug(self.hosts[name])
+        self.port(name).out.open = True
+
     def stop(self) -> None:
         super().stop()
         self.door.close()

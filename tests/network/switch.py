@@ -84,14 +84,27 @@ class Switch:
         self._by_address = {socket.inet_aton(address): port for address, port in self.ports.items()}
         self._waiting: list[tuple[float, int, int, bytes]] = []  # when, order, device, packet
         self._order = itertools.count()
-        self._wake, self._stop = os.pipe()
-        self._thread = threading.Thread(target=self._forward, name="switch", daemon=True)
-        self._thread.start()
+        self._start()
 
     def __getitem__(self, address: str) -> Port:
         return self.ports[address]
 
     def close(self) -> None:
+        self._end()
+
+    def plug(self, host: Host) -> None:
+        """A host in the place of one with the same address that is gone."""
+        self._end()
+        port = Port(host, self.ports[host.address].out, self.ports[host.address].into)
+        self.ports[host.address] = self._by_address[socket.inet_aton(host.address)] = port
+        self._start()
+
+    def _start(self) -> None:
+        self._wake, self._stop = os.pipe()
+        self._thread = threading.Thread(target=self._forward, name="switch", daemon=True)
+        self._thread.start()
+
+    def _end(self) -> None:
         os.close(self._stop)
         self._thread.join()
         os.close(self._wake)
@@ -161,7 +174,11 @@ def _reset(packet: bytes, *, back: bool = False) -> bytes:
     """The TCP reset that both ends believe: its number is the one the receiver expects next (RFC 5961)."""
     header = 4 * (packet[0] & 0xF)
     source, target = packet[12:16], packet[16:20]
-    ports, sequence, acknowledged = packet[header : header + 4], packet[header + 4 : header + 8], packet[header + 8 :][:4]
+    ports, sequence, acknowledged = (
+        packet[header : header + 4],
+        packet[header + 4 : header + 8],
+        packet[header + 8 :][:4],
+    )
     if back:
         source, target = target, source
         ports = ports[2:] + ports[:2]
