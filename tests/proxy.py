@@ -26,7 +26,8 @@ class Way:
     """Seconds that everything takes."""
     left: int | None = None
     """Bytes until the connection that carries them is reset; None: any number."""
-    passed: int = field(default=0, init=False)  # bytes
+    came: int = field(default=0, init=False)  # bytes, so far
+    passed: int = field(default=0, init=False)
 
     def spends(self, size: int) -> bool:
         """Whether these were the last bytes that a connection may carry."""
@@ -43,10 +44,14 @@ class Link:
     """One connection through the proxy."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
-        self.ends = {"up": (client, server), "down": (server, client)}
-        self.flows = {"up": asyncio.Event(), "down": asyncio.Event()}
+        self.ends: dict[Direction, tuple[socket.socket, socket.socket]] = {
+            "up": (client, server),
+            "down": (server, client),
+        }
+        self.flows: dict[Direction, asyncio.Event] = {"up": asyncio.Event(), "down": asyncio.Event()}
         for flow in self.flows.values():
             flow.set()
+        self.broken = asyncio.Event()
 
     def close(self, *, reset: bool = False) -> None:
         for end in self.ends["up"]:
@@ -62,17 +67,16 @@ class Proxy:
     def __init__(self, connect: Callable[[], socket.socket]) -> None:
         """`connect` opens one connection to the server, at once."""
         self._connect = connect
-        self.ways = {"up": Way(), "down": Way()}
-        self.refuses = False  # every new connection is reset, and those that are open
-        self.opened = 0  # connections so far
-        self._links: dict[Link, asyncio.Task[None]] = {}
+        self.ways: dict[Direction, Way] = {"up": Way(), "down": Way()}
+        self.refuses = False  # every new connection is reset
+        self._links: dict[Link, asyncio.Task[None]] = {}  # the open ones
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         self._listener.setblocking(False)
-        self.address = "127.0.0.1:{}".format(self._listener.getsockname()[1])
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
-        self._accepting = asyncio.run_coroutine_threadsafe(self._accept(), self._loop)
+        asyncio.run_coroutine_threadsafe(self._accept(), self._loop)
 
     @classmethod
     def to(cls, address: str) -> "Proxy":
@@ -98,7 +102,7 @@ class Proxy:
 
     def reset(self) -> None:
         """Reset all connections that are open now."""
-        self._do(lambda: [link.close(reset=True) or task.cancel() for link, task in list(self._links.items())])
+        self._do(lambda: [link.broken.set() for link in self._links])
 
     def close(self) -> None:
         async def end() -> None:
@@ -128,7 +132,6 @@ class Proxy:
     async def _accept(self) -> None:
         while True:
             client, _ = await self._loop.sock_accept(self._listener)
-            self.opened += 1
             try:
                 if self.refuses:
                     raise ConnectionRefusedError
@@ -144,41 +147,51 @@ class Proxy:
             self._links[link] = asyncio.create_task(self._carry(link))
 
     async def _carry(self, link: Link) -> None:
-        reset = False
+        carried = asyncio.create_task(self._both_ways(link))
+        broken = asyncio.create_task(link.broken.wait())
         try:
-            async with asyncio.TaskGroup() as both:
-                for direction, way in self.ways.items():
-                    both.create_task(self._one_way(link, direction, way))
-        except* OSError:
-            reset = True
+            await asyncio.wait({carried, broken}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for task in (carried, broken):
+                task.cancel()
+            await asyncio.wait({carried, broken})
             del self._links[link]
-            link.close(reset=reset)
+            link.close(reset=link.broken.is_set())
 
-    async def _one_way(self, link: Link, direction: str, way: Way) -> None:
-        source, sink = link.ends[direction]
-        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(PIECES)
-
-        async def arrive() -> None:
-            while True:
-                due, piece = await under_way.get()
-                await asyncio.sleep(due - self._loop.time())
-                await link.flows[direction].wait()
-                if not piece:
-                    with contextlib.suppress(OSError):  # the other end has closed it already
-                        sink.shutdown(socket.SHUT_WR)
-                    return
-                await self._loop.sock_sendall(sink, piece)
-                way.passed += len(piece)
-                if way.spends(len(piece)):
-                    raise ConnectionResetError
-
+    async def _both_ways(self, link: Link) -> None:
         async with asyncio.TaskGroup() as both:
-            both.create_task(arrive())
-            piece = b"first"
-            while piece:
-                try:
-                    piece = await self._loop.sock_recv(source, PIECE)
-                except OSError:  # a sender that goes without a word: what it sent before still arrives
-                    piece = b""
-                await under_way.put((self._loop.time() + way.delay, piece))
+            for direction in self.ways:
+                both.create_task(self._one_way(link, direction))
+
+    async def _one_way(self, link: Link, direction: Direction) -> None:
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(PIECES)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._depart(link, direction, under_way))
+            both.create_task(self._arrive(link, direction, under_way))
+
+    async def _depart(self, link: Link, direction: Direction, under_way: asyncio.Queue[tuple[float, bytes]]) -> None:
+        source, way = link.ends[direction][0], self.ways[direction]
+        piece = b"first"
+        while piece:
+            try:
+                piece = await self._loop.sock_recv(source, PIECE)
+            except OSError:  # a sender that goes without a word: what it sent before still arrives
+                piece = b""
+            way.came += len(piece)
+            await under_way.put((self._loop.time() + way.delay, piece))
+
+    async def _arrive(self, link: Link, direction: Direction, under_way: asyncio.Queue[tuple[float, bytes]]) -> None:
+        sink, way = link.ends[direction][1], self.ways[direction]
+        piece = b"first"
+        while piece:
+            due, piece = await under_way.get()
+            await asyncio.sleep(due - self._loop.time())
+            await link.flows[direction].wait()
+            with contextlib.suppress(OSError):  # nobody takes it any more
+                if piece:
+                    await self._loop.sock_sendall(sink, piece)
+                else:
+                    sink.shutdown(socket.SHUT_WR)
+            way.passed += len(piece)
+            if way.spends(len(piece)):
+                link.broken.set()

@@ -3,6 +3,7 @@
 Every host has two wires, one out and one in; a packet passes the sender's wire out and the receiver's wire in.
 """
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -156,10 +157,8 @@ class Switch:
 
 
 def _deliver(device: int, packet: bytes) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the link is down: the packet is lost
         os.write(device, packet)
-    except OSError:  # the link is down: the packet is lost
-        pass
 
 
 def _payload(packet: bytes) -> int:
