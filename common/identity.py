@@ -25,6 +25,7 @@ ADVERSARY_NAME = "adversary.ostrakon"
 
 _URN = re.compile(rf"urn:ostrakon:({'|'.join(ROLES)}):([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})")
 _LONGEST_CHAIN = 8
+_REFUSALS = 3  # in a row, for which no accident of the network stands
 RENEW_DAYS = 30  # left, from which on a certificate is said to be due
 
 
@@ -140,29 +141,35 @@ def read_certificate(path: Path) -> tuple[Identity | None, datetime]:
 def handshake_failure(address: str, tls: TlsFiles, timeout: float = 3) -> str | None:
     """Why TLS with a server fails, which gRPC reports only as unavailable.
 
-    Opens one or two connections of its own, each for at most `timeout` seconds. A server that dies during the handshake
-    has not refused anybody: a connection that ends early counts only after our side of the handshake, and only twice.
+    Opens connections of its own, for at most `timeout` seconds each: more than one only where each was closed as soon
+    as it stood, as a server does that refuses a certificate, and a network now and then.
 
     Args:
         address: HOST:PORT.
         tls: files that `Credentials.load` has accepted.
 
     Returns:
-        A sentence, or None if the handshake is fine or nobody listens there.
+        A sentence, or None if the handshake is fine, nobody listens there, or the connection broke.
     """
-    for _ in range(2):
+    for _ in range(_REFUSALS):
         try:
-            return _shake_hands(address, tls, timeout)
-        except _Ended:
-            pass
-    return _refused(address, tls, "connection closed")
+            if not _closed_once_shaken(address, tls, timeout):
+                return None
+        except _Failure as failure:
+            return str(failure)
+    return str(_refused(address, tls, "connection closed"))
 
 
-class _Ended(Exception):
-    """The connection ended after our side of the handshake."""
+class _Failure(Exception):
+    """What no waiting will mend, in a sentence."""
 
 
-def _shake_hands(address: str, tls: TlsFiles, timeout: float) -> str | None:
+def _closed_once_shaken(address: str, tls: TlsFiles, timeout: float) -> bool:
+    """Whether the server closed the connection right after a handshake that went well.
+
+    Raises:
+        _Failure: it did not go well.
+    """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     context = ssl.create_default_context(cafile=tls.ca)
@@ -176,30 +183,31 @@ def _shake_hands(address: str, tls: TlsFiles, timeout: float) -> str | None:
         ):
             secured.do_handshake()
             shaken = True
-            # In TLS 1.3 a client is refused after its own handshake has ended: the alert comes with the first read.
+            # In TLS 1.3 a client is refused after its own handshake has ended: that comes with the first read.
             # An HTTP/2 server that accepts us sends its settings at once.
-            if not secured.recv(1):
-                raise _Ended
+            return not secured.recv(1)
     except ssl.SSLCertVerificationError as error:
-        return (
+        raise _Failure(
             f"the certificate of the server at {address} is not accepted ({error.verify_message}): "
             f"it has to be signed by the authority in {tls.ca} and to name {host}"
-        )
-    except (ssl.SSLEOFError, ConnectionResetError, BrokenPipeError):
-        if shaken:
-            raise _Ended from None
+        ) from None
+    except ssl.SSLEOFError:  # closed: by a proxy that does not reach the server, say
+        return shaken
     except ssl.SSLError as error:
         reason = (error.reason or str(error)).lower().replace("_", " ")
         if "alert" not in reason:
-            return f"the server at {address} does not speak TLS as expected ({reason}): check address and port"
-        return _refused(address, tls, reason)
+            raise _Failure(
+                f"the server at {address} does not speak TLS as expected ({reason}): check address and port"
+            ) from None
+        raise _refused(address, tls, reason) from None
+    except (ConnectionResetError, BrokenPipeError):
+        return shaken
     except OSError:
-        pass
-    return None
+        return False
 
 
-def _refused(address: str, tls: TlsFiles, reason: str) -> str:
-    return (
+def _refused(address: str, tls: TlsFiles, reason: str) -> _Failure:
+    return _Failure(
         f"the server at {address} refuses our certificate {tls.certificate} ({reason}): "
         "it has to be signed by the authority that the server trusts"
     )

@@ -66,7 +66,8 @@ SERVER_OPTIONS = (
     ("grpc.http2.lookahead_bytes", 16 << 10),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),  # a peer that is gone leaves no call open for long
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # shorter than a worker's, which would be cut off
 )
 
 

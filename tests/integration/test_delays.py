@@ -1,0 +1,192 @@
+"""A network that delays, reorders and breaks connections between real processes: on any machine, through proxies."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from common.settings import WorkerSettings
+from server.audit import audit
+from tests.by_hand import ByHand, random_vector
+from tests.cluster import Cluster, Process, wait_for
+from tests.proxy import Proxy
+from worker.initial import write_initial
+
+BIG = "tests.network.big:Big"
+MIB = 1 << 20
+
+Make = Callable[..., Cluster]
+Through = Callable[[Cluster], list[Proxy]]
+
+
+@pytest.fixture
+def through() -> Iterator[Through]:
+    """Puts a proxy before the server for every member."""
+    proxies: list[Proxy] = []
+
+    def make(run: Cluster) -> list[Proxy]:
+        made = [Proxy.to(run.address) for _ in run.roster]
+        proxies.extend(made)
+        return made
+
+    yield make
+    for proxy in proxies:
+        proxy.close()
+
+
+def serving(run: Cluster) -> Process:
+    server = run.server()
+    wait_for(lambda: "serving" in server.text, "the server")
+    return server
+
+
+def workers(run: Cluster, proxies: list[Proxy], **changes: str) -> list[Process]:
+    return [run.worker(name, server=proxy.address, **changes) for name, proxy in zip(run.roster, proxies, strict=True)]
+
+
+def end(*processes: Process) -> None:
+    for process in processes:
+        assert process.wait() == 0, process.text
+
+
+def test_whose_packets_take_longer_changes_nothing_of_what_is_committed(cluster: Make, through: Through) -> None:
+    chains = []
+    for name, delays in (("first", (0.0, 0.05, 0.1)), ("second", (0.1, 0.0, 0.02))):
+        run = cluster(name, rounds=3)
+        server, proxies = serving(run), through(run)
+        for proxy, delay in zip(proxies, delays, strict=True):
+            proxy.up.delay, proxy.down.delay = delay, delay / 2
+        end(server, *workers(run, proxies))
+        chains.append([(entry.inner, entry.outer, entry.winner, entry.missing) for entry in run.entries()])
+    assert chains[0] == chains[1]
+    assert len(chains[0]) == 3
+
+
+def test_a_handshake_may_take_seconds(cluster: Make, through: Through) -> None:
+    run = cluster(rounds=1)
+    server, proxies = serving(run), through(run)
+    for proxy in proxies:
+        proxy.up.delay = proxy.down.delay = 0.7  # two round trips and more until a connection stands
+    end(server, *workers(run, proxies))
+    assert run.entries()[0].missing == {}
+
+
+@pytest.mark.parametrize(("direction", "at"), [("up", 2 * MIB), ("down", 2 * MIB), ("down", 6 * MIB)])
+def test_a_connection_reset_inside_a_stream_costs_a_repetition(
+    cluster: Make, through: Through, direction: str, at: int
+) -> None:
+    """In the upload of a momentum, the model to start from, and the candidates."""
+    run = cluster(task=BIG, rounds=2, gamma=0.01)
+    write_initial(WorkerSettings(task=BIG), run.initial)
+    server, proxies = serving(run), through(run)
+    for proxy in proxies:
+        proxy.ways[direction].left = at
+    end(server, *workers(run, proxies, task=BIG))
+    assert [entry.missing for entry in run.entries()] == [{}, {}]
+    assert all(proxy.ways[direction].left is None for proxy in proxies), "no connection was reset"
+    audit(run.run)
+
+
+def test_connections_that_break_in_their_handshake_end_no_worker(cluster: Make, through: Through) -> None:
+    run = cluster(rounds=2000, grace_floor=1.0)
+    server, proxies = serving(run), through(run)
+    started = workers(run, proxies)
+    wait_for(lambda: len(run.entries()) >= 2, "two rounds")
+    for proxy in proxies:
+        proxy.refuses = True
+        proxy.reset()
+    # By the sixth failure in a row each has looked for a reason that lasts.
+    wait_for(lambda: all(w.text.count("call failed") > 5 or not w.alive for w in started), "failures")
+    committed = len(run.entries())
+    for proxy in proxies:
+        proxy.refuses = False
+    wait_for(lambda: len(run.entries()) >= committed + 2, "rounds after the resets", 20)
+    assert all(process.alive for process in (server, *started))
+
+
+def test_what_arrives_late_over_an_old_connection_counts_nowhere(cluster: Make, through: Through) -> None:
+    """The same calls came in time over a newer connection, which overtook the old one."""
+    run = cluster(rounds=3, linger=60.0)
+    server, proxies = serving(run), through(run)
+    run.address, direct = proxies[0].address, run.address
+    overtaken = ByHand(run, "w00")
+    run.address = direct
+    members = [ByHand(run, name) for name in run.roster]
+    members[0].session = overtaken.session
+
+    def refused() -> dict[tuple[str, str], int]:
+        status = run.status()
+        assert status is not None
+        return {(count.worker, count.reason): count.count for count in status.refused}
+
+    async def held(call: asyncio.Future[object]) -> None:
+        """Wait until a call is in the proxy, and no further."""
+        up = proxies[0].up
+        async with asyncio.timeout(30):
+            while up.came == up.passed:
+                await asyncio.sleep(0.02)
+        assert not call.done()
+
+    async def gather(method: str, *arguments: object) -> None:
+        await asyncio.gather(*(getattr(member, method)(*arguments) for member in members))
+
+    async def scenario() -> None:
+        await overtaken.join()
+        await gather("join")
+        await gather("receive")
+        overtaken.round, overtaken.base = members[0].round, members[0].base
+
+        proxies[0].hold("up")
+        late_submission = asyncio.ensure_future(overtaken.submit(random_vector(170, 0)))
+        await held(late_submission)
+        for seed, member in enumerate(members):
+            await member.submit(random_vector(170, seed))
+        await gather("candidates")
+        await gather("vote")
+        for member in members:
+            await member.receive(after=1)
+        proxies[0].release()
+        with pytest.raises(Exception, match="round 2 is the one being decided"):
+            await late_submission
+        assert await asyncio.to_thread(refused) == {("w00", "wrong round"): 1}
+
+        # A late vote is told what was committed, and is not counted in the round that is open by then.
+        overtaken.round = 2
+        for seed, member in enumerate(members):
+            await member.submit(random_vector(170, 10 + seed))
+        await gather("candidates")
+        proxies[0].hold("up")
+        late_vote = asyncio.ensure_future(overtaken.vote())
+        await held(late_vote)
+        await gather("vote")
+        for member in members:
+            await member.receive(after=2)
+        for seed, member in enumerate(members):
+            await member.submit(random_vector(170, 20 + seed))
+        await gather("candidates")
+        proxies[0].release()
+        assert (await late_vote).commit.head.round == 2
+        status = await asyncio.to_thread(run.status)
+        assert status is not None and list(status.awaited) == list(run.roster), "the late vote counts in round 3"
+        await gather("vote")
+        for member in (overtaken, *members):
+            await member.connection.__aexit__(None, None, None)
+
+    asyncio.run(asyncio.wait_for(scenario(), 120))
+    wait_for(lambda: len(run.entries()) == 3, "three rounds")
+    assert [[vote.worker for vote in entry.votes] for entry in run.entries()] == [list(run.roster)] * 3
+    assert server.alive
+
+
+def test_a_worker_leaves_a_connection_that_no_reply_comes_through(cluster: Make, through: Through) -> None:
+    run = cluster(rounds=2000, grace_floor=1.0)
+    server, proxies = serving(run), through(run)
+    started = workers(run, proxies)
+    wait_for(lambda: len(run.entries()) >= 2, "two rounds")
+    for proxy in proxies[:2]:
+        proxy.hold("down")
+    wait_for(lambda: run.status().waiting, "a run that says it waits")  # type: ignore[union-attr]
+    committed = len(run.entries())
+    # Its requests still arrive: only that pings are not answered tells it, after 10 + 5 s, and it connects anew.
+    wait_for(lambda: len(run.entries()) >= committed + 2, "rounds over new connections", 20)
+    assert all(process.alive for process in (server, *started))

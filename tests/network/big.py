@@ -1,0 +1,41 @@
+"""A task whose model is larger than what the network buffers: a million parameters, of which few are used."""
+
+import torch
+from torch import Tensor, nn
+
+from common.tasks.contract import Examples, Task
+
+D = 1_000_000
+CLASSES = 10
+
+
+class Wide(nn.Module):
+    """Picks a few of its many weights as the scores of an example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(0.01 * torch.randn(D // CLASSES, CLASSES))
+
+    def forward(self, places: Tensor) -> Tensor:
+        return self.weight[places]
+
+
+class Big(Task):
+    """Every example is the place of its ten weights, and a class."""
+
+    classes = CLASSES
+
+    def model(self) -> nn.Module:
+        return Wide()
+
+    def worker_data(self, worker: int, workers: int, seed: int) -> Examples:
+        return self._draw(seed + worker)
+
+    def test_data(self, seed: int) -> Examples:
+        return self._draw(seed)
+
+    def _draw(self, seed: int) -> Examples:
+        rng = torch.Generator().manual_seed(seed)
+        return Examples(
+            torch.randint(D // CLASSES, (200,), generator=rng), torch.randint(CLASSES, (200,), generator=rng)
+        )

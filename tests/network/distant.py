@@ -1,0 +1,114 @@
+"""A cluster of which every process has a host of its own, and what must hold of a run whose network fails."""
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from common.settings import WorkerSettings
+from deploy.certificates import issue
+from server.audit import audit
+from server.ledger import Entry
+from tests.cluster import Cluster, Process, wait_for
+from tests.network.hosts import Host
+from tests.network.switch import Port, Switch
+from tests.proxy import Proxy
+from worker.initial import write_initial
+
+PORT = 7433
+SERVER = "10.77.0.1"
+HEALED = 20.0  # seconds after which a run is to go on at the latest, once it can
+
+
+class Distant(Cluster):
+    """The server and the workers on hosts of their own; the test asks for the status at the server's host."""
+
+    def __init__(self, folder: Path, workers: int = 3, task: str = "linear", seed: int = 1, **server: Any) -> None:
+        super().__init__(
+            folder, workers, **{"task": task, "grace_floor": 2.0, "join_timeout": 3.0, "linger": 30.0, **server}
+        )
+        issue(self.certificates, "server", "server", [SERVER])
+        write_initial(WorkerSettings(task=task), self.initial)
+        self.server_settings["listen"] = f"0.0.0.0:{PORT}"
+        self.address = f"{SERVER}:{PORT}"
+        self._task = task
+        names = ("server", *self.roster)
+        self.hosts = {name: Host(f"10.77.0.{i}") for i, name in enumerate(names, 1)}
+        self.switch = Switch(self.hosts.values(), seed)
+        connect = lambda: socket.create_connection(("127.0.0.1", PORT), timeout=5)  # noqa: E731
+        self.door = Proxy(lambda: self.hosts["server"].inside(connect))
+
+    def worker_settings(self, name: str, **values: Any) -> dict[str, Any]:
+        there = {"server": self.address if name else self.door.address, "task": self._task}
+        return super().worker_settings(name, **there | values)
+
+    def start(self, module: str, settings: dict[str, Any], name: str) -> Process:
+        where = {
+            "namespace": str(self.hosts[name].namespace),
+            "module": "tests.network.witness" if module == "worker.process" else module,
+            "config": str(self.write(f"{name}-settings", settings)),
+        }
+        return super().start("tests.network.inside", where, name)
+
+    def port(self, name: str) -> Port:
+        """The wires of one host."""
+        return self.switch[self.hosts[name].address]
+
+    def lose_power(self, name: str, process: Process) -> None:
+        """End a host, without a packet, and put a new one with its address in its place."""
+        self.port(name).out.open = False
+        process.kill()
+        self.hosts[name].close()
+        self.hosts[name] = Host(self.hosts[name].address)
+        self.switch.plug(self.hosts[name])
+        self.port(name).out.open = True
+
+    def stop(self) -> None:
+        super().stop()
+        self.door.close()
+        self.switch.close()
+        for host in self.hosts.values():
+            host.close()
+
+    def committed(self, rounds: int, patience: float = 90.0) -> list[Entry]:
+        """Wait for so many entries."""
+        return wait_for(
+            lambda: len(entries := self.entries()) >= rounds and entries, f"{rounds} committed rounds", patience
+        )
+
+    def pauses(self, *awaited: str) -> list[Entry]:
+        """Wait until the run says that it waits for these; then nothing is committed. Returns what is."""
+
+        def waiting() -> str:
+            status = self.status()
+            return status.waiting if status is not None else ""
+
+        sentence = wait_for(waiting, "a run that says it waits")
+        assert sentence.endswith("waiting for " + ", ".join(awaited)), sentence
+        entries = self.entries()
+        status = self.status()
+        assert status is not None and status.waiting == sentence
+        assert len(self.entries()) == len(entries) == status.committed.head.round
+        return entries
+
+    def goes_on(self, rounds: int = 2) -> float:
+        """Wait until so many more rounds are committed; returns the seconds to the first one."""
+        start = time.monotonic()
+        before = len(self.entries())
+        self.committed(before + 1, HEALED)
+        took = time.monotonic() - start
+        self.committed(before + rounds)
+        return took
+
+    def ends_well(self, *processes: Process) -> list[Entry]:
+        """Wait until all have ended in good order; the ledger is whole, and what workers remember is in it."""
+        for process in processes:
+            assert process.wait() == 0, process.text
+        entries = self.entries()
+        assert [entry.round for entry in entries] == list(range(1, len(entries) + 1))
+        audit(self.run)
+        hashes = {entry.round: entry.hash for entry in entries}
+        for path in self.folder.glob("*.told"):
+            told = [line.split() for line in path.read_text().splitlines()]
+            assert told and all(hashes.get(int(round)) == hash for round, hash in told), path.name
+        return entries
