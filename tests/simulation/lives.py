@@ -83,6 +83,7 @@ class ServerLife:
         self._ledger, self._store, self._clock, self._offload = ledger, store, clock, offload
         self._invariants = invariants
         self._name = name
+        self.term = 0  # once it is drawn
         self.coordinator: Coordinator | None = None
 
     async def live(self, pause: Callable[[], float], serve: Callable[["ServerLife", Calls], None]) -> str:
@@ -94,7 +95,7 @@ class ServerLife:
         settings, ledger, store = self._settings, self._ledger, self._store
         check_same_run(settings, ledger)
         await asyncio.sleep(pause())
-        term = ledger.draw_term(self._name)
+        self.term = ledger.draw_term(self._name)
         await asyncio.sleep(pause())
         run = open_run(settings, ledger, store)
         await asyncio.sleep(pause())
@@ -104,7 +105,7 @@ class ServerLife:
         state = self.coordinator = Coordinator(
             settings,
             run,
-            term,
+            self.term,
             two_phase=self._rule.two_phase,
             ledger=ledger,
             store=store,

@@ -46,21 +46,18 @@ class Nemesis:
         world.network.unheard.clear()
         world.network.deaf.clear()
         world.network.pace = 1.0
-        for process in [*world.workers.values(), *(served.process for served in world.servers)]:
+        for process in world.processes:
             if process.stopped:
                 process.wake()
-        if world.newest is not None and world.newest.stopped:
-            world.newest.wake()
-        if world.servers:
-            for name in world.network.routes:
-                world.network.routes[name] = world.servers[-1]
+        for name in world.network.routes:
+            world.reroute(name)
 
     def _draw(self) -> int:
         return 1 + int(self._world.rng.expovariate(1 / self._world.scenario.every))
 
     def _strike(self, what: str) -> None:
         world, rng = self._world, self._world.rng
-        server = world.newest
+        server = world.current
         worker = rng.choice(world.scenario.roster)
         process = world.workers.get(worker)
         while_ = rng.choice((0.05, 1.0, 20.0)) * rng.random()
@@ -119,7 +116,7 @@ class Nemesis:
 
     def _take_over(self, stopped: Process) -> None:
         world = self._world
-        if world.newest is stopped or world.newest is None:
+        if world.current is stopped or world.current is None:
             world.start_server(f"takes over from {stopped.name}, which is stopped")
 
     def _wake(self, process: Process, taken_over: bool) -> None:

@@ -59,13 +59,12 @@ class World:
         self.loop.crashed = self._crashed
         self.network = Network(self.loop, self.rng, self.chance, self.history, self.invariants.hear)
         self.offload = offload(self.loop, self._pause)
-        self.servers: list[Served] = []  # alive, stopped ones included; the newest last
-        self.newest: Process | None = None  # starting or serving
+        self.servers: list[Served] = []  # alive, stopped ones included
         self.workers: dict[str, Process] = {}
         self.over: set[str] = set()  # workers that heard the end
         self._lives: dict[Process, ServerLife] = {}
         self._targets = self.scenario.targets()
-        self._numbers: dict[str, int] = {}
+        self.processes: list[Process] = []  # all that there ever were
         self._ending = False
         self._calm_since: float | None = None
         self.nemesis = Nemesis(self)
@@ -83,12 +82,8 @@ class World:
             self.loop.run_forever()
             self.loop.close()
         self.invariants.finish()
-        self.invariants_at_rest()
-        return self.invariants.violation
-
-    def invariants_at_rest(self) -> None:
-        """Everything is dead: what would a new server find?"""
         self.history.note(f"end: {len(self.disk.entries)} rounds, terms to {self.disk.largest_term}")
+        return self.invariants.violation
 
     def at(self, seconds: float, deed: Any, *arguments: Any) -> None:
         """Let something happen after so many seconds, whoever is dead by then."""
@@ -99,7 +94,6 @@ class World:
     def start_server(self, why: str) -> None:
         """Start another server; it takes over from those that are still there."""
         process = self._process("server")
-        self.newest = process
         self.history.note(f"{process.name} starts: {why}", "server started")
         owner = Owner(process.name, lambda: self.kill(process))
         ledger = SimulatedLedger(
@@ -147,13 +141,21 @@ class World:
         self.history.note(f"{served.process.name} serves, term {self.state(served).term}")
         for name in (*self.scenario.roster, "stranger"):
             if self.chance.over or self.rng.random() < 0.8 or self.network.routes.get(name) is None:
-                self.network.routes[name] = served
+                self.reroute(name)
             else:  # this one finds the new server later
-                self.at(self.rng.random() * 10, self._reroute, name)
+                self.at(self.rng.random() * 10, self.reroute, name)
 
-    def _reroute(self, name: str) -> None:
+    def reroute(self, name: str) -> None:
+        """Lead a caller to the server with the largest term."""
         if self.servers:
-            self.network.routes[name] = self.servers[-1]
+            self.network.routes[name] = max(self.servers, key=lambda served: self.state(served).term)
+
+    @property
+    def current(self) -> Process | None:
+        """The server that is to serve: one that has yet to draw its term, or else the one with the largest."""
+        alive = [(life.term or 1 << 60, process) for process, life in self._lives.items() if process.alive]
+        term, process = max(alive, key=lambda one: one[0], default=(0, None))
+        return process if term >= self.disk.largest_term else None
 
     def state(self, served: Served) -> Coordinator:
         """The coordinator of a server that answers."""
@@ -178,15 +180,14 @@ class World:
             self.network.break_calls(served)
         for served in self.servers:
             self.network.break_calls(served, process)
-        if process is self.newest and not self._ending:
-            self.newest = None
+        if process in self._lives and not self._ending:
             self.at(self.rng.choice((0.05, 2.0)) * (0.5 + self.rng.random()), self._restart_server)
         for name, worker in self.workers.items():
             if worker is process and name not in self.over:
                 self.at(self.rng.choice((0.05, 2.0)) * (0.5 + self.rng.random()), self._restart_worker, name)
 
     def _restart_server(self) -> None:
-        if self.newest is None and not self._ending:
+        if self.current is None and not self._ending:
             self.start_server("the last one is gone")
 
     # Workers.
@@ -226,8 +227,9 @@ class World:
         self._gone(process)
 
     def _process(self, name: str) -> Process:
-        number = self._numbers[name] = self._numbers.get(name, 0) + 1
-        return Process(self.loop, f"{name} {number}" if name == "server" else name)
+        number = sum(process in self._lives for process in self.processes) + 1
+        self.processes.append(Process(self.loop, f"{name} {number}" if name == "server" else name))
+        return self.processes[-1]
 
     # From the beginning to the end.
 
@@ -243,11 +245,6 @@ class World:
         self.invariants.check_bounds(self.servers, self.state)
         if self.invariants.violation is not None:
             self.loop.stop()
-        elif len(self.disk.entries) >= self.scenario.rounds and not self._ending and self._all_heard():
-            self._end_soon()
-
-    def _all_heard(self) -> bool:
-        return False
 
     def _end_soon(self) -> None:
         """The run is over; let the last ones hear it."""
