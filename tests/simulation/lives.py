@@ -1,7 +1,6 @@
 """What the processes of a simulation do: a server as `server/process.py` runs it, and workers with their learners."""
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -86,21 +85,21 @@ class ServerLife:
         self.term = 0  # once it is drawn
         self.coordinator: Coordinator | None = None
 
-    async def live(self, pause: Callable[[], float], serve: Callable[["ServerLife", Calls], None]) -> str:
-        """Serve until the run is over; `serve` is called when calls are answered. Between two steps others run.
+    async def live(self, pause: Callable[[], Awaitable[None]], serve: Callable[[Calls], None]) -> str:
+        """Serve until the run is over; `serve` is called when calls are answered. In a `pause` others run.
 
         Raises:
             OstrakonError: this server cannot go on.
         """
         settings, ledger, store = self._settings, self._ledger, self._store
         check_same_run(settings, ledger)
-        await asyncio.sleep(pause())
+        await pause()
         self.term = ledger.draw_term(self._name)
-        await asyncio.sleep(pause())
+        await pause()
         run = open_run(settings, ledger, store)
-        await asyncio.sleep(pause())
+        await pause()
         store.prune({run.key})
-        await asyncio.sleep(pause())
+        await pause()
         aggregator = WatchedAggregator(self._rule, len(settings.roster), self._d, torch.device("cpu"))
         state = self.coordinator = Coordinator(
             settings,
@@ -116,7 +115,7 @@ class ServerLife:
         )
         self._watch(state, aggregator)
         calls = Calls(state)
-        serve(self, calls)
+        serve(calls)
         outcome = await state.run()
         if outcome == "diverged":
             self._invariants.diverged(state.round.number)

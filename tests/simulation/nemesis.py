@@ -52,6 +52,14 @@ class Nemesis:
         for name in world.network.routes:
             world.reroute(name)
 
+    def stop(self, server: Process, *, take_over: bool, seconds: float | None = None) -> None:
+        """Stop a server; another may take over, and some time it is woken and goes on where it was."""
+        world, rng = self._world, self._world.rng
+        server.stop()
+        if take_over:
+            world.at(rng.choice((0.01, 1.0)) * rng.random(), self._take_over, server)
+        world.at(rng.random() * 5.0 if seconds is None else seconds, self._wake, server, take_over)
+
     def _draw(self) -> int:
         return 1 + int(self._world.rng.expovariate(1 / self._world.scenario.every))
 
@@ -73,10 +81,7 @@ class Nemesis:
             elif what == "server taken over while it serves":
                 world.start_server(f"takes over from {server.name}, which serves")
             else:
-                server.stop()
-                if "taken over" in what:
-                    world.at(rng.choice((0.01, 1.0)) * rng.random(), self._take_over, server)
-                world.at(while_, self._wake, server, "taken over" in what)
+                self.stop(server, take_over="taken over" in what, seconds=while_)
             world.history.note(f"STRIKE {what}: {server.name}, {while_:.3f} s", what)
         elif what.startswith("worker"):
             if process is None or not process.alive or process.stopped:

@@ -27,6 +27,7 @@ DISK = (
     "killed between file and entry",
     "killed between entry and announcement",
     "killed before a file is deleted",
+    "server stopped while it starts",
 )
 
 

@@ -1,5 +1,6 @@
 """One simulation: a run's servers and workers, what befalls them, and who starts them again. One integer decides all."""
 
+import asyncio
 import gc
 import logging
 import tempfile
@@ -121,7 +122,9 @@ class World:
 
     async def _serve(self, process: Process, life: ServerLife) -> None:
         try:
-            outcome = await life.live(self._pause, lambda life, calls: self._open_doors(Served(process, calls)))
+            outcome = await life.live(
+                lambda: self._start_slowly(process), lambda calls: self._open_doors(Served(process, calls))
+            )
         except Killed:
             return
         except OstrakonError as error:
@@ -135,6 +138,11 @@ class World:
         self.history.note(f"{process.name} ends: {outcome}", outcome)
         self._gone(process)
         self._end_soon()
+
+    async def _start_slowly(self, process: Process) -> None:
+        if self.chance.strikes("server stopped while it starts", process.name):
+            self.nemesis.stop(process, take_over=True)
+        await asyncio.sleep(self._pause())
 
     def _open_doors(self, served: Served) -> None:
         self.servers.append(served)
