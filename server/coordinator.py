@@ -153,6 +153,7 @@ class Coordinator:
             if self.clock.now() >= stalled and (why := self.waiting()):
                 stalled = math.inf  # said once a phase
                 log.warning("waiting", why=why)
+                self.notify()
             self.step(rounds.Tick())
 
     def step(self, event: rounds.Event) -> None:
@@ -255,7 +256,8 @@ class Coordinator:
         while len(self._kept) > self.settings.keep_models:
             losers.append(self._kept.pop(0))
         for key in losers:
-            self._store.delete(key)
+            if key not in self._kept:  # a model that is all zeros comes again with the same sum
+                self._store.delete(key)
 
     def _digest_of(self, choice: Choice) -> str | None:
         candidate = self.candidates.get(choice)

@@ -13,6 +13,7 @@ class Code(Enum):
     DEADLINE_EXCEEDED = auto()
     RESOURCE_EXHAUSTED = auto()
     UNAUTHENTICATED = auto()
+    CANCELLED = auto()
 
 
 class Refused(Exception):

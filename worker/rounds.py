@@ -168,6 +168,8 @@ class Rounds:
                     "an old server, or an old copy of the run, answers at this address"
                 )
             case Joined(term, two_phase):
+                if term > self.term:  # another server decides the open round anew: whatever we did in it is forgotten
+                    self.done = min(self.done, max(0, self.round - 1))
                 self.term, self.two_phase = term, two_phase
                 return Receive(self.done)
             case Received(_, _, outcome) if outcome is not None:
