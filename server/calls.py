@@ -24,6 +24,7 @@ log = structlog.get_logger()
 Send = Callable[[bytes], Awaitable[None]]  # puts one serialised `ModelPart` on the wire
 
 MODEL_REPLACED = "model replaced"
+LATE = "late submission"
 
 
 class Calls:
@@ -79,10 +80,7 @@ class Calls:
         await state.until(
             lambda: (
                 state.finished is not None
-                or (
-                    state.round.number > request.after
-                    and not (worker and state.round.phase is not rounds.Phase.COLLECTING)
-                )
+                or (state.round.number > request.after and (not worker or self._wanted(caller.id)))
             )
         )
         state.roster.check_not_revoked(caller)  # it may have been while it waited
@@ -96,6 +94,17 @@ class Calls:
         if finished and (worker or request.average):  # an observer asks for the average last
             self._told.add(caller)
             state.notify()
+
+    def _wanted(self, member: str) -> bool:
+        """Whether a member that has come now can do something in this round.
+
+        Too late for a momentum, it could still vote; but it is better in time for the next round, unless this one
+        lacks the votes: those who submitted may be gone for good.
+        """
+        state = self._state
+        if state.round.phase is rounds.Phase.VOTING:
+            return member not in state.round.votes and bool(state.waiting())
+        return state.round.phase is rounds.Phase.COLLECTING
 
     async def submit(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
         """Receive one momentum vector into the caller's row."""
@@ -119,12 +128,24 @@ class Calls:
             state.step(rounds.GradientNotFinite(member))
         elif needed:
             row = state.aggregator.row(state.roster.position(member))
-            await state.uploads.receive(member, parts, row, first)
+            try:
+                await state.uploads.receive(member, parts, row, first)
+            except Refused as refusal:
+                if refusal.reason == LATE and self._still_needed(member, first.stamp.round):
+                    raise Refused(
+                        Code.CANCELLED, "newer upload", "another upload of this worker took over the row: send it again"
+                    ) from None
+                raise
             state.step(rounds.Submitted(member, header.session, header.digest))
             if member not in state.round.submissions:
-                raise Refused(Code.FAILED_PRECONDITION, "late submission", "the round closed with the last byte")
+                raise Refused(Code.FAILED_PRECONDITION, LATE, "the round closed with the last byte")
             state.reports[member] = header.loss
         return pb.SubmitMomentumResponse(stamp=self._outgoing.stamp(), uploaded=needed and not header.not_finite)
+
+    def _still_needed(self, member: str, round: int) -> bool:
+        """Whether this round takes momenta and has none of the member's yet."""
+        now = self._state.round
+        return now.number == round and now.phase is rounds.Phase.COLLECTING and member not in now.submissions
 
     async def propose(self, caller: Identity, request: pb.ProposeRequest, send: Send) -> None:
         """Send both candidates of the round, once they are formed."""

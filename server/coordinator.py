@@ -155,6 +155,7 @@ class Coordinator:
             if self.clock.now() >= stalled and (why := self.waiting()):
                 stalled = math.inf  # said once a phase
                 log.warning("waiting", why=why)
+                self.notify()
             self.step(rounds.Tick())
 
     def step(self, event: rounds.Event) -> None:

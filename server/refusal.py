@@ -19,6 +19,7 @@ class Code(Enum):
     NOT_FOUND = auto()
     UNIMPLEMENTED = auto()
     INTERNAL = auto()
+    CANCELLED = auto()
 
 
 class Refused(Exception):

@@ -1,0 +1,166 @@
+"""What the processes of a simulation do: a server as `server/process.py` runs it, and workers with their learners."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.aggregation import Rule
+from common.settings import ServerSettings
+from common.wire import Vector
+from server import round as rounds
+from server.aggregator import Aggregator, Candidate
+from server.calls import Calls
+from server.coordinator import Coordinator
+from server.ledger import Ledger
+from server.opening import check_same_run, open_run
+from tests.simulation.byzantine import lie
+from tests.simulation.invariants import Invariants
+from tests.simulation.loop import Clock
+from tests.simulation.scenario import Scenario
+from worker.training import Momentum
+from worker.voting import Ballot
+
+LINGER = 3.0  # seconds
+
+
+def server_settings(scenario: Scenario, initial: Path) -> ServerSettings:
+    """The settings of every server of a run."""
+    return ServerSettings(
+        task="pull",
+        rule=scenario.rule,
+        roster=scenario.roster,
+        f=scenario.f,
+        gamma=scenario.gamma,
+        quorum="asynchronous" if scenario.asynchronous else "synchronous",
+        rounds=scenario.rounds,
+        directory=initial.parent,
+        initial=initial,
+        upload_timeout=5.0,
+        join_timeout=4.0,
+        grace_floor=0.5,
+        linger=LINGER,
+    )
+
+
+class Nowhere:
+    """Metrics that nobody reads."""
+
+    def record(self, event: str, **values: Any) -> None:
+        pass
+
+
+class WatchedAggregator(Aggregator):
+    """Tells of every use before it happens."""
+
+    watch: Callable[[list[int], int], None]
+
+    def candidates(self, theta: Vector, positions: Any, f: int, gamma: float) -> tuple[Candidate | None, ...]:
+        self.watch(list(positions), f)
+        return super().candidates(theta, positions, f, gamma)
+
+
+class ServerLife:
+    """One server process, from the term to the farewell."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        rule: Rule,
+        d: int,
+        ledger: Ledger,
+        store: Any,
+        clock: Clock,
+        offload: Any,
+        invariants: Invariants,
+        name: str,
+    ) -> None:
+        self._settings, self._rule, self._d = settings, rule, d
+        self._ledger, self._store, self._clock, self._offload = ledger, store, clock, offload
+        self._invariants = invariants
+        self._name = name
+        self.term = 0  # once it is drawn
+        self.coordinator: Coordinator | None = None
+
+    async def live(self, pause: Callable[[], Awaitable[None]], serve: Callable[[Calls], None]) -> str:
+        """Serve until the run is over; `serve` is called when calls are answered. In a `pause` others run.
+
+        Raises:
+            OstrakonError: this server cannot go on.
+        """
+        settings, ledger, store = self._settings, self._ledger, self._store
+        check_same_run(settings, ledger)
+        await pause()
+        self.term = ledger.draw_term(self._name)
+        await pause()
+        run = open_run(settings, ledger, store)
+        await pause()
+        store.prune({run.key})
+        await pause()
+        aggregator = WatchedAggregator(self._rule, len(settings.roster), self._d, torch.device("cpu"))
+        state = self.coordinator = Coordinator(
+            settings,
+            run,
+            self.term,
+            two_phase=self._rule.two_phase,
+            ledger=ledger,
+            store=store,
+            aggregator=aggregator,
+            clock=self._clock,
+            metrics=Nowhere(),
+            offload=self._offload,
+        )
+        self._watch(state, aggregator)
+        calls = Calls(state)
+        serve(calls)
+        outcome = await state.run()
+        if outcome == "diverged":
+            self._invariants.diverged(state.round.number)
+        await calls.farewell()
+        return outcome
+
+    def _watch(self, state: Coordinator, aggregator: WatchedAggregator) -> None:
+        step, roster = state.step, self._settings.roster
+
+        def watched(event: rounds.Event) -> None:
+            self._invariants.happens(state, event)
+            step(event)
+
+        state.step = watched  # type: ignore[method-assign]
+        aggregator.watch = lambda positions, f: self._invariants.aggregating(state, [roster[p] for p in positions], f)
+
+
+class Pull:
+    """A learner whose gradient pulls theta toward a target, with momentum; it votes for the nearer candidate."""
+
+    def __init__(self, target: Vector, rng: Random, lies: str | None) -> None:
+        """`lies`: how it lies about its momentum and its vote, if it does."""
+        self._target = target
+        self._rng = rng
+        self._lies = lies
+        self._momentum = np.zeros_like(target)
+        self._trained: tuple[int, str] | None = None
+        self._result: Momentum | None = None
+
+    def begin(self, position: int, workers: int) -> None:
+        pass
+
+    def momentum(self, round: int, base: str, theta: Vector) -> Momentum:
+        if self._result is None or self._trained != (round, base):
+            with np.errstate(over="ignore", invalid="ignore"):
+                gradient = theta - self._target
+                finite = bool(np.isfinite(gradient).all())
+                if finite:
+                    self._momentum = np.float32(0.5) * self._momentum + np.float32(0.5) * gradient
+            sent = self._momentum if self._lies is None else lie(self._rng, self._lies, self._momentum)
+            self._result, self._trained = Momentum(sent, 1.0, finite), (round, base)
+        return self._result
+
+    def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
+        with np.errstate(over="ignore", invalid="ignore"):
+            losses = [float(np.linalg.norm(theta - self._target)) for theta in (inner, outer)]
+        nearer = losses[1] < losses[0]
+        return Ballot("outer" if nearer is (self._lies is None) else "inner", *losses)
