@@ -113,6 +113,17 @@ class MemoryLedger:
             raise OstrakonError("the ledger is closed")
 
 
+@dataclass(frozen=True)
+class MemoryPath:
+    """Where a file lies on a disk of memory."""
+
+    disk: Disk
+    name: str
+
+    def exists(self) -> bool:
+        return self.name in self.disk.files
+
+
 class MemoryStore:
     """A `server.model_store.ModelStore` on a disk of memory."""
 
@@ -139,6 +150,24 @@ class MemoryStore:
         if (digest(stored.theta), digest(stored.running_sum)) != (key.digest, key.running_sum):
             raise OstrakonError(f"model file {self.name(key)} is damaged")
         return Stored(stored.theta.copy(), stored.running_sum.copy())
+
+    def write_again(self, key: Key, theta: Vector, running_sum: NDArray[np.float64]) -> None:
+        self._put(self.name(key), Stored(theta.copy(), running_sum.copy()))
+
+    def path(self, key: Key) -> "MemoryPath":
+        return MemoryPath(self._disk, self.name(key))
+
+    def theta(self, name: str) -> Vector | None:
+        stored = (stored for file, stored in self._disk.files.items() if file.startswith(f"{name}."))
+        return next((one.theta.copy() for one in stored if digest(one.theta) == name), None)
+
+    def running_sum(self, key: Key) -> NDArray[np.float64] | None:
+        stored = self._disk.files.get(self.name(key))
+        return None if stored is None else stored.running_sum.copy()
+
+    def others(self, keep: Collection[Key]) -> list[str]:
+        kept = {self.name(key) for key in keep}
+        return sorted(name for name in self._disk.files if name not in kept and not name.startswith("."))
 
     def delete(self, key: Key) -> None:
         self._disk.files.pop(self.name(key), None)

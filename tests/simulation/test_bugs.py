@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,9 +15,11 @@ from server.ledger import Committed, Entry, Ledger, Unknown
 from server.refusal import Refused
 from server.roster import Roster
 from server.streams import Streams
-from server.uploads import Uploads
 from tests.simulation.disk import MemoryLedger
 from tests.simulation.world import World
+
+# What a killed process was about to do is never done, of course.
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 
 SEEDS = 300  # that a bug may take to be found
 
@@ -92,7 +95,7 @@ def ties_go_to_the_first_vote(patch: Patch) -> None:
 
 
 def uploads_go_on_after_their_phase(patch: Patch) -> None:
-    patch.setattr(Uploads, "close_all", lambda self: None)
+    patch.setattr(Streams, "claim", lambda self, caller: nullcontext())
     patch.setattr(Streams, "holds", lambda self, caller: True)
 
 
@@ -189,7 +192,7 @@ BUGS: list[tuple[Callable[[Patch], None], set[str]]] = [
     (ties_go_to_the_first_vote, {"I9"}),
     (uploads_go_on_after_their_phase, {"I6"}),
     (unknown_is_failure, {"I1"}),
-    (unknown_runs_the_round_again, {"I1", "I7"}),
+    (unknown_runs_the_round_again, {"I1", "I4", "I7"}),
     (unknown_is_success, {"I4"}),
     (entry_before_the_file, {"I4"}),
     (votes_without_a_quorum, {"I7"}),

@@ -1,4 +1,4 @@
-"""One simulation: a run's servers and workers, what befalls them, and who starts them again. One integer decides all."""
+"""One simulation: a run, what befalls it, and who starts its processes again. One integer decides all."""
 
 import asyncio
 import gc
@@ -190,8 +190,8 @@ class World:
             self.network.break_calls(served, process)
         if process in self._lives and not self._ending:
             self.at(self.rng.choice((0.05, 2.0)) * (0.5 + self.rng.random()), self._restart_server)
-        for name, worker in self.workers.items():
-            if worker is process and name not in self.over:
+        for name, process_of_it in self.workers.items():
+            if process_of_it is process and name not in self.over:
                 self.at(self.rng.choice((0.05, 2.0)) * (0.5 + self.rng.random()), self._restart_worker, name)
 
     def _restart_server(self) -> None:

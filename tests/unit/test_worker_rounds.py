@@ -64,6 +64,7 @@ REFUSALS = [
     ("UNIMPLEMENTED", "no such method"),
     ("NOT_FOUND", "no such service"),
     ("INTERNAL", "internal error"),
+    ("CANCELLED", "caller gone"),
     ("DEADLINE_EXCEEDED", "slow upload"),
     ("UNAVAILABLE", "recovering"),
 ]
