@@ -57,6 +57,17 @@ def check_not_taken_over(ledger: Ledger, term: int) -> None:
         raise taken_over(largest, term)
 
 
+def unless_taken_over(ledger: Ledger, term: int, work: Callable[[], None]) -> None:
+    """Do what would harm another server if this one were stopped before it, and went on after the other has taken over.
+
+    Raises:
+        OstrakonError: a larger term was drawn, and nothing was done; or the ledger cannot be read.
+    """
+    largest = ledger.exclusively(term, work)
+    if largest != term:
+        raise taken_over(largest, term)
+
+
 def taken_over(largest: int, term: int) -> OstrakonError:
     """What a server of a smaller term ends with."""
     return OstrakonError(

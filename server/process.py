@@ -29,7 +29,7 @@ from common.settings import ServerSettings, read
 from common.wire import CHUNK_BYTES
 from server.aggregator import Aggregator
 from server.calls import Calls
-from server.commit import check_not_taken_over
+from server.commit import check_not_taken_over, unless_taken_over
 from server.coordinator import Coordinator
 from server.ledger import Ledger
 from server.ledger.sqlite import SqliteLedger
@@ -118,7 +118,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         if recovered is None:
             return
         run = recovered
-    store.prune(run.kept)
+    unless_taken_over(ledger, term, lambda: store.prune(run.kept))
     sweep(settings.directory)
     device = resolve_device(settings.device)
     aggregator = Aggregator(chosen, len(settings.roster), run.theta.size, device)

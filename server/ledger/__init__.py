@@ -4,7 +4,7 @@ Every implementation keeps four promises, over all servers, restarts and terms: 
 builds on the one before; no entry of a term smaller than the largest drawn; what `Committed` was said of survives.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,6 +81,14 @@ class Ledger(Protocol):
         Raises:
             ValueError: the entry does not follow the head (round, base or previous): a programming error.
             OstrakonError: the ledger is not where it was opened any more: nothing that it says counts.
+        """
+        ...
+
+    def exclusively(self, term: int, work: Callable[[], None]) -> int:
+        """Do `work` while nobody can draw a term or commit, unless `term` is not the largest drawn.
+
+        Returns:
+            The largest term; where it is another one, nothing was done.
         """
         ...
 

@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,13 @@ class SqliteLedger:
                 "start again"
             )
         return Committed()
+
+    def exclusively(self, term: int, work: Callable[[], None]) -> int:
+        with self._readable(), self._transaction() as connection:
+            largest = _largest_term(connection)
+            if largest == term:
+                work()
+        return largest
 
     def close(self) -> None:
         with self._lock:

@@ -105,6 +105,12 @@ class MemoryLedger:
         disk.hashes.append(entry.hash)
         return Committed()
 
+    def exclusively(self, term: int, work: Callable[[], None]) -> int:
+        self._check_readable()
+        if self._disk.largest_term == term:
+            work()
+        return self._disk.largest_term
+
     def close(self) -> None:
         self._closed = True
 

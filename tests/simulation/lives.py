@@ -14,6 +14,7 @@ from common.wire import Vector
 from server import round as rounds
 from server.aggregator import Aggregator, Candidate
 from server.calls import Calls
+from server.commit import unless_taken_over
 from server.coordinator import Coordinator
 from server.ledger import Ledger
 from server.opening import check_same_run, open_run
@@ -98,7 +99,7 @@ class ServerLife:
         await pause()
         run = open_run(settings, ledger, store)
         await pause()
-        store.prune({run.key})
+        unless_taken_over(ledger, self.term, lambda: store.prune(run.kept))
         await pause()
         aggregator = WatchedAggregator(self._rule, len(settings.roster), self._d, torch.device("cpu"))
         state = self.coordinator = Coordinator(
