@@ -1,5 +1,6 @@
 # make up      train: a server, an evaluator and N workers on this machine
 # make test    everything that CI runs; make test-all: also every attack and fault under two rules
+# make soak    simulate 10,000 runs, kill 100 servers, train 10,000 rounds, send 100,000 bad messages per RPC: hours
 # make bench   time the aggregation rules beside the floor of what they cannot do without
 # make attacks every attack against seven rules on this machine, for docs/attacks.md: about an hour
 # make docs    renew what is generated in the documentation
@@ -16,7 +17,7 @@ quote = '$(subst ','\'',$(1))'
 given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARIABLES)),$(if \
   $(filter command line,$(origin $(name))),$(call quote,$(name)=$(value $(name)))))
 
-.PHONY: up status down test test-all lint format proto bench attacks docs clean help
+.PHONY: up status down test test-all soak lint format proto bench attacks docs clean help
 
 up status down: $(VENV)/installed
 	@$(BIN)/python -m deploy.local $@ $(given)
@@ -25,7 +26,12 @@ test: $(VENV)/installed lint
 	@$(BIN)/python -m pytest -n 2
 
 test-all: $(VENV)/installed lint
-	@$(BIN)/python -m pytest -n 2 -m ''
+	@$(BIN)/python -m pytest -n 2 -m 'not soak'
+
+soak: $(VENV)/installed
+	@$(BIN)/python -m tests.simulation --seeds 0-9999 --jobs 2
+	@$(BIN)/python -m pytest -m soak -s tests/soak
+	@$(BIN)/python -m tests.fuzz
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check .
@@ -63,5 +69,5 @@ clean:
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: $(VENV)/installed
-	@sed -n 's/^# //p' Makefile | head -6
+	@sed -n 's/^# //p' Makefile | head -7
 	@$(BIN)/python -m deploy.local up --help

@@ -94,7 +94,7 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/rules.md", "docs/attacks.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/rules.md", "docs/attacks.md", "docs/safety.md"])
 def test_every_file_that_is_linked_and_every_target_that_is_named_exists(name: str) -> None:
     page = ROOT / name
     text = page.read_text(encoding="utf-8")
@@ -107,3 +107,12 @@ def test_every_file_that_is_linked_and_every_target_that_is_named_exists(name: s
     phony = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[0].split()
     # Where code begins with `make`: an inline mark, or a line of a block.
     assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.M)) <= set(phony)
+
+
+def test_every_promise_names_tests_that_exist() -> None:
+    page = (ROOT / "docs" / "safety.md").read_text(encoding="utf-8")
+    promises = re.findall(r"^\| (I\d) \| .* \| (.*) \|$", page, re.M)
+    assert [name for name, _ in promises] == [f"I{number}" for number in range(1, 10)]
+    for name, shown_by in promises:
+        files = re.findall(r"`(tests/[\w/]+\.py)`", shown_by)
+        assert files and all((ROOT / file).is_file() for file in files), name
