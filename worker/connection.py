@@ -103,7 +103,7 @@ class Connection:
 
     async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
         """Stream the committed model back to a server that has lost it."""
-        return await self._unary(self._stub.Restore(parts, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return await self._unary(lambda stub: stub.Restore(parts, metadata=self._metadata, timeout=PATIENCE_SECONDS))
 
     def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
         """Stream the committed model."""
