@@ -37,7 +37,7 @@ STREAMED = ("Broadcast", "Propose")
 
 ON_PURPOSE = {
     *("OK", "INVALID_ARGUMENT", "FAILED_PRECONDITION", "ALREADY_EXISTS", "PERMISSION_DENIED"),
-    *("RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "DEADLINE_EXCEEDED"),
+    *("RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "DEADLINE_EXCEEDED", "CANCELLED"),
 }
 GONE = "gone"  # stands for the status of a call whose caller did not wait for it
 NOT_SENT = "Internal error from Core"  # what grpc.aio says itself where it still sent when the call was over

@@ -108,11 +108,7 @@ def test_what_arrives_late_over_an_old_connection_counts_nowhere(cluster: Make, 
     """The same calls came in time over a newer connection, which overtook the old one."""
     run = cluster(rounds=3, linger=60.0)
     server, proxies = serving(run), through(run)
-    run.address, direct = proxies[0].address, run.address
-    overtaken = ByHand(run, "w00")
-    run.address = direct
-    members = [ByHand(run, name) for name in run.roster]
-    members[0].session = overtaken.session
+    members: list[ByHand] = []
 
     def refused() -> dict[tuple[str, str], int]:
         status = run.status()
@@ -131,6 +127,11 @@ def test_what_arrives_late_over_an_old_connection_counts_nowhere(cluster: Make, 
         await asyncio.gather(*(getattr(member, method)(*arguments) for member in members))
 
     async def scenario() -> None:
+        run.address, direct = proxies[0].address, run.address
+        overtaken = ByHand(run, "w00")
+        run.address = direct
+        members.extend(ByHand(run, name) for name in run.roster)
+        members[0].session = overtaken.session
         await overtaken.join()
         await gather("join")
         await gather("receive")

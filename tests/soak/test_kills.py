@@ -104,4 +104,4 @@ def test_servers_that_are_killed_and_taken_over_all_the_time_leave_the_chain_of_
     chain = run.finish()
     assert not any(entry.missing for entry in run.cluster.entries())
     assert chain == undisturbed
-    assert len(run.prune()) == 1
+    assert len(run.prune()) == 2

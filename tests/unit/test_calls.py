@@ -99,7 +99,7 @@ def test_a_row_belongs_to_the_newest_upload(tmp_path: Path, stubborn: bool) -> N
         newer = Upload(c, vector(8.0))
         await newer.started.wait()
         older.released.set()
-        assert await refusal(older.task) == ("FAILED_PRECONDITION", "late submission")
+        assert await refusal(older.task) == ("CANCELLED", "newer upload")
         newer.released.set()
         assert (await newer.task).uploaded
         assert house.coordinator.aggregator.row(2).tolist() == [8.0] * 3
