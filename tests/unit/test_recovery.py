@@ -217,6 +217,21 @@ def test_where_one_model_is_kept_its_sum_has_to_be_whole(tmp_path: Path) -> None
     play(scenario())
 
 
+def test_after_the_first_round_no_other_file_is_needed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        port, _, parts = await committed(tmp_path, 1)
+        file = model_file(tmp_path, 1)
+        whole = file.read_bytes()
+        file.unlink()
+        model_file(tmp_path, 0).unlink()
+        searching = Searching(tmp_path, port=port)
+        searching.lost.found(await searching.calls.theta())
+        assert file.read_bytes() == whole
+        await cancel(*parts)
+
+    play(scenario())
+
+
 def test_a_model_with_another_digest_is_never_written(tmp_path: Path) -> None:
     play(completed(tmp_path))
     file = model_file(tmp_path, 3)
