@@ -52,6 +52,9 @@ UNCERTAIN = (Fault.SLOW, Fault.CRASH_MID_STREAM)
 
 LATE = {"late submission", "wrong round", "wrong base"}  # what may befall whoever is not waited for
 
+# Whoever asks for more than its share has to wait for its turn: its momenta may come too late.
+SLOWED = {Fault.FLOOD}
+
 # Those whose momenta are no longer there once they fail.
 MISSING = {fault for fault in Fault if fault.value.startswith("crash")} | {
     *(Fault.SILENT, Fault.SLOW, Fault.HALF_STREAM, Fault.WRONG_LENGTH, Fault.WRONG_OFFSET, Fault.NAN, Fault.INF),
