@@ -6,6 +6,7 @@ import structlog
 from common.errors import OstrakonError
 from common.identity import Credentials, Role
 from common.settings import TlsFiles
+from common.watched_files import WatchedFiles
 
 log = structlog.get_logger()
 
@@ -19,7 +20,7 @@ class RenewableCredentials:
         """
         self._tls = tls
         self._role = role
-        self._read_as = self._state()
+        self._files = WatchedFiles(tls.ca, tls.certificate, tls.key)
         self.current = Credentials.load(tls, role)
 
     def renewed(self) -> bool:
@@ -27,10 +28,8 @@ class RenewableCredentials:
 
         Files that cannot be used, or name another process, change nothing; that is logged once.
         """
-        state = self._state()
-        if state == self._read_as:
+        if not self._files.changed():
             return False
-        self._read_as = state
         try:
             found = Credentials.load(self._tls, self._role)
         except OstrakonError as error:
@@ -55,13 +54,3 @@ class RenewableCredentials:
         return grpc.dynamic_ssl_server_credentials(
             self.current.server_configuration(), configuration, require_client_authentication=True
         )
-
-    def _state(self) -> tuple[tuple[int, ...] | None, ...]:
-        found: list[tuple[int, ...] | None] = []
-        for path in (self._tls.ca, self._tls.certificate, self._tls.key):
-            try:
-                stat = path.stat()
-                found.append((stat.st_ino, stat.st_size, stat.st_mtime_ns))
-            except OSError:
-                found.append(None)
-        return tuple(found)

@@ -10,6 +10,7 @@ from common.errors import OstrakonError
 from common.identity import Identity
 from common.revocation import read_revoked
 from common.settings import ServerSettings, check_bound
+from common.watched_files import WatchedFiles
 
 log = structlog.get_logger()
 
@@ -24,26 +25,17 @@ class Revocations:
             OstrakonError: it cannot be used.
         """
         self._path = path
-        self._read_as = self._state()
+        self._file = WatchedFiles(path)
         self._revoked = read_revoked(path)
 
     def __call__(self) -> frozenset[Identity]:
         """Everybody who is revoked by now. A list that cannot be used changes nothing, and is said so once."""
-        state = self._state()
-        if state != self._read_as:
-            self._read_as = state
+        if self._file.changed():
             try:
                 self._revoked |= read_revoked(self._path)
             except OstrakonError as error:
                 log.warning("nobody more is revoked", why=str(error))
         return self._revoked
-
-    def _state(self) -> tuple[int, ...] | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return (found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def seated(settings: ServerSettings, revoked: Set[str]) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ CHANNEL_OPTIONS = (
 )
 
 T = TypeVar("T")
+Method = Callable[[pb_grpc.ParameterServerStub], Callable[..., T]]  # a stub's method, to be called with a request
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ class Connection:
         """
         self._settings = settings
         self._credentials = None if settings.tls is None else RenewableCredentials(settings.tls, role)
-        line = open_line(settings, settings.server, role)
+        if self._credentials is None:
+            line = open_line(settings, settings.server, role)
+        else:
+            line = _secure_line(self._credentials.current, settings.server)
         self.identity, self.warnings = line.identity, line.warnings
         self._channel = line.channel
         self._metadata = line.metadata if claimed is None else ((IDENTITY_KEY, claimed),)
@@ -99,34 +103,32 @@ class Connection:
 
     async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Introduce this process."""
-        return await self._unary(lambda stub: stub.Join(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return await self._unary(lambda stub: stub.Join, request)
 
     async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
         """Stream the committed model back to a server that has lost it."""
-        return await self._unary(lambda stub: stub.Restore(parts, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return await self._unary(lambda stub: stub.Restore, parts)
 
     def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
         """Stream the committed model."""
-        return self._stream(lambda stub: stub.Broadcast(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return self._stream(lambda stub: stub.Broadcast, request)
 
     async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
         """Stream one momentum vector up."""
-        return await self._unary(
-            lambda stub: stub.SubmitMomentum(parts, metadata=self._metadata, timeout=PATIENCE_SECONDS)
-        )
+        return await self._unary(lambda stub: stub.SubmitMomentum, parts)
 
     def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
         """Stream both candidates."""
-        return self._stream(lambda stub: stub.Propose(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return self._stream(lambda stub: stub.Propose, request)
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         """Vote, and hear what was committed."""
-        return await self._unary(lambda stub: stub.Vote(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return await self._unary(lambda stub: stub.Vote, request)
 
     async def status(self) -> pb.StatusResponse:
         """Where the run stands; for observers and operators."""
         request = pb.StatusRequest(stamp=pb.Stamp(protocol=PROTOCOL))
-        return await self._unary(lambda stub: stub.Status(request, metadata=self._metadata, timeout=PATIENCE_SECONDS))
+        return await self._unary(lambda stub: stub.Status, request)
 
     def handshake_failure(self) -> str | None:
         """Why TLS fails, which gRPC reports only as unavailable; None if it does not. Blocks for up to 3 s."""
@@ -145,17 +147,17 @@ class Connection:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
-    async def _unary(self, call: Callable[[pb_grpc.ParameterServerStub], Awaitable[T]]) -> T:
+    async def _unary(self, method: Method[Awaitable[T]], request: Any) -> T:
         self._renew()
         try:
-            return await call(self._stub)
+            return await method(self._stub)(request, metadata=self._metadata, timeout=PATIENCE_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None
 
-    async def _stream(self, call: Callable[[pb_grpc.ParameterServerStub], AsyncIterator[Any]]) -> AsyncIterator[Any]:
+    async def _stream(self, method: Method[AsyncIterator[T]], request: Any) -> AsyncIterator[T]:
         self._renew()
         try:
-            async for part in call(self._stub):
+            async for part in method(self._stub)(request, metadata=self._metadata, timeout=PATIENCE_SECONDS):
                 yield part
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None

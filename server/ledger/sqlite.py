@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import OstrakonError
+from common.watched_files import WatchedFiles
 from server.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
 
 _APPLICATION = 0x4F535452  # "OSTR": tells a ledger from any other SQLite database
@@ -252,26 +253,14 @@ def opened_to_read(path: Path) -> Iterator[SqliteLedger]:
 def _copy(path: Path, copy: Path) -> None:
     """Copy a ledger with what is in its write-ahead log only, as both are at one moment."""
     for _ in range(_COPIES):
-        before = _state(path)
+        files = WatchedFiles(path, Path(f"{path}{_BESIDE[0]}"))
         for end in ("", _BESIDE[0]):
             Path(f"{copy}{end}").unlink(missing_ok=True)
             with suppress(FileNotFoundError):
                 shutil.copyfile(f"{path}{end}", f"{copy}{end}")
-        if _state(path) == before:
+        if not files.changed():
             return
     raise OstrakonError(f"ledger {path} is written to all the time: end the server that works with it first")
-
-
-def _state(path: Path) -> list[tuple[int, int] | None]:
-    found: list[tuple[int, int] | None] = []
-    for end in ("", _BESIDE[0]):
-        try:
-            status = os.stat(f"{path}{end}")
-        except FileNotFoundError:
-            found.append(None)
-        else:
-            found.append((status.st_size, status.st_mtime_ns))
-    return found
 
 
 def _place(path: str) -> tuple[int, int] | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from grpc._cython import cygrpc
 
-from server.process import SERVER_OPTIONS
+from server.door import SERVER_OPTIONS
 from worker.connection import CHANNEL_OPTIONS
 
 
