@@ -86,17 +86,20 @@ def test_a_run_goes_on_after_its_connections_were_reset(distant: Make) -> None:
 
 
 def test_a_server_on_a_host_that_lost_power_is_found_again(distant: Make) -> None:
-    """Nobody is told that the connections are gone: whoever waits in a call has to find out."""
+    """Nobody tells w00, which waits in a call, that its connection is gone: it has to find out."""
     run = distant()
     server = run.server()
     run.worker("w00")
-    run.worker("w01")
+    other = run.worker("w01")
     run.committed(3)
+    other.kill()
+    before = run.pauses("w01", "w02")
     run.lose_power("server", server)
-    before = run.entries()
     run.server()
-    run.worker("w02")
+    run.worker("w01")
     run.goes_on()
+    third = run.worker("w02")
+    wait_for(lambda: "joined" in third.text, "the third worker")
     assert run.ends_well()[: len(before)] == before
 
 
@@ -132,7 +135,8 @@ def test_a_worker_that_has_waited_for_minutes_notices_that_its_server_has_gone(d
     run.server()
     run.worker("w01")
     run.goes_on()
-    run.worker("w02")
+    third = run.worker("w02")
+    wait_for(lambda: "joined" in third.text, "the third worker")
     run.ends_well()
 
 
