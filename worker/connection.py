@@ -24,8 +24,10 @@ PATIENCE_SECONDS = 300.0
 CHANNEL_OPTIONS = (
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 20_000),  # of any ping
-    ("grpc.http2.max_pings_without_data", 0),  # any number; otherwise, in a call that waits, soon only one a minute
+    # An unanswered ping that gRPC sent for itself keeps keepalive's waiting. Twenty seconds: on a slow line a ping
+    # waits behind what is being uploaded.
+    ("grpc.http2.ping_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),  # no limit: otherwise a call that waits soon has one a minute
     ("grpc.max_reconnect_backoff_ms", 2_000),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 10_000),  # what one attempt may take, TLS included, over a slow line

@@ -1,13 +1,17 @@
 """A network that delays, reorders and breaks connections between real processes: on any machine, through proxies."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from common.settings import WorkerSettings
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.audit import audit
+from tests.by_hand import ByHand, random_vector
 from tests.cluster import Cluster, Process, wait_for
 from tests.proxy import Proxy
+from worker.connection import Connection
 from worker.initial import write_initial
 
 BIG = "tests.network.big:Big"
@@ -102,6 +106,81 @@ def test_connections_that_break_in_their_handshake_end_no_worker(cluster: Make, 
     assert all(process.alive for process in (server, *started))
 
 
+def test_what_arrives_late_over_an_old_connection_counts_nowhere(cluster: Make, through: Through) -> None:
+    """The same calls came in time over a newer connection, which overtook the old one."""
+    run = cluster(rounds=3, linger=60.0)
+    server, proxies = serving(run), through(run)
+
+    async def held(call: asyncio.Future[object]) -> None:
+        """Wait until a call is in the proxy, and no further."""
+        up = proxies[0].up
+        async with asyncio.timeout(30):
+            while up.came == up.passed:
+                await asyncio.sleep(0.02)
+        assert not call.done()
+
+    async def scenario() -> None:
+        run.address, direct = proxies[0].address, run.address
+        overtaken = ByHand(run, "w00")
+        run.address = direct
+        members = [ByHand(run, name) for name in run.roster]
+        members[0].session = overtaken.session
+
+        tls = run.tls("observer", "evaluator")
+        observer = Connection(WorkerSettings.model_validate(run.worker_settings("", tls=tls)), "observer")
+
+        async def gather(method: str) -> None:
+            await asyncio.gather(*(getattr(member, method)() for member in members))
+
+        await overtaken.join()
+        await gather("join")
+        await gather("receive")
+        overtaken.round, overtaken.base = members[0].round, members[0].base
+
+        proxies[0].hold("up")
+        late_submission = asyncio.ensure_future(overtaken.submit(random_vector(170, 0)))
+        await held(late_submission)
+        for seed, member in enumerate(members):
+            await member.submit(random_vector(170, seed))
+        await gather("candidates")
+        await gather("vote")
+        for member in members:
+            await member.receive(after=1)
+        proxies[0].release()
+        with pytest.raises(Exception, match="round 2 is the one being decided"):
+            await late_submission
+        refused = [(count.worker, count.reason, count.count) for count in (await observer.status()).refused]
+        assert refused == [("w00", "wrong round", 1)]
+
+        # A late vote is told what was committed, and is not counted in the round that is open by then.
+        overtaken.round = 2
+        for seed, member in enumerate(members):
+            await member.submit(random_vector(170, 10 + seed))
+        await gather("candidates")
+        proxies[0].hold("up")
+        late_vote = asyncio.ensure_future(overtaken.vote())
+        await held(late_vote)
+        await gather("vote")
+        for member in members:
+            await member.receive(after=2)
+        for seed, member in enumerate(members):
+            await member.submit(random_vector(170, 30 + seed))
+        await gather("candidates")
+        proxies[0].release()
+        assert (await late_vote).commit.head.round == 2
+        status = await observer.status()
+        assert status.phase == pb.RUN_PHASE_VOTING
+        assert list(status.awaited) == list(run.roster), "the late vote counts in round 3"
+        await gather("vote")
+        for connection in (observer, *(member.connection for member in (overtaken, *members))):
+            await connection.__aexit__(None, None, None)
+
+    asyncio.run(asyncio.wait_for(scenario(), 120))
+    wait_for(lambda: len(run.entries()) == 3, "three rounds")
+    assert server.alive
+
+
+@pytest.mark.soak
 def test_a_worker_leaves_a_connection_that_no_reply_comes_through(cluster: Make, through: Through) -> None:
     run = cluster(rounds=2000, grace_floor=1.0)
     server, proxies = serving(run), through(run)
@@ -111,6 +190,6 @@ def test_a_worker_leaves_a_connection_that_no_reply_comes_through(cluster: Make,
         proxy.hold("down")
     wait_for(lambda: run.status().waiting, "a run that says it waits")  # type: ignore[union-attr]
     committed = len(run.entries())
-    # Its requests still arrive: only that pings are not answered tells it, after 10 + 5 s, and it connects anew.
-    wait_for(lambda: len(run.entries()) >= committed + 2, "rounds over new connections", 20)
+    # TCP sees nothing wrong: that pings are not answered tells them, after 10 + 20 s at most, and they connect anew.
+    wait_for(lambda: len(run.entries()) >= committed + 2, "rounds over new connections", 45)
     assert all(process.alive for process in (server, *started))
