@@ -1,5 +1,6 @@
 """What a seed decides before anything happens: the run, its liars, and how often what fails."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from random import Random
 
@@ -53,15 +54,31 @@ class Scenario:
     def roster(self) -> tuple[str, ...]:
         return tuple("abcdefg"[: self.n])
 
-    @property
-    def submissions_needed(self) -> int:
-        """The submission quorum, of the protocol's page."""
-        return max(self.n - self.f, 2 * self.f + 1) if self.asynchronous else self.n - self.f
+    def submissions_needed(self, seats: int) -> int:
+        """The submission quorum."""
+        return max(seats - self.f, 2 * self.f + 1) if self.asynchronous else seats - self.f
+
+    def seats(self, revoked: Set[str]) -> tuple[str, ...]:
+        """The members that count toward quorums: a revoked one no more, if the others can bear f without it."""
+        seats = self.roster
+        for member in self.roster:
+            if member in revoked and usable(self.rule, len(seats) - 1, self.f, asynchronous=self.asynchronous):
+                seats = tuple(other for other in seats if other != member)
+        return seats
 
     def targets(self) -> dict[str, Vector]:
         """Where each worker's data pull the model to; equal for some."""
         rng = np.random.default_rng(self.n + self.d)
         return {name: (self.spread * rng.integers(-3, 6, self.d)).astype(np.float32) for name in self.roster}
+
+
+def usable(name: str, n: int, f: int, *, asynchronous: bool) -> bool:
+    """Whether a run of n workers can have this rule and f."""
+    try:
+        rule(name).check_run(n, f, asynchronous=asynchronous)
+    except OstrakonError:
+        return False
+    return 2 * f < n
 
 
 def draw_scenario(rng: Random, *, calm: bool = False) -> Scenario:
@@ -71,11 +88,8 @@ def draw_scenario(rng: Random, *, calm: bool = False) -> Scenario:
         asynchronous = rng.random() < 0.3
         f = (n - 1) // 3 if asynchronous else rng.randint(min(1, (n - 1) // 2), (n - 1) // 2)
         name = rng.choice(RULES) if rng.random() < 0.5 else rng.choice(RULES[:2])
-        try:
-            rule(name).check_run(n, f, asynchronous=asynchronous)
-        except OstrakonError:
-            continue
-        break
+        if usable(name, n, f, asynchronous=asynchronous):
+            break
     roster = "abcdefg"[:n]
     scenario = Scenario(
         n=n,
