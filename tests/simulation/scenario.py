@@ -30,6 +30,8 @@ DISK = (
     "killed before a file is deleted",
     "server stopped while it starts",
 )
+AT_THE_START = ("ledger cannot be read", "killed after drawing a term", "server stopped while it starts")
+EXPLOSIVE = 1e13
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Scenario:
     rule: str
     asynchronous: bool
     liars: frozenset[str]
-    gamma: float = 0.5
+    gamma: float = 0.5  # EXPLOSIVE: the model blows up whatever the workers do
     spread: float = 1.0  # between what the workers' data pull to; 0: all are where they want to be
     rates: dict[str, float] = field(default_factory=dict)
     strikes: int = 0  # how often something is killed, stopped or cut off
@@ -108,9 +110,12 @@ def draw_scenario(rng: Random, *, calm: bool = False) -> Scenario:
     rates["message late"] *= 3
     for fault in rng.sample(DISK, 3):  # some seeds suffer from some faults much more
         rates[fault] = 2 * disk
+    for fault in AT_THE_START:  # a server has to come so far
+        rates[fault] = min(0.05, rates[fault])
     return Scenario(
         **{
             **vars(scenario),
+            "gamma": EXPLOSIVE if rng.random() < 0.03 else scenario.gamma,
             "rates": rates,
             "strikes": rng.choice((0, 3, 6, 10)),
             "every": rng.choice((60.0, 200.0, 500.0)),

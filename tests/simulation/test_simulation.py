@@ -60,6 +60,7 @@ HAPPENS = {
     # what came of it
     "committed",
     "completed",
+    "diverged",
     "thin round",
     "tie",
     "inner wins a vote",

@@ -6,7 +6,7 @@ import inspect
 import logging
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -211,16 +211,16 @@ class World:
         self.network.routes.setdefault(process.name, None)
         if (name in self.scenario.liars and self.rng.random() < 0.5) or name == "stranger":
             liar = Liar(name, line, self.rng, self.scenario.d, self.history.note)
-            process.start(self._watch(process, name, liar.live()))
+            process.start(self._watch(process, name, liar.live))
             return
         lies = self.rng.choice(VECTORS[:3]) if name in self.scenario.liars else None
         learner = Pull(self._targets[name], self.rng, lies)
         session = Session("pull", self.scenario.d, learner, line, self.clock, offload=self.offload)
-        process.start(self._watch(process, name, session.take_part()))
+        process.start(self._watch(process, name, session.take_part))
 
-    async def _watch(self, process: Process, name: str, life: Any) -> None:
+    async def _watch(self, process: Process, name: str, life: Callable[[], Awaitable[str | None]]) -> None:
         try:
-            outcome = await life
+            outcome = await life()
         except Killed:
             return
         except OstrakonError as error:
