@@ -4,7 +4,7 @@ Nothing here asks the server what it thinks it did, but for two things that only
 round, and when it formed the candidates.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from server.model_store import Key
 from tests.simulation.disk import Disk, MemoryStore
 from tests.simulation.history import History
 from tests.simulation.network import Served
-from tests.simulation.scenario import Scenario
+from tests.simulation.scenario import EXPLOSIVE, Scenario
 
 CHOICES: dict[int, Choice] = {pb.CHOICE_INNER: "inner", pb.CHOICE_OUTER: "outer"}
 
@@ -45,6 +45,8 @@ class Violation:
 class Record:
     """What was seen of one round under one term."""
 
+    seats: tuple[str, ...]  # members that count toward quorums
+    revoked: frozenset[str]
     accepted: dict[str, str] = field(default_factory=dict)  # member -> digest
     votes: dict[str, Choice] = field(default_factory=dict)
     candidates: tuple[str | None, ...] | None = None  # recomputed
@@ -111,8 +113,8 @@ class Invariants:
                     not over or header.head.round == self._scenario.rounds, "I4", f"{caller.id}: over too early"
                 )
             if kind == "propose":
-                record = self._records.get((message.stamp.term, header.head.round + 1), Record())
-                known = [one for one in record.candidates or () if one is not None]
+                record = self._records.get((message.stamp.term, header.head.round + 1))
+                known = [one for one in (record.candidates if record else None) or () if one is not None]
                 self._expect(list(header.digests) == known, "I3", f"{caller.id} is shown what was never formed")
 
     def _told_commit(self, caller: Identity, commit: pb.Commit) -> None:
@@ -140,35 +142,36 @@ class Invariants:
 
     def happens(self, state: Coordinator, event: rounds.Event) -> None:
         """An event reaches the round of a server."""
-        record = self._record(state.term, state.round.number)
+        record = self._open(state)
         number, phase = state.round.number, state.round.phase
         match event:
             case rounds.Submitted(member, _, digest) if phase is rounds.Phase.COLLECTING:
                 sent = (member, state.term, number, digest)
                 self._expect(sent in self._sent_vectors, "I6", f"{member} never sent {digest[:8]} for round {number}")
-                self._expect(member in self._scenario.roster, "I6", f"the vector of {member}, no member, is counted")
+                self._expect(self._counts(member, record), "I6", f"the vector of {member}, no member, is counted")
                 self._expect(member not in record.accepted, "I6", f"{member} has two vectors in round {number}")
                 record.accepted.setdefault(member, digest)
                 self._history.note(f"{state.term}: round {number} has the vector {digest[:8]} of {member}")
             case rounds.Voted(member, ballot) if phase is rounds.Phase.VOTING:
                 sent = (member, state.term, number, ballot.choice)
                 self._expect(sent in self._sent_votes, "I6", f"{member} never voted {ballot.choice} in round {number}")
-                self._expect(member in self._scenario.roster, "I6", f"the vote of {member}, no member, is counted")
+                self._expect(self._counts(member, record), "I6", f"the vote of {member}, no member, is counted")
                 self._expect(member not in record.votes, "I6", f"{member} has two votes in round {number}")
                 record.votes.setdefault(member, ballot.choice)
                 self._history.note(f"{state.term}: round {number} has the vote {ballot.choice} of {member}")
 
     def aggregating(self, state: Coordinator, members: list[str], f: int) -> None:
         """A server forms the candidates from these members' rows: form them here too."""
-        scenario, record, number = self._scenario, self._record(state.term, state.round.number), state.round.number
+        scenario, record, number = self._scenario, self._open(state), state.round.number
         self._expect(
             members == [member for member in scenario.roster if member in record.accepted],
             "I6",
             f"round {number} is formed of {members}, accepted were {sorted(record.accepted)}",
         )
-        silent = scenario.n - len(record.accepted)
+        silent = len(record.seats) - len(record.accepted)
         bound = scenario.f if scenario.asynchronous else scenario.f - silent
-        self._expect(len(record.accepted) >= scenario.submissions_needed, "I7", f"round {number} has no quorum")
+        needed = scenario.submissions_needed(len(record.seats))
+        self._expect(len(record.accepted) >= needed, "I7", f"round {number} has no quorum")
         self._expect(f == bound, "I9", f"round {number} is formed with f = {f}, not {bound}")
         if silent + len(scenario.liars & record.accepted.keys()) > scenario.f:
             self.outnumbered = True
@@ -189,19 +192,20 @@ class Invariants:
     def diverged(self, round: int) -> None:
         """A server ended the run because the model has blown up."""
         self._history.note(f"the run ends as diverged in round {round}", "diverged")
-        self._expect(self.outnumbered, "I8", f"the run diverged in round {round}, with f liars or fewer in every round")
+        blown_up = self.outnumbered or self._scenario.gamma == EXPLOSIVE
+        self._expect(blown_up, "I8", f"the run diverged in round {round}, with f liars or fewer in every round")
 
     # What is durable.
 
     def offered(self, entry: Entry) -> None:
         """A server tries to commit an entry."""
-        record = self._record(entry.term, entry.round)
+        record = self._records[entry.term, entry.round]
         record.offered = record.offered or entry.hash
         self._expect(record.offered == entry.hash, "I1", f"term {entry.term} decides round {entry.round} twice")
 
     def committed(self, entry: Entry) -> None:
         """The ledger has a new entry."""
-        number, record = entry.round, self._record(entry.term, entry.round)
+        number, record = entry.round, self._records[entry.term, entry.round]
         self._history.note(f"{entry.term}: round {number} is committed: {entry.choice} {entry.winner[:8]}", "committed")
         self._expect(
             entry.term == self._disk.largest_term,
@@ -241,6 +245,7 @@ class Invariants:
         self._expect(
             MemoryStore.name(key) in self._disk.files, "I4", f"round {number} is committed before its model is durable"
         )
+        self._expect(set(entry.revoked) == record.revoked, "I9", f"round {number} names others as revoked than it had")
         if entry.thin:
             self._history.happened["thin round"] += 1
 
@@ -252,12 +257,13 @@ class Invariants:
         inner = sum(choice == "inner" for choice in record.votes.values())
         outer = len(record.votes) - inner
         if len(set(finite.values())) == 2:
-            decided = abs(inner - outer) > scenario.n - inner - outer or inner + outer >= scenario.n - scenario.f
+            n = len(record.seats)
+            decided = abs(inner - outer) > n - inner - outer or inner + outer >= n - scenario.f
             self._expect(decided, "I7", f"round {number} is committed with {inner} votes against {outer}")
             winner = finite["outer" if outer > inner else "inner"]
             self._history.happened["tie" if inner == outer else "vote"] += 1
             self._history.happened[f"{entry.choice} wins a vote"] += 1
-            if scenario.n - inner - outer + len(scenario.liars & record.votes.keys()) > scenario.f:
+            if n - inner - outer + len(scenario.liars & record.votes.keys()) > scenario.f:
                 self.outnumbered = True
         else:
             winner = next(iter(finite.values()), "")
@@ -276,12 +282,12 @@ class Invariants:
 
     # After every step, and at the end.
 
-    def check_bounds(self, servers: Iterable[Served], state: Callable[[Served], Coordinator]) -> None:
+    def check_bounds(self, servers: Iterable[Served]) -> None:
         """I8: what callers can make a server hold."""
         for served in servers:
             calls = max(served.calls.open_calls._open.values(), default=0)
             self._expect(calls <= MOST_OPEN_CALLS, "I8", f"somebody has {calls} calls open")
-            uploads, readers = len(state(served).uploads), len(state(served).readers)
+            uploads, readers = len(served.state.uploads), len(served.state.readers)
             self._expect(uploads <= self._scenario.n, "I8", f"{uploads} uploads are open")
             self._expect(readers <= self._scenario.n + 1, "I8", f"{readers} streams of models are open")
 
@@ -294,5 +300,16 @@ class Invariants:
             key = Key(self._chain[-1].winner, self._chain[-1].running_sum)
             self._expect(MemoryStore.name(key) in self._disk.files, "I4", "the last model is gone")
 
-    def _record(self, term: int, round: int) -> Record:
-        return self._records.setdefault((term, round), Record())
+    def _open(self, state: Coordinator) -> Record:
+        """The record of the round that a server decides; begun when something first happens in it."""
+        number, revoked = state.round.number, state.round.revoked
+        record = self._records.get((state.term, number))
+        if record is None:
+            record = Record(self._scenario.seats(revoked), revoked)
+            self._records[state.term, number] = record
+            before = set(self._chain[number - 2].revoked) if 1 < number <= len(self._chain) + 1 else set()
+            self._expect(before <= revoked <= self._scenario.liars, "I6", f"{sorted(revoked)} are shut out of {number}")
+        return record
+
+    def _counts(self, member: str, record: Record) -> bool:
+        return member in self._scenario.roster and member not in record.revoked

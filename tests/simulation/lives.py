@@ -1,5 +1,6 @@
 """What the processes of a simulation do: a server as `server/process.py` runs it, and workers with their learners."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
@@ -9,12 +10,14 @@ import numpy as np
 import torch
 
 from common.aggregation import Rule
+from common.errors import OstrakonError
+from common.identity import Identity
 from common.settings import ServerSettings
 from common.wire import Vector
 from server import round as rounds
 from server.aggregator import Aggregator, Candidate
 from server.calls import Calls
-from server.commit import unless_taken_over
+from server.commit import check_not_taken_over, unless_taken_over
 from server.coordinator import Coordinator
 from server.ledger import Ledger
 from server.opening import check_same_run, open_run
@@ -26,6 +29,7 @@ from worker.training import Momentum
 from worker.voting import Ballot
 
 LINGER = 3.0  # seconds
+TERM_CHECK = 2.0  # seconds between two looks at whether another server has taken over
 
 
 def server_settings(scenario: Scenario, initial: Path) -> ServerSettings:
@@ -78,15 +82,16 @@ class ServerLife:
         offload: Any,
         invariants: Invariants,
         name: str,
+        revoked: Callable[[], frozenset[Identity]],
     ) -> None:
         self._settings, self._rule, self._d = settings, rule, d
         self._ledger, self._store, self._clock, self._offload = ledger, store, clock, offload
         self._invariants = invariants
         self._name = name
+        self._revoked = revoked
         self.term = 0  # once it is drawn
-        self.coordinator: Coordinator | None = None
 
-    async def live(self, pause: Callable[[], Awaitable[None]], serve: Callable[[Calls], None]) -> str:
+    async def live(self, pause: Callable[[], Awaitable[None]], serve: Callable[[Calls, Coordinator], None]) -> str:
         """Serve until the run is over; `serve` is called when calls are answered. In a `pause` others run.
 
         Raises:
@@ -102,7 +107,7 @@ class ServerLife:
         unless_taken_over(ledger, self.term, lambda: store.prune(run.kept))
         await pause()
         aggregator = WatchedAggregator(self._rule, len(settings.roster), self._d, torch.device("cpu"))
-        state = self.coordinator = Coordinator(
+        state = Coordinator(
             settings,
             run,
             self.term,
@@ -113,15 +118,27 @@ class ServerLife:
             clock=self._clock,
             metrics=Nowhere(),
             offload=self._offload,
+            revoked=self._revoked,
         )
         self._watch(state, aggregator)
         calls = Calls(state)
-        serve(calls)
+        serve(calls, state)
+        watching = asyncio.create_task(self._watch_term(state))
         outcome = await state.run()
         if outcome == "diverged":
             self._invariants.diverged(state.round.number)
         await calls.farewell()
+        watching.cancel()
+        await self._offload(check_not_taken_over, ledger, self.term)
         return outcome
+
+    async def _watch_term(self, state: Coordinator) -> None:
+        while True:
+            await asyncio.sleep(TERM_CHECK)
+            try:
+                await self._offload(check_not_taken_over, self._ledger, self.term)
+            except OstrakonError as error:
+                state.fail(error)
 
     def _watch(self, state: Coordinator, aggregator: WatchedAggregator) -> None:
         step, roster = state.step, self._settings.roster

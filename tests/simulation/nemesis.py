@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from common.identity import Identity
 from tests.simulation.loop import Process
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ STRIKES = (
     "partition, one way down",
     "server cut off",
     "connections broken",
+    "liar revoked",
     "slow network",
 )
 
@@ -95,6 +97,10 @@ class Nemesis:
         elif what.startswith("partition"):
             world.history.note(f"STRIKE {what}: {worker}, {while_:.3f} s", what)
             self._cut({worker}, "down" not in what, "up" not in what, while_)
+        elif what == "liar revoked":
+            if worker in world.scenario.liars:
+                world.history.note(f"STRIKE {what}: {worker}", what)
+                world.revoked |= {Identity("worker", worker)}
         elif what == "connections broken":
             world.history.note(f"STRIKE {what}", what)
             for served in world.servers:

@@ -14,6 +14,7 @@ from common.errors import OstrakonError
 from common.identity import Identity
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.calls import Calls
+from server.coordinator import Coordinator
 from server.refusal import Refused
 from tests.simulation.history import Chance, History
 from tests.simulation.loop import Loop, Process
@@ -53,8 +54,9 @@ class Pipe:
 class Served:
     """One server process, as the network knows it: where it answers."""
 
-    def __init__(self, process: Process, calls: Calls) -> None:
+    def __init__(self, process: Process, state: Coordinator, calls: Calls) -> None:
         self.process = process
+        self.state = state
         self.calls = calls
         self.open: list[Call] = []
 
@@ -220,7 +222,7 @@ class Copy:
         if not served.process.alive:
             return
         if self._task is None:
-            self._task = served.process.start(self._answer(served.calls))
+            self._task = served.process.start(self._answer(served.calls, served.state))
         self._parts.put(raw)
 
     def cancel(self) -> None:
@@ -228,20 +230,30 @@ class Copy:
         if self._task is not None:
             self._task.cancel()
 
-    async def _answer(self, calls: Calls) -> None:
-        call, caller = self._call, self._call.caller
+    async def _answer(self, calls: Calls, state: Coordinator) -> None:
+        """What `server/service.py` does with a call."""
+        caller = self._call.caller
         try:
             with calls.open_calls.admit(caller):
-                await self._serve(calls, caller)
-            self._say(None)
+                try:
+                    await calls.open_calls.turn(caller, state.head_round)
+                    await self._serve(calls, caller)
+                    self._say(None)
+                except Refused as refusal:
+                    self._refuse(calls, refusal)
+                except OstrakonError as error:
+                    self._say(CallFailed("INTERNAL", "internal error", str(error)))
         except Refused as refusal:
-            calls.refuse(caller, refusal.reason)
-            call.network.history.note(f"{call}: refused, {refusal.reason}", f"refused: {refusal.reason}")
-            self._say(CallFailed(refusal.code.name, refusal.reason, str(refusal)))
-        except OstrakonError as error:  # gRPC's answer to whatever a handler raises
-            self._say(CallFailed("UNKNOWN", "", str(error)))
+            await calls.open_calls.turn(caller, state.head_round)
+            self._refuse(calls, refusal)
         except Exception as error:
-            call.network.crashed(error)
+            self._call.network.crashed(error)
+
+    def _refuse(self, calls: Calls, refusal: Refused) -> None:
+        call = self._call
+        calls.refuse(call.caller, refusal.reason)
+        call.network.history.note(f"{call}: refused, {refusal.reason}", f"refused: {refusal.reason}")
+        self._say(CallFailed(refusal.code.name, refusal.reason, str(refusal)))
 
     async def _serve(self, calls: Calls, caller: Identity) -> None:
         kind = self._call.kind

@@ -2,10 +2,11 @@
 
 import asyncio
 import gc
+import inspect
 import logging
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -23,7 +24,6 @@ from common.errors import OstrakonError
 from common.identity import Identity
 from common.model_file import write_model
 from common.wire import Vector
-from server.coordinator import Coordinator
 from tests.simulation.byzantine import VECTORS, Liar
 from tests.simulation.disk import Disk, Owner, SimulatedLedger, SimulatedStore
 from tests.simulation.history import Chance, History
@@ -62,6 +62,7 @@ class World:
         self.offload = offload(self.loop, self._pause)
         self.servers: list[Served] = []  # alive, stopped ones included
         self.workers: dict[str, Process] = {}
+        self.revoked: frozenset[Identity] = frozenset()
         self.over: set[str] = set()  # workers that heard the end
         self._lives: dict[Process, ServerLife] = {}
         self._targets = self.scenario.targets()
@@ -82,6 +83,9 @@ class World:
                 self.at(FAULTS_END, self._faults_end)
             self.loop.run_forever()
             self.loop.close()
+            for task in (task for process in self.processes for task in process.tasks):
+                if inspect.iscoroutine(work := task.get_coro()) and inspect.getcoroutinestate(work) == "CORO_CREATED":
+                    work.close()  # what a killed process was about to begin
         self.invariants.finish()
         self.history.note(f"end: {len(self.disk.entries)} rounds, terms to {self.disk.largest_term}")
         return self.invariants.violation
@@ -116,6 +120,7 @@ class World:
             self.offload,
             self.invariants,
             process.name,
+            lambda: self.revoked,
         )
         self._lives[process] = life
         process.start(self._serve(process, life))
@@ -123,7 +128,7 @@ class World:
     async def _serve(self, process: Process, life: ServerLife) -> None:
         try:
             outcome = await life.live(
-                lambda: self._start_slowly(process), lambda calls: self._open_doors(Served(process, calls))
+                lambda: self._start_slowly(process), lambda calls, state: self._open_doors(Served(process, state, calls))
             )
         except Killed:
             return
@@ -146,7 +151,7 @@ class World:
 
     def _open_doors(self, served: Served) -> None:
         self.servers.append(served)
-        self.history.note(f"{served.process.name} serves, term {self.state(served).term}")
+        self.history.note(f"{served.process.name} serves, term {served.state.term}")
         for name in (*self.scenario.roster, "stranger"):
             if self.chance.over or self.rng.random() < 0.8 or self.network.routes.get(name) is None:
                 self.reroute(name)
@@ -156,7 +161,7 @@ class World:
     def reroute(self, name: str) -> None:
         """Lead a caller to the server with the largest term."""
         if self.servers:
-            self.network.routes[name] = max(self.servers, key=lambda served: self.state(served).term)
+            self.network.routes[name] = max(self.servers, key=lambda served: served.state.term)
 
     @property
     def current(self) -> Process | None:
@@ -164,12 +169,6 @@ class World:
         alive = [(life.term or 1 << 60, process) for process, life in self._lives.items() if process.alive]
         term, process = max(alive, key=lambda one: one[0], default=(0, None))
         return process if term >= self.disk.largest_term else None
-
-    def state(self, served: Served) -> Coordinator:
-        """The coordinator of a server that answers."""
-        state = self._lives[served.process].coordinator
-        assert state is not None
-        return state
 
     def kill(self, process: Process) -> None:
         """Kill a process; raises in its middle if it is the one that runs."""
@@ -212,16 +211,16 @@ class World:
         self.network.routes.setdefault(process.name, None)
         if (name in self.scenario.liars and self.rng.random() < 0.5) or name == "stranger":
             liar = Liar(name, line, self.rng, self.scenario.d, self.history.note)
-            process.start(self._watch(process, name, liar.live()))
+            process.start(self._watch(process, name, liar.live))
             return
         lies = self.rng.choice(VECTORS[:3]) if name in self.scenario.liars else None
         learner = Pull(self._targets[name], self.rng, lies)
         session = Session("pull", self.scenario.d, learner, line, self.clock, offload=self.offload)
-        process.start(self._watch(process, name, session.take_part()))
+        process.start(self._watch(process, name, session.take_part))
 
-    async def _watch(self, process: Process, name: str, life: Any) -> None:
+    async def _watch(self, process: Process, name: str, life: Callable[[], Awaitable[str | None]]) -> None:
         try:
-            outcome = await life
+            outcome = await life()
         except Killed:
             return
         except OstrakonError as error:
@@ -250,7 +249,7 @@ class World:
 
     def _after_step(self) -> None:
         self.nemesis.step()
-        self.invariants.check_bounds(self.servers, self.state)
+        self.invariants.check_bounds(self.servers)
         if self.invariants.violation is not None:
             self.loop.stop()
 

@@ -3,8 +3,52 @@
 import asyncio
 from pathlib import Path
 
+import numpy as np
+
 from server.audit import audit
-from tests.in_process import House, Pull
+from server.round import Phase
+from tests.in_process import APART, D, FakeClock, House, Member, Pull, cancel, play, reached, settle, submit_all
+
+LONG = 1000.0  # seconds, more than any grace in these tests
+
+
+def test_a_vote_that_lacks_votes_is_open_to_members_that_come_in_the_middle_of_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        house = House(tmp_path, clock=clock, rounds=2, roster=tuple(APART), f=2)
+        house.start()
+        members = [await Member(house, name).enter() for name in "abcd"]
+        await submit_all(members)
+        clock.advance(LONG)
+        await reached(lambda: house.coordinator.round.phase is Phase.VOTING)
+        for member in members:
+            await member.candidates()
+        votes = [asyncio.create_task(member.vote()) for member in members[:2]]  # c and d die before theirs
+        again = [asyncio.create_task(house.session(name, Pull(1.0)).take_part()) for name in "ce"]
+        await settle()
+        assert house.coordinator.round.votes.keys() == {"a", "b"}  # there is time yet for those who submitted
+        clock.advance(LONG)
+        await reached(lambda: house.coordinator.head_round or len(house.coordinator.round.votes) == 4)
+        clock.advance(LONG)
+        await reached(lambda: house.coordinator.head_round)
+        assert {vote.worker for vote in house.entry().votes} > {"a", "b"}
+        await cancel(*votes, *again)
+        await house.stop()
+
+    play(scenario())
+
+
+def test_a_model_that_stays_all_zeros_stays_on_the_disk(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, rounds=5)
+        await house.run(*(house.session(name, Pull(0.0)) for name in "abc"))
+        assert house.coordinator.theta.tolist() == [0.0] * D
+        await house.stop()
+        again = House(tmp_path, rounds=6)
+        assert np.array_equal(again.coordinator.theta, house.coordinator.theta)
+        await again.stop()
+
+    play(scenario())
 
 
 def test_three_rounds_end_with_the_same_model_everywhere(tmp_path: Path) -> None:
