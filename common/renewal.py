@@ -47,10 +47,13 @@ class RenewableCredentials:
     def server_credentials(self) -> grpc.ServerCredentials:
         """For `add_secure_port`; asked for at each new connection, which gets the newest certificate."""
 
-        def configuration() -> grpc.ServerCertificateConfiguration:
-            self.renewed()
-            return self.current.server_configuration()
+        # A configuration only where there is a new one: gRPC changes over to it while other connections shake hands. If
+        # it had to each time, a thousand of them at once would corrupt its memory.
+        def configuration() -> grpc.ServerCertificateConfiguration | None:
+            return self.current.server_configuration() if self.renewed() else None
 
         return grpc.dynamic_ssl_server_credentials(
-            self.current.server_configuration(), configuration, require_client_authentication=True
+            self.current.server_configuration(),
+            configuration,  # type: ignore[arg-type]  # None says that nothing has changed
+            require_client_authentication=True,
         )

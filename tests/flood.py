@@ -38,10 +38,10 @@ def channel(address: str, tls: TlsFiles, role: Any = "worker") -> grpc.aio.Chann
 class Flood:
     """A process that makes calls under one worker's certificate for as long as the block lasts."""
 
-    def __init__(self, run: Cluster, name: str, kinds: tuple[str, ...] = FLOODS, connections: int = 8) -> None:
+    def __init__(self, run: Cluster, name: str, d: int = 170, connections: int = 8) -> None:
         tls = run.tls("worker", name)
-        given = [run.address, tls["ca"], tls["certificate"], tls["key"], str(connections), *kinds]
-        self.output: Path = run.folder / f"flood-{name}-{kinds[0]}.log"
+        given = [run.address, tls["ca"], tls["certificate"], tls["key"], str(connections), str(d)]
+        self.output: Path = run.folder / f"flood-{name}.log"
         self._command = [sys.executable, "-m", "tests.flood", *given]
 
     def __enter__(self) -> Self:
@@ -108,11 +108,11 @@ def _calls(joined: pb.JoinResponse, session: str) -> dict[str, Call]:
     }
 
 
-async def flood(address: str, tls: TlsFiles, connections: int, kinds: list[str]) -> None:
-    """Make these calls on every connection, as many at a time as it takes, one after the other."""
+async def flood(address: str, tls: TlsFiles, connections: int, d: int) -> None:
+    """Make all kinds of calls on every connection, as many at a time as it takes, one after the other."""
     channels = [channel(address, tls) for _ in range(connections)]
     request = pb.JoinRequest(
-        stamp=pb.Stamp(protocol=PROTOCOL), session="flood", task="linear", parameters=170, digest_scheme=DIGEST_SCHEME
+        stamp=pb.Stamp(protocol=PROTOCOL), session="flood", task="linear", parameters=d, digest_scheme=DIGEST_SCHEME
     )
     raw = await channels[0].unary_unary(SERVICE + "Join")(request.SerializeToString(), timeout=60)
     calls = _calls(pb.JoinResponse.FromString(raw), "flood")
@@ -133,7 +133,7 @@ async def flood(address: str, tls: TlsFiles, connections: int, kinds: list[str])
             await asyncio.sleep(0.2)
             print(dict(statuses), sum(statuses.values()), sep="\n", flush=True)
 
-    each = itertools.cycle(kinds)
+    each = itertools.cycle(FLOODS)
     tasks = [repeat(one, next(each)) for one in channels for _ in range(AT_A_TIME)]
     await asyncio.wait_for(asyncio.gather(report(), *tasks), SECONDS)
 
@@ -141,7 +141,7 @@ async def flood(address: str, tls: TlsFiles, connections: int, kinds: list[str])
 if __name__ == "__main__":
     import numpy as np
 
-    _ONES = np.ones(170, dtype=np.float32)
-    where, ca, certificate, key, count, *what = sys.argv[1:]
+    where, ca, certificate, key, count, values = sys.argv[1:]
+    _ONES = np.ones(int(values), dtype=np.float32)
     files = TlsFiles(ca=Path(ca), certificate=Path(certificate), key=Path(key))
-    asyncio.run(flood(where, files, int(count), what))
+    asyncio.run(flood(where, files, int(count), int(values)))

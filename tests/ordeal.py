@@ -1,6 +1,6 @@
 """A run whose servers are killed and stopped again and again, and what must hold of it all the same.
 
-Workers and evaluator are witnesses: they keep what they were told. They reach the servers through a forwarder, since a
+Workers and evaluator are witnesses: they keep what they were told. They reach the servers through a proxy, since a
 server that is only stopped keeps its port, and whoever takes over listens elsewhere.
 """
 
@@ -14,7 +14,7 @@ from common.model_file import TEMPORARY_SUFFIX
 from server.audit import audit
 from tests.cluster import Cluster, Process, free_port, wait_for
 from tests.fates import Fate
-from tests.forwarder import Forwarder
+from tests.proxy import Proxy
 from tests.witness import Told, last_round, told_by
 
 TAKEN_OVER = "has taken over this run from term"  # what a server ends with that was stopped
@@ -28,14 +28,14 @@ class Ordeal:
     def __init__(self, make: Callable[..., Cluster], name: str, **settings: Any) -> None:
         self.cluster = make(name, **settings)
         self.folder = self.cluster.folder
-        self.ways: list[Forwarder] = []
-        self.forwarder = self.way(self.cluster.address)
+        self.ways: list[Proxy] = []
+        self.proxy = self.way(self.cluster.address)
         self.servers: list[Process] = []
         self.witnesses: dict[str, Process] = {}
 
-    def way(self, target: str) -> Forwarder:
+    def way(self, target: str) -> Proxy:
         """One more way to a server."""
-        self.ways.append(Forwarder(target))
+        self.ways.append(Proxy.to(target))
         return self.ways[-1]
 
     def close(self) -> None:
@@ -44,7 +44,7 @@ class Ordeal:
             way.close()
 
     def serve(self, fate: Fate | None = None, **changes: Any) -> Process:
-        """Start the next server; the forwarder leads to it."""
+        """Start the next server; the proxy leads to it."""
         fate = fate or Fate()
         cluster = self.cluster
         name = f"server{len(self.servers) + 1}"
@@ -54,13 +54,13 @@ class Ordeal:
         fate.write(cluster.folder / f"{name}.toml")
         server = cluster.start("tests.fates", settings, name)
         self.servers.append(server)
-        self.forwarder.lead_to(settings["listen"])
+        self.proxy.lead_to(settings["listen"])
         return server
 
-    def witness(self, name: str, forwarder: Forwarder | None = None, **changes: Any) -> Process:
+    def witness(self, name: str, proxy: Proxy | None = None, **changes: Any) -> Process:
         """Start a worker, or the evaluator, again or for the first time."""
         cluster = self.cluster
-        settings = cluster.worker_settings(name, server=(forwarder or self.forwarder).address)
+        settings = cluster.worker_settings(name, server=(proxy or self.proxy).address)
         if name == "evaluator":
             changes = {"tls": cluster.tls("observer", name), "output": str(cluster.run), "evaluate_every": 2, **changes}
         self.witnesses[name] = cluster.start("tests.witness", settings | changes, name)

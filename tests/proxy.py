@@ -68,6 +68,7 @@ class Proxy:
         """`connect` opens one connection to the server, at once."""
         self._connect = connect
         self.ways: dict[Direction, Way] = {"up": Way(), "down": Way()}
+        self.target = ""  # HOST:PORT, of a proxy that may be led elsewhere
         self.refuses = False  # every new connection is reset
         self._links: dict[Link, asyncio.Task[None]] = {}  # the open ones
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
@@ -81,8 +82,15 @@ class Proxy:
     @classmethod
     def to(cls, address: str) -> "Proxy":
         """A proxy to HOST:PORT."""
-        host, _, port = address.rpartition(":")
-        return cls(lambda: socket.create_connection((host, int(port)), timeout=5))
+        proxy = cls(lambda: _connect(proxy.target))
+        proxy.target = address
+        return proxy
+
+    def lead_to(self, address: str) -> None:
+        """New connections go to HOST:PORT, as those of a virtual address after a take-over; the others are reset."""
+        if address != self.target:
+            self.target = address
+            self.reset()
 
     @property
     def up(self) -> Way:
@@ -195,3 +203,8 @@ class Proxy:
             way.passed += len(piece)
             if way.spends(len(piece)):
                 link.broken.set()
+
+
+def _connect(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=5)

@@ -67,8 +67,8 @@ def _listen(kind: Any, keep: Any) -> None:
         keep(response.stamp, response.commit.head)
         return response
 
-    async def hearing_stream(self: Any, call: Any) -> AsyncIterator[Any]:
-        async for part in stream(self, call):
+    async def hearing_stream(self: Any, *call: Any) -> AsyncIterator[Any]:
+        async for part in stream(self, *call):
             if part.WhichOneof("part") == "header":
                 header = part.header
                 keep(part.stamp, header.decided.head if header.HasField("decided") else header.head)

@@ -61,7 +61,7 @@ def test_a_stopped_server_that_was_taken_over_ends_by_itself_and_harms_nobody(or
     run.wait_for_round(run.told() + 5)
     assert new.alive
     assert {head.term for head in run.heads(last)} == {1}
-    faithful.lead_to(run.forwarder.target)
+    faithful.lead_to(run.proxy.target)
     wait_for(lambda: run.heads(last)[-1].term == 2, "the last worker to be told by the new server")
     run.halt()
     assert {entry.term for entry in run.cluster.entries()} == {1, 2}

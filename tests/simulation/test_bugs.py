@@ -187,10 +187,6 @@ def what_a_dead_server_was_sent_is_done(patch: Patch) -> None:
     patch.setattr(Rounds, "next", forgetful)
 
 
-def who_comes_during_a_vote_is_not_asked(patch: Patch) -> None:
-    patch.setattr(Calls, "_wanted", lambda self, member: self._state.round.phase is rounds.Phase.COLLECTING)
-
-
 def an_upload_that_was_overtaken_is_late(patch: Patch) -> None:
     patch.setattr(Calls, "_still_needed", lambda self, member, round: False)
 
@@ -214,7 +210,6 @@ BUGS: dict[Callable[[Patch], None], str] = {
     a_stopped_server_prunes_when_it_wakes: "I4",
     a_model_of_zeros_is_many_files: "I4",
     what_a_dead_server_was_sent_is_done: "I8",
-    who_comes_during_a_vote_is_not_asked: "I8",
     an_upload_that_was_overtaken_is_late: "I8",
 }
 

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +131,12 @@ class Stores(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 30))
     def read(self, index: int) -> None:
-        def found(store: Any) -> Any:
+        def found(store: Any, key: Key) -> Any:
             stored = store.read(key)
             return stored.theta.tolist(), stored.running_sum.tolist()
 
         for key in self.keys[index : index + 1]:
-            assert outcome(lambda: found(self.real)) == outcome(lambda: found(self.twin))
+            assert outcome(partial(found, self.real, key)) == outcome(partial(found, self.twin, key))
 
     @rule(index=st.integers(0, 30))
     def delete(self, index: int) -> None:

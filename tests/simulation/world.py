@@ -128,7 +128,8 @@ class World:
     async def _serve(self, process: Process, life: ServerLife) -> None:
         try:
             outcome = await life.live(
-                lambda: self._start_slowly(process), lambda calls, state: self._open_doors(Served(process, state, calls))
+                lambda: self._start_slowly(process),
+                lambda calls, state: self._open_doors(Served(process, state, calls)),
             )
         except Killed:
             return
