@@ -68,6 +68,7 @@ class World:
         self._targets = self.scenario.targets()
         self.processes: list[Process] = []  # all that there ever were
         self._ending = False
+        self._diverged = False  # a worker was told so, and has gone home
         self._calm_since: float | None = None
         self.nemesis = Nemesis(self)
 
@@ -232,6 +233,7 @@ class World:
         else:
             self.history.note(f"{process.name} ends: {outcome}")
             self.over.add(name)
+            self._diverged = self._diverged or outcome == "diverged"
         self._gone(process)
 
     def _process(self, name: str) -> Process:
@@ -268,7 +270,10 @@ class World:
         self.at(PATIENCE, self._too_long)
 
     def _too_long(self) -> None:
-        if not self._ending:
+        # That a run has diverged is in no ledger: a server that dies while it says so is followed by one that waits.
+        if self._diverged:
+            self._end_soon()
+        elif not self._ending:
             rounds = f"{len(self.disk.entries)} of {self.scenario.rounds} rounds"
             self.invariants.violated("I8", f"{rounds} are committed {PATIENCE:g} s after the last fault")
 
