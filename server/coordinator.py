@@ -23,7 +23,7 @@ from common.settings import ServerSettings
 from common.wire import Vector
 from server import round as rounds
 from server.aggregator import Aggregator, Candidate
-from server.commit import Offload, make_durable
+from server.commit import Offload, check_not_taken_over, make_durable
 from server.ledger import CountedVote, Entry, Ledger
 from server.metrics import Metrics, Traffic
 from server.model_store import Key, ModelStore
@@ -237,7 +237,12 @@ class Coordinator:
         written: dict[str, Key] = {}
         for candidate in self.candidates.values():
             if candidate.digest not in written:
-                written[candidate.digest] = await self.offload(self._store.write, candidate.theta, self.running_sum)
+                try:
+                    written[candidate.digest] = await self.offload(self._store.write, candidate.theta, self.running_sum)
+                except OstrakonError:
+                    # A successor sweeps away what this one was writing while it was stopped: that is then the reason.
+                    await self.offload(check_not_taken_over, self.ledger, self.term)
+                    raise
         return written
 
     async def _commit(self, choice: Choice) -> None:

@@ -199,6 +199,27 @@ def test_on_a_full_disk_the_run_ends_with_a_sentence_and_nothing_is_announced(tm
     assert audit(tmp_path).rounds == 60
 
 
+def test_a_server_whose_file_was_swept_away_by_its_successor_says_that_it_was_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        running = house.start()
+        members = await house.members()
+
+        def swept(*_: object) -> None:
+            house.ledger.draw_term("successor")
+            raise OstrakonError("no such file")
+
+        monkeypatch.setattr(ModelStore, "write", swept)
+        await submit_all(members)
+        with pytest.raises(OstrakonError, match="larger term 2 has taken over"):
+            await running
+        await house.stop()
+
+    play(scenario())
+
+
 def test_a_model_that_cannot_be_written_ends_the_run_while_the_vote_is_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
