@@ -31,7 +31,7 @@ test-all: $(VENV)/installed lint
 soak: $(VENV)/installed
 	@$(BIN)/python -m tests.simulation --seeds 0-9999 --jobs 2
 	@$(BIN)/python -m pytest -m soak -s tests/soak tests/network tests/integration
-	@$(BIN)/python -m tests.fuzz
+	@$(BIN)/python -m tests.fuzz --jobs 2
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check .

@@ -14,6 +14,7 @@ import structlog
 from common.clock import Clock
 from common.errors import OstrakonError
 from common.identity import Identity
+from common.runtime import peak_bytes
 from common.settings import ServerSettings
 from common.wire import PROTOCOL, Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
@@ -186,6 +187,9 @@ class Recovery:
             byzantine=settings.f,
             inner_wins=history.wins["inner"],
             outer_wins=history.wins["outer"],
+            bytes_received=self.traffic.received,
+            bytes_sent=self.traffic.sent,
+            peak_bytes=peak_bytes(),
             waiting=self.waiting(),
         )
         if self._run.head is not None:

@@ -20,6 +20,7 @@ from deploy.processes import enter, start_fork_server
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.ledger import Entry
 from server.ledger.sqlite import SqliteLedger
+from server.model_store import Key, ModelStore
 from worker.connection import Connection
 from worker.initial import write_initial
 from worker.transport import CallFailed
@@ -113,6 +114,7 @@ class Cluster:
             "initial": str(self.initial),
             "listen": self.address,
             "threads": 1,
+            "device": "cpu",
             "tls": self.tls("server", "server"),
             "grace_floor": 30.0,
             **server,
@@ -189,6 +191,11 @@ class Cluster:
             return list(ledger.entries())
         finally:
             ledger.close()
+
+    def head_file(self) -> Path:
+        """The file of the model that was committed last."""
+        head = self.entries()[-1]
+        return ModelStore(self.run / "models").path(Key(head.winner, head.running_sum))
 
     def stop(self) -> None:
         for process in self.processes:

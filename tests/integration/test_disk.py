@@ -13,8 +13,6 @@ import pytest
 from common.model_file import read_model
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server.audit import audit
-from server.ledger.sqlite import SqliteLedger
-from server.model_store import Key, ModelStore
 from tests.cluster import Cluster, Process, wait_for
 
 
@@ -24,15 +22,6 @@ def last_line(process: Process) -> str:
     last = process.text.strip().splitlines()[-1]
     assert last.startswith("error: ") and "Traceback" not in process.text
     return last
-
-
-def head_file(run: Path) -> Path:
-    """The file of the model that was committed last."""
-    ledger = SqliteLedger(run / "ledger.sqlite")
-    head = ledger.head()
-    ledger.close()
-    assert head is not None
-    return ModelStore(run / "models").path(Key(head.winner, head.running_sum))
 
 
 def mount(*arguments: str) -> None:
@@ -159,7 +148,7 @@ def test_a_damaged_model_comes_back_from_a_worker_over_tls_and_the_run_goes_on(
     wait_for(left_alone, "the submission of the one that is left")
     server.kill()
     before = len(run.entries())
-    damaged = head_file(run.run)
+    damaged = run.head_file()
     content = damaged.read_bytes()
     damaged.write_bytes(content[:-1000] + bytes(1000))
     server = run.server()
@@ -179,7 +168,7 @@ def test_a_server_says_what_it_waits_for_while_no_worker_has_its_model(cluster: 
     server.kill()
     for worker in workers:
         worker.kill()
-    damaged = head_file(run.run)
+    damaged = run.head_file()
     damaged.unlink()
     server = run.server()
     found = wait_for(run.status, "an answer to Status")

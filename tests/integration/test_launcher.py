@@ -22,7 +22,8 @@ class Launcher:
 
     def __init__(self, folder: Path, command: str, *words: str) -> None:
         self.output = folder / "output.txt"
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with self.output.open("ab") as sink:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.local", command, *words],

@@ -1,0 +1,51 @@
+"""A GPU gives the models that the CPU gives, but for rounding: one call of the aggregator, and whole runs."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from common.aggregation import rule
+from common.digest import digest
+from server.aggregator import Aggregator
+from tests.cluster import Cluster
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def test_candidates_made_on_a_gpu_are_those_of_the_cpu() -> None:
+    n, f, d = 9, 3, 100_003
+    momenta = np.random.default_rng(1).normal(size=(n, d)).astype(np.float32)
+    theta = np.random.default_rng(2).normal(size=d).astype(np.float32)
+    accepted = (0, 1, 3, 4, 5, 7, 8)
+    found = {}
+    for device in ("cpu", "cuda"):
+        aggregator = Aggregator(rule("Mean2P"), n, d, torch.device(device))
+        for position in range(n):
+            aggregator.row(position)[:] = momenta[position] if position in accepted else np.nan
+        found[device] = aggregator.candidates(theta, accepted, f, gamma=0.5)
+    for here, there in zip(found["cpu"], found["cuda"], strict=True):
+        assert here is not None and there is not None
+        assert there.cluster == here.cluster
+        assert there.digest == digest(there.theta)
+        np.testing.assert_allclose(there.theta, here.theta, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule_name", ["Mean2P", "NNM+CWTM"])
+def test_a_run_on_a_gpu_commits_what_one_on_the_cpu_commits(cluster: Callable[..., Cluster], rule_name: str) -> None:
+    last, chosen = {}, {}
+    for device in ("cpu", "cuda"):
+        run = cluster(device, workers=5, f=2, rounds=8, rule=rule_name, device=device)
+        server = run.server()
+        workers = [run.worker("w00", device=device, attack="SF(scale=5)")]
+        workers += [run.worker(name, device=device) for name in run.roster[1:]]
+        assert server.wait() == 0, server.text
+        assert [process.wait() for process in workers] == [0] * 5, [process.text for process in workers]
+        last[device] = load_file(run.run / "last.safetensors")
+        chosen[device] = [(entry.choice, entry.inner_cluster) for entry in run.entries()]
+    assert chosen["cuda"] == chosen["cpu"]
+    assert last["cuda"].keys() == last["cpu"].keys()
+    for name, values in last["cpu"].items():
+        np.testing.assert_allclose(last["cuda"][name], values, rtol=1e-4, atol=1e-5)
