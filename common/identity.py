@@ -11,7 +11,7 @@ from typing import Literal, Self, get_args
 
 import grpc
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from common.errors import OstrakonError
@@ -25,6 +25,10 @@ ADVERSARY_NAME = "adversary.ostrakon"
 
 _URN = re.compile(rf"urn:ostrakon:({'|'.join(ROLES)}):([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})")
 _LONGEST_CHAIN = 8
+_UNREADABLE = (  # what cryptography says of keys and certificates that are damaged, or that it does not know
+    *(ValueError, TypeError, UnsupportedAlgorithm),
+    *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+)
 _REFUSALS = 3  # in a row, for which no accident of the network stands
 RENEW_DAYS = 30  # left, from which on a certificate is said to be due
 
@@ -231,15 +235,19 @@ def _content(path: Path) -> bytes:
 
 def _certificates(content: bytes, path: Path) -> list[x509.Certificate]:
     try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
+        certificates = x509.load_pem_x509_certificates(content)
+        for certificate in certificates:  # which is parsed where it is asked
+            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+            _ = certificate.public_key(), certificate.extensions
+    except _UNREADABLE:
         raise OstrakonError(f"certificate {path} is damaged: expected PEM, have it issued anew") from None
+    return certificates
 
 
 def _check_key(key: bytes, leaf: x509.Certificate, tls: TlsFiles) -> None:
     try:
         public = load_pem_private_key(key, password=None).public_key()
-    except (ValueError, TypeError):
+    except _UNREADABLE:
         raise OstrakonError(f"key {tls.key} is damaged: expected an unencrypted private key as PEM") from None
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public.public_bytes(*form) != leaf.public_key().public_bytes(*form):
@@ -273,7 +281,7 @@ def _issued(chain: list[x509.Certificate], authorities: list[x509.Certificate]) 
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*_UNREADABLE, InvalidSignature):
         return False
     return True
 
@@ -281,7 +289,7 @@ def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
 def _uris(certificate: x509.Certificate) -> list[str]:
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except x509.ExtensionNotFound:
         return []
     return names.get_values_for_type(x509.UniformResourceIdentifier)
 

@@ -98,10 +98,11 @@ def read_model(path: Path) -> ModelFile:
         names = [name for name, _ in layout]
         if sorted(names) != sorted(file.keys()):
             raise OstrakonError(f"model file {path} is damaged: its layout names {names}, it holds {file.keys()}")
+        for name, shape in layout:
+            check_tensor(path, file, name, "F32", shape)
         theta = np.empty(parameters(layout), dtype=np.float32)
         start = 0
         for name, shape in layout:
-            check_tensor(path, file, name, "F32", shape)
             end = start + math.prod(shape)
             theta[start:end] = file.get_tensor(name).reshape(-1)
             if not _finite(theta[start:end]):
@@ -187,7 +188,7 @@ def _layout(path: Path, text: str | None) -> Layout:
         if text is None:
             raise ValueError("it has none")
         return tuple((str(name), tuple(int(size) for size in shape)) for name, shape in json.loads(text))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise OstrakonError(
             f"model file {path} does not say in which order its parameters lie ({error}): "
             "use a file that `python -m worker init` or a server wrote"

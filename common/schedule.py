@@ -56,6 +56,6 @@ def read_schedule(text: str, read: Callable[[str], T], example: str = "SF@0,Omn@
             raise OstrakonError(f"{part.strip()!r} in {text!r} cannot be read: write NAME@ROUND, as in {example}")
         first = int(start)
         if stages and first <= stages[-1][0]:
-            raise OstrakonError(f"{text!r}: {name} from round {first} on begins no later than what stands before it")
+            raise OstrakonError(f"{text!r}: {name!r} from round {first} on begins no later than what stands before it")
         stages.append((first, None if name == NONE else read(name)))
     return Schedule(tuple(stages))

@@ -327,7 +327,7 @@ def _sentence(kind: type[_Settings], error: ValidationError) -> str:
         known = sorted(inside.model_fields)
         near = get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        return f"unknown setting {name}{hint} (known: {', '.join(known)})"
+        return f"unknown setting {name!r}{hint} (known: {', '.join(known)})"
     if first["type"] == "missing":
         description = inside.model_fields[str(first["loc"][-1])].description
         return f"setting {name} is missing" + (f": {description}" if description else "")

@@ -33,7 +33,7 @@ def parse(words: Iterable[str]) -> dict[str, str]:
             known = [field.upper() for field in _WORDS]
             near = get_close_matches(key.upper(), known, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise OstrakonError(f"unknown setting {key}{hint} (known: {', '.join(known)})")
+            raise OstrakonError(f"unknown setting {key!r}{hint} (known: {', '.join(known)})")
         if name in given:
             raise OstrakonError(f"setting {name.upper()} is given twice: give it once")
         if not value:

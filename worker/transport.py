@@ -114,7 +114,7 @@ async def receive_models(parts: AsyncIterator[pb.ModelPart], *, verify: bool = T
     vectors: dict[str, Vector] = {}
     try:
         for digest in header.follow:
-            vector = np.empty(header.parameters, dtype=np.float32)
+            vector = _memory(header.parameters)
             receiver = Receiver(vector)
             while not receiver.complete:
                 part = await anext(parts, None)
@@ -129,3 +129,10 @@ async def receive_models(parts: AsyncIterator[pb.ModelPart], *, verify: bool = T
     except WireError as error:
         raise CallFailed("INTERNAL", "", f"a damaged model came from the server: {error}") from None
     return Models(first.stamp, header, vectors)
+
+
+def _memory(parameters: int) -> Vector:
+    try:
+        return np.empty(parameters, dtype=np.float32)
+    except (ValueError, MemoryError):
+        raise WireError("too much data", f"a model of {parameters} values is announced") from None

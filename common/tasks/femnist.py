@@ -1,7 +1,5 @@
 """Handwritten characters read from one npz file, such as FEMNIST (LEAF) saved as `x`, `y`."""
 
-import zipfile
-import zlib
 from functools import cached_property
 from pathlib import Path
 
@@ -90,8 +88,11 @@ def _read(path: Path, classes: int) -> tuple[Images, Labels]:
             images, labels = file["x"], file["y"]
     except FileNotFoundError:
         raise OstrakonError(f"data file {path} does not exist: give the path of an npz with x and y") from None
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise OstrakonError(f"data file {path} is damaged or is no npz ({error}): expected arrays x and y") from None
+    except OstrakonError:
+        raise
+    except Exception as error:  # the readers of archives, of compressed data and of Python's literals raise their own
+        why = next(iter(str(error).splitlines()), type(error).__name__)  # numpy goes on with advice to unpickle
+        raise OstrakonError(f"data file {path} is damaged or is no npz ({why}): expected arrays x and y") from None
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
         raise OstrakonError(
             f"data file {path}: x must be uint8 of shape (N, {SIDE}, {SIDE}), but is {images.dtype} of {images.shape}"

@@ -9,16 +9,24 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from common.choice import Choice
 from common.model_file import Layout
 from server.refusal import REVOKED
 
+_EXACTLY = ConfigDict(extra="forbid")
+
+R = TypeVar("R")
+
 
 @dataclass(frozen=True)
 class Parent:
     """The run that another one began from, and where in it."""
+
+    __pydantic_config__ = _EXACTLY
 
     run: str  # UUID
     round: int
@@ -28,6 +36,8 @@ class Parent:
 @dataclass(frozen=True)
 class Genesis:
     """What a run is: nothing in it changes while the run lives."""
+
+    __pydantic_config__ = _EXACTLY
 
     run: str  # UUID
     settings: Mapping[str, Any]  # ServerSettings.identity()
@@ -49,26 +59,21 @@ class Genesis:
             del values["parent"]
         return _canonical(values)
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
+    @staticmethod
+    def from_json(text: str) -> "Genesis":
         """Read what `to_json` wrote.
 
         Raises:
             ValueError: the text is not such JSON.
         """
-        try:
-            values = json.loads(text)
-            layout = tuple((str(name), tuple(int(size) for size in shape)) for name, shape in values.pop("layout"))
-            if "parent" in values:
-                values["parent"] = Parent(**values["parent"])
-            return cls(layout=layout, **values)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"not a genesis ({error})") from None
+        return _read(_GENESIS, text, "a genesis")
 
 
 @dataclass(frozen=True)
 class CountedVote:
     """One vote that was counted, with the losses it was based on (as the worker reports them)."""
+
+    __pydantic_config__ = _EXACTLY
 
     worker: str
     choice: Choice
@@ -79,6 +84,8 @@ class CountedVote:
 @dataclass(frozen=True)
 class Entry:
     """One committed round: how theta_{t-1} became theta_t."""
+
+    __pydantic_config__ = _EXACTLY
 
     round: int  # t = 1, 2, ...
     term: int  # of the server that committed it
@@ -118,26 +125,26 @@ class Entry:
             del values["revoked"]
         return _canonical(values)
 
-    @classmethod
-    def from_json(cls, text: str) -> Self:
+    @staticmethod
+    def from_json(text: str) -> "Entry":
         """Read what `to_json` wrote.
 
         Raises:
             ValueError: the text is not such JSON.
         """
-        try:
-            values = json.loads(text)
-            values["seconds"] = float(values["seconds"])
-            values["votes"] = tuple(
-                CountedVote(vote["worker"], vote["choice"], float(vote["inner_loss"]), float(vote["outer_loss"]))
-                for vote in values["votes"]
-            )
-            values["inner_cluster"] = tuple(values["inner_cluster"])
-            values["outer_cluster"] = tuple(values["outer_cluster"])
-            values["revoked"] = tuple(values.get("revoked", ()))
-            return cls(**values)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"not an entry ({error})") from None
+        return _read(_ENTRY, text, "an entry")
+
+
+_GENESIS, _ENTRY = TypeAdapter(Genesis), TypeAdapter(Entry)
+
+
+def _read(adapter: TypeAdapter[R], text: str, what: str) -> R:
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"not {what} ({where}: {first['msg']})" if where else f"not {what} ({first['msg']})") from None
 
 
 def _number(value: float) -> float | str:

@@ -245,7 +245,7 @@ def test_nobody_is_tapped_where_nobody_colludes(folder: RunFolder) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('[[team]]\nattack = "SF"\n[[team]]\ncuont = 2', "unknown setting team.1.cuont; did you mean count"),
+        ('[[team]]\nattack = "SF"\n[[team]]\ncuont = 2', "unknown setting 'team.1.cuont'; did you mean count"),
         ('attack = "SF"\n[[team]]\ncount = 2', "attack = 'SF' beside a team"),
         ("byzantine = 3\n[[team]]\ncount = 2", "byzantine=3, but the team has others"),
         ("[[team]]\ncount = 11", "at most all of them can lie"),
