@@ -1,6 +1,6 @@
 # make up      train: a server, an evaluator and N workers on this machine
 # make test    everything that CI runs; make test-all: also every attack and fault under two rules
-# make soak    simulate 10,000 runs, kill 100 servers, train 10,000 rounds, send 100,000 bad messages per RPC: hours
+# make soak    simulate 10,000 runs, kill 100 servers, train 10,000 rounds, fuzz parsers, send 100,000 messages per RPC
 # make bench   time the aggregation rules beside the floor of what they cannot do without
 # make attacks every attack against seven rules on this machine, for docs/attacks.md: about an hour
 # make docs    renew what is generated in the documentation
@@ -28,10 +28,11 @@ test: $(VENV)/installed lint
 test-all: $(VENV)/installed lint
 	@$(BIN)/python -m pytest -n 2 -m 'not soak'
 
-soak: $(VENV)/installed
+soak: $(VENV)/fuzzer
 	@$(BIN)/python -m tests.simulation --seeds 0-9999 --jobs 2
 	@$(BIN)/python -m pytest -m soak -s tests/soak tests/network tests/integration
-	@$(BIN)/python -m tests.fuzz --jobs 2
+	@$(BIN)/python -m tests.fuzz.guided --seconds 60 --jobs 2
+	@$(BIN)/python -m tests.fuzz --messages 100000 --jobs 2
 
 lint: $(VENV)/installed
 	@$(BIN)/ruff check .
@@ -64,8 +65,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(VENV)/fuzzer: $(VENV)/installed
+	@PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[fuzz]'
+	@touch $@
+
 clean:
-	@rm -rf runs $(VENV) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf runs findings $(VENV) build *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: $(VENV)/installed

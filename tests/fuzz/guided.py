@@ -1,7 +1,7 @@
 """A coverage-guided fuzzer (atheris, with libFuzzer in it) on every parser: `python -m tests.fuzz.guided --seconds 60`.
 
-Each parser has a process to itself, which ends at its first finding: a traceback, and a file of the bytes that led to
-it, which `python -m tests.fuzz.guided --parser NAME --replay FILE` reads once more.
+Each parser has a process to itself, which ends at its first finding: a traceback, and a file in `findings/` of the bytes
+that led to it, which `python -m tests.fuzz.guided --parser NAME --replay FILE` reads once more.
 """
 
 import argparse
@@ -11,7 +11,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-INSTRUMENTED = ["common", "deploy", "server", "worker"]
+INSTRUMENTED = ["common", "deploy", "server", "worker", "numpy.lib", "tomllib"]
+FINDINGS = Path("findings")
 LONGEST = 4096  # bytes of an input
 MEMORY, SECONDS = 2048, 20  # MiB of a process, and time for one input: more is a finding
 
@@ -33,6 +34,7 @@ def main() -> int:
     if given.replay is not None:
         print("accepted" if PARSERS[given.parser[0]].check(given.replay.read_bytes()) else "refused")
         return 0
+    FINDINGS.mkdir(exist_ok=True)
     names = given.parser or list(PARSERS)
     with ThreadPoolExecutor(given.jobs) as pool:
         found = list(pool.map(lambda name: _process(name, given.seconds, given.seed), names))
@@ -74,7 +76,7 @@ def _fuzz(name: str, seconds: int, seed: int) -> None:
             f"-rss_limit_mb={MEMORY}",
             f"-timeout={SECONDS}",
         ]
-        atheris.Setup([name, *limits, f"-seed={seed}", f"-artifact_prefix={name}-", corpus], parser.check)
+        atheris.Setup([name, *limits, f"-seed={seed}", f"-artifact_prefix={FINDINGS / name}-", corpus], parser.check)
         atheris.Fuzz()
 
 
