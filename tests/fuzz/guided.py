@@ -1,7 +1,7 @@
 """A coverage-guided fuzzer (atheris, with libFuzzer in it) on every parser: `python -m tests.fuzz.guided --seconds 60`.
 
-Each parser has a process to itself, which ends at its first finding: a traceback, and a file in `findings/` of the bytes
-that led to it, which `python -m tests.fuzz.guided --parser NAME --replay FILE` reads once more.
+Each parser has a process to itself, which ends at its first finding: a traceback, and a file in `findings/` of the
+bytes that led to it, which `python -m tests.fuzz.guided --parser NAME --replay FILE` reads once more.
 """
 
 import argparse
