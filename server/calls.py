@@ -45,7 +45,7 @@ class Calls:
         check_built_for(request, settings.task, len(state.theta))
         if state.roster.join(member, request.session, known_head(request)):
             # Where the older session lives, this is no process that was started again. One line a round is enough.
-            if self.open_calls.of(caller) > 1 and state.count_refusal(member, "older session closed") == 1:
+            if self.open_calls.of(caller) > 1 and state.refusals.count(member, "older session closed") == 1:
                 log.warning("one certificate, two processes: the older session is closed", member=member)
             state.uploads.close(member)
             state.readers.close(caller)
@@ -159,7 +159,7 @@ class Calls:
         if state.last is not None and state.head_round == number:
             await send(self._outgoing.decided(state.last))
         elif state.round.number == number and state.round.phase is rounds.Phase.VOTING:
-            vectors = {candidate.digest: candidate.theta for candidate in state.candidates.values()}
+            vectors = {candidate.digest: candidate.theta for candidate in state.proposal.candidates.values()}
             await self._send(caller, self._outgoing.models(vectors, request.holds), send)
         else:
             raise Refused(Code.FAILED_PRECONDITION, "wrong round", f"round {number} has no candidates any more")
@@ -200,7 +200,7 @@ class Calls:
             awaited=state.round.awaited(),
             absent=state.roster.absent(),
             revoked=sorted(identity.urn for identity in state.roster.revoked),
-            refused=_counts(state.refused()),
+            refused=_counts(state.history.refused + state.refusals.counted()),
             missing=_counts(state.history.missing),
             reported_loss=state.reported_loss,
             seconds=state.elapsed(),
@@ -226,7 +226,7 @@ class Calls:
         member = caller is not None and caller.role == "worker" and caller.id in self._state.roster.members
         if reason == MODEL_REPLACED and not member:
             return  # an observer was slower than the run
-        self._state.count_refusal(caller.id if caller is not None and member else "", reason)
+        self._state.refusals.count(caller.id if caller is not None and member else "", reason)
 
     async def farewell(self) -> None:
         """Wait until every live worker and every observer has heard the end, or `linger` has passed."""

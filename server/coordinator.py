@@ -24,10 +24,12 @@ from common.wire import Vector
 from server import round as rounds
 from server.aggregator import Aggregator, Candidate
 from server.commit import Offload, check_not_taken_over, make_durable
-from server.ledger import CountedVote, Entry, Ledger
+from server.ledger import Entry, Ledger
 from server.metrics import Metrics, Traffic
 from server.model_store import Key, ModelStore
 from server.opening import OpenRun
+from server.proposal import Proposal, entry_of
+from server.refusal import Refusals
 from server.revocation import seated
 from server.roster import Roster
 from server.streams import Streams
@@ -84,13 +86,12 @@ class Coordinator:
         self.roster = Roster(settings.roster, settings.absent_after, revoked=run.revoked)
         self.terms = self._terms()
         self._revoked = revoked
-        self.candidates: dict[Choice, Candidate] = {}
+        self.proposal = Proposal()
         self.serialised: dict[str, list[bytes]] = {}  # models as messages for this round's readers, by digest
         self.uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate)
         self.readers = Streams()  # of models
         self.late_votes = 0  # that came after their round was decided
-        self._members: tuple[str, ...] = ()  # whose rows the candidates were formed from
-        self._refused: Counter[tuple[str, str]] = Counter()
+        self.refusals = Refusals()
         self.reports: dict[str, float] = {}  # member -> mini-batch loss at the base model, as it says
         self.reported_loss: float | None = None  # their median in the last round
         self._kept = list(run.kept)
@@ -227,15 +228,14 @@ class Coordinator:
             self.settings.gamma,
         )
         choices: tuple[Choice, ...] = ("inner", "outer")
-        self.candidates = {c: found for c, found in zip(choices, candidates, strict=False) if found is not None}
-        digests = {choice: candidate.digest for choice, candidate in self.candidates.items()}
-        self._members = members
-        self.step(rounds.Aggregated(digests.get("inner"), digests.get("outer")))
+        finite = {c: found for c, found in zip(choices, candidates, strict=False) if found is not None}
+        self.proposal = Proposal(finite, members)
+        self.step(rounds.Aggregated(self.proposal.digest("inner"), self.proposal.digest("outer")))
 
     async def _write_candidates(self) -> dict[str, Key]:
         """Make the candidates durable, one after the other; their keys by digest."""
         written: dict[str, Key] = {}
-        for candidate in self.candidates.values():
+        for candidate in self.proposal.candidates.values():
             if candidate.digest not in written:
                 try:
                     written[candidate.digest] = await self.offload(self._store.write, candidate.theta, self.running_sum)
@@ -249,9 +249,18 @@ class Coordinator:
         """The winner's file, then the ledger entry, then the announcement."""
         written = await (self._writing or self._write_candidates())
         self._writing = None
-        winner = self.candidates[choice]
-        refused, self._refused = self._refused, Counter()
-        entry = self._entry(choice, written[winner.digest], refused)
+        winner = self.proposal.candidates[choice]
+        entry = entry_of(
+            self.round,
+            self.proposal,
+            choice,
+            written[winner.digest],
+            roster=self.settings.roster,
+            refused=self.refusals.take(),
+            term=self.term,
+            seconds=rounded(self.clock.now() - self.round.opened),
+            previous=self.head_hash,
+        )
         await make_durable(entry, self.ledger, self.offload)
         losers = [key for key in written.values() if key.digest != winner.digest]
         self._adopt(entry, winner)
@@ -259,35 +268,6 @@ class Coordinator:
             self.round = self._open_round()
         self.notify()
         await self.offload(self._forget, losers)
-
-    def _entry(self, choice: Choice, key: Key, refused: Counter[tuple[str, str]]) -> Entry:
-        round = self.round
-        return Entry(
-            round=round.number,
-            term=self.term,
-            base=round.base,
-            inner=self._digest_of("inner"),
-            outer=self._digest_of("outer"),
-            winner=key.digest,
-            choice=choice,
-            votes=tuple(
-                CountedVote(member, ballot.choice, ballot.inner_loss, ballot.outer_loss)
-                for member in self.settings.roster
-                if (ballot := round.votes.get(member)) is not None
-            ),
-            inner_cluster=self._cluster("inner"),
-            outer_cluster=self._cluster("outer"),
-            missing=dict(round.missing),
-            refused={
-                worker: {reason: count for (who, reason), count in sorted(refused.items()) if who == worker}
-                for worker, _ in sorted(refused)
-            },
-            thin=round.thin,
-            seconds=rounded(self.clock.now() - round.opened),
-            running_sum=key.running_sum,
-            previous=self.head_hash,
-            revoked=tuple(member for member in self.settings.roster if member in round.revoked),
-        )
 
     def _forget(self, losers: list[Key]) -> None:
         """Delete what this server wrote and nobody needs. What it does not know may be a successor's."""
@@ -297,14 +277,6 @@ class Coordinator:
             if key not in self._kept:  # a model of zeros, in whatever round, is one file
                 self._store.delete(key)
 
-    def _digest_of(self, choice: Choice) -> str | None:
-        candidate = self.candidates.get(choice)
-        return None if candidate is None else candidate.digest
-
-    def _cluster(self, choice: Choice) -> tuple[str, ...]:
-        candidate = self.candidates.get(choice)
-        return () if candidate is None else tuple(self._members[i] for i in candidate.cluster)
-
     def _adopt(self, entry: Entry, winner: Candidate) -> None:
         """The entry is durable: it is the head now."""
         round = self.round
@@ -313,7 +285,7 @@ class Coordinator:
         self.theta, self.digest = winner.theta, winner.digest
         self.running_sum += winner.theta  # in float64, the same sum that the winner's file holds
         self._kept.append(Key(entry.winner, entry.running_sum))
-        self.candidates = {}
+        self.proposal = Proposal()
         self.serialised = {}
         self.readers.close_all()  # of models that are not worth reading any more; they would keep them in memory
         self.history.add(entry)
@@ -344,27 +316,6 @@ class Coordinator:
         )
         self.late_votes = 0
         self._counted = replace(self.traffic)
-
-    def count_refusal(self, member: str, reason: str) -> int:
-        """Count a refused call under its reason; `member` is empty for callers that are not on the roster.
-
-        Returns:
-            How often it has happened: in this round, or to strangers at all.
-        """
-        if member:
-            self._refused[member, reason] += 1
-            return self._refused[member, reason]
-        self.history.strangers[reason] += 1
-        return self.history.strangers[reason]
-
-    def refused(self) -> Counter[tuple[str, str]]:
-        """Refusals in this run by (member, reason), those that are in no entry included."""
-        return self.history.refused + self.refused_beside()
-
-    def refused_beside(self) -> Counter[tuple[str, str]]:
-        """Refusals that are in no entry: of callers that are no members (""), and in the open round."""
-        strangers = Counter({("", reason): count for reason, count in self.history.strangers.items()})
-        return self._refused + strangers
 
     def average(self) -> Vector:
         """The average of the committed iterates theta_1..theta_t, (d,) float32; theta_0 before the first commit."""

@@ -38,7 +38,6 @@ class History:
     wins: Counter[str] = field(default_factory=Counter)
     missing: Counter[tuple[str, str]] = field(default_factory=Counter)  # (member, reason)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)  # (member, reason)
-    strangers: Counter[str] = field(default_factory=Counter)  # refused callers that are no members; not in the ledger
 
     def add(self, entry: Entry) -> None:
         """Count one more committed round."""

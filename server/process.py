@@ -133,7 +133,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
             seconds=coordinator.elapsed(),
             seconds_to_first_commit=coordinator.seconds_to_first_commit,
             peak_bytes=peak_bytes(),
-            refused=[[who, why, count] for (who, why), count in sorted(coordinator.refused_beside().items())],
+            refused=[[who, why, count] for (who, why), count in sorted(coordinator.refusals.counted().items())],
         )
     finally:
         watch.cancel()

@@ -141,7 +141,7 @@ def the_entry_comes_before_the_file(patch: Patch) -> None:
 
     async def later(self: Coordinator) -> dict[str, Key]:
         asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(write(self)))
-        thetas = {candidate.digest: candidate.theta for candidate in self.candidates.values()}
+        thetas = {candidate.digest: candidate.theta for candidate in self.proposal.candidates.values()}
         return {name: Key(name, digest(self.running_sum + theta)) for name, theta in thetas.items()}
 
     patch.setattr(Coordinator, "_write_candidates", later)
