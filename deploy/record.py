@@ -11,7 +11,7 @@ from common.run_files import EVALUATIONS, LEDGER, METRICS, SETTINGS
 from common.schedule import NONE, read_schedule
 from common.settings import RunSettings, read
 from server.ledger import Entry, Genesis
-from server.ledger.sqlite import SqliteLedger
+from server.ledger.sqlite import opened_to_read
 
 
 @dataclass
@@ -98,11 +98,8 @@ def read_record(folder: Path) -> Record:
     if not (folder / LEDGER).is_file():
         raise OstrakonError(f"{folder} holds no ledger: give the folder of a run that was started, as in runs/default")
     settings = read(RunSettings, folder / SETTINGS) if (folder / SETTINGS).is_file() else None
-    ledger = SqliteLedger(folder / LEDGER)
-    try:
+    with opened_to_read(folder / LEDGER) as ledger:
         genesis, entries = ledger.genesis(), tuple(ledger.entries())
-    finally:
-        ledger.close()
     measurements: dict[int, Measurement] = {}
     accuracy_of_average: float | None = None
     for line in read_lines(folder / EVALUATIONS):

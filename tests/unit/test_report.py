@@ -164,5 +164,13 @@ def test_a_folder_without_a_ledger_is_a_sentence(tmp_path: Path) -> None:
         report.write(tmp_path)
 
 
+def test_reading_a_run_writes_nothing_into_its_folder(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    times = {path: path.stat().st_mtime_ns for path in (folder, *before)}
+    read_record(folder)
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert {path: path.stat().st_mtime_ns for path in (folder, *before)} == times
+
+
 def test_several_runs_are_compared_in_one_picture(folder: Path) -> None:
     assert plots.compare([read_record(folder), read_record(folder)]).startswith(PNG)
