@@ -5,10 +5,12 @@ bytes that led to it, which `python -m tests.fuzz.guided --parser NAME --replay 
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 INSTRUMENTED = ["common", "deploy", "server", "worker", "numpy.lib", "tomllib"]
@@ -31,11 +33,15 @@ def main() -> int:
         _fuzz(given.parser[0], given.seconds, given.seed)
     from tests.fuzz.parsers import PARSERS
 
-    if given.replay is not None:
-        print("accepted" if PARSERS[given.parser[0]].check(given.replay.read_bytes()) else "refused")
-        return 0
-    FINDINGS.mkdir(exist_ok=True)
     names = given.parser or list(PARSERS)
+    if unknown := set(names) - set(PARSERS):
+        parser.error(f"no parser {', '.join(unknown)}: give one of {', '.join(PARSERS)}")
+    if given.replay is not None:
+        print("accepted" if PARSERS[names[0]].check(given.replay.read_bytes()) else "refused")
+        return 0
+    if find_spec("atheris") is None:
+        parser.error("atheris is not installed: make .venv/fuzzer")
+    FINDINGS.mkdir(exist_ok=True)
     with ThreadPoolExecutor(given.jobs) as pool:
         found = list(pool.map(lambda name: _process(name, given.seconds, given.seed), names))
     print(f"{len(names)} parsers, {sum(found)} findings")
@@ -44,10 +50,10 @@ def main() -> int:
 
 def _process(name: str, seconds: int, seed: int) -> bool:
     command = [sys.executable, "-m", "tests.fuzz.guided", "--alone", "--parser", name]
-    done = subprocess.run(
-        [*command, "--seconds", str(seconds), "--seed", str(seed)], text=True, capture_output=True, check=False
-    )
-    lines = (done.stdout + done.stderr).splitlines()
+    command += ["--seconds", str(seconds), "--seed", str(seed)]
+    with tempfile.TemporaryDirectory() as folder:  # for all its files: it ends without deleting any
+        done = subprocess.run(command, capture_output=True, env=os.environ | {"TMPDIR": folder}, check=False)
+    lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
     if done.returncode == 0:
         print(f"{name}: {_last(lines, 'Done ')}; {_last(lines, 'cov: ')}", flush=True)
         return False
@@ -65,19 +71,13 @@ def _fuzz(name: str, seconds: int, seed: int) -> None:
     with atheris.instrument_imports(include=INSTRUMENTED):
         from tests.fuzz.parsers import PARSERS
 
-    parser = PARSERS[name]
-    with tempfile.TemporaryDirectory() as corpus:
-        for number, example in enumerate(parser.examples()):
-            (Path(corpus) / str(number)).write_bytes(example)
-        limits = [
-            "-len_control=0",
-            f"-max_total_time={seconds}",
-            f"-max_len={LONGEST}",
-            f"-rss_limit_mb={MEMORY}",
-            f"-timeout={SECONDS}",
-        ]
-        atheris.Setup([name, *limits, f"-seed={seed}", f"-artifact_prefix={FINDINGS / name}-", corpus], parser.check)
-        atheris.Fuzz()
+    parser, corpus = PARSERS[name], tempfile.mkdtemp()
+    for number, example in enumerate(parser.examples()):
+        (Path(corpus) / str(number)).write_bytes(example)
+    limits = [f"-max_total_time={seconds}", f"-max_len={LONGEST}", f"-rss_limit_mb={MEMORY}", f"-timeout={SECONDS}"]
+    how = ["-len_control=0", f"-seed={seed}", f"-artifact_prefix={FINDINGS / name}-"]
+    atheris.Setup([name, *limits, *how, corpus], parser.check)
+    atheris.Fuzz()  # and end
 
 
 if __name__ == "__main__":
