@@ -25,7 +25,7 @@ ADVERSARY_NAME = "adversary.ostrakon"
 
 _URN = re.compile(rf"urn:ostrakon:({'|'.join(ROLES)}):([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})")
 _LONGEST_CHAIN = 8
-_UNREADABLE = (  # what cryptography says of keys and certificates that are damaged, or that it does not know
+UNREADABLE = (  # what cryptography says of keys and certificates that are damaged, or that it does not know
     *(ValueError, TypeError, UnsupportedAlgorithm),
     *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
 )
@@ -92,7 +92,7 @@ class Credentials:
                 valid now, is signed by another authority, or names no identity or another role.
         """
         ca, certificate, key = _content(tls.ca), _content(tls.certificate), _content(tls.key)
-        authorities, chain = _certificates(ca, tls.ca), _certificates(certificate, tls.certificate)
+        authorities, chain = _certificates(ca, tls.ca), _chain(certificate, tls.certificate)
         leaf = chain[0]
         _check_key(key, leaf, tls)
         for authority in authorities:
@@ -138,7 +138,7 @@ def read_certificate(path: Path) -> tuple[Identity | None, datetime]:
     Raises:
         OstrakonError: the file is missing or holds no certificate.
     """
-    leaf = _certificates(_content(path), path)[0]
+    leaf = _chain(_content(path), path)[0]
     return _only_identity(_uris(leaf)), leaf.not_valid_after_utc
 
 
@@ -235,19 +235,26 @@ def _content(path: Path) -> bytes:
 
 def _certificates(content: bytes, path: Path) -> list[x509.Certificate]:
     try:
-        certificates = x509.load_pem_x509_certificates(content)
-        for certificate in certificates:  # which is parsed where it is asked
-            _ = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-            _ = certificate.public_key(), certificate.extensions
-    except _UNREADABLE:
+        return x509.load_pem_x509_certificates(content)
+    except UNREADABLE:
         raise OstrakonError(f"certificate {path} is damaged: expected PEM, have it issued anew") from None
+
+
+def _chain(content: bytes, path: Path) -> list[x509.Certificate]:
+    """The certificates of a process. An authority's file may hold others' too, of kinds that nobody here knows."""
+    certificates = _certificates(content, path)
+    try:
+        for certificate in certificates:  # which parses this where it is asked
+            _ = certificate.public_key(), certificate.extensions
+    except UNREADABLE as error:
+        raise OstrakonError(f"certificate {path} cannot be used ({error}): have it issued anew") from None
     return certificates
 
 
 def _check_key(key: bytes, leaf: x509.Certificate, tls: TlsFiles) -> None:
     try:
         public = load_pem_private_key(key, password=None).public_key()
-    except _UNREADABLE:
+    except UNREADABLE:
         raise OstrakonError(f"key {tls.key} is damaged: expected an unencrypted private key as PEM") from None
     form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if public.public_bytes(*form) != leaf.public_key().public_bytes(*form):
@@ -281,7 +288,7 @@ def _issued(chain: list[x509.Certificate], authorities: list[x509.Certificate]) 
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (*_UNREADABLE, InvalidSignature):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True
 

@@ -28,7 +28,17 @@ from rich.console import Console
 from rich.table import Table
 
 from common.errors import OstrakonError
-from common.identity import ADVERSARY_NAME, RENEW_DAYS, ROLES, Credentials, Identity, Role, parse, read_certificate
+from common.identity import (
+    ADVERSARY_NAME,
+    RENEW_DAYS,
+    ROLES,
+    UNREADABLE,
+    Credentials,
+    Identity,
+    Role,
+    parse,
+    read_certificate,
+)
 from common.revocation import REVOKED, read_revoked, revocation_list, revoked_text
 from common.runtime import run_to_exit
 from common.settings import TlsFiles
@@ -207,7 +217,7 @@ def _hosts(certificate: Path) -> tuple[str, ...]:
     try:
         leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (OSError, ValueError, x509.ExtensionNotFound):
+    except (OSError, *UNREADABLE, x509.ExtensionNotFound):
         return ()
     addresses = (str(address) for address in names.get_values_for_type(x509.IPAddress))
     return (*names.get_values_for_type(x509.DNSName), *addresses)
@@ -217,11 +227,12 @@ def _authority_certificate(directory: Path) -> x509.Certificate:
     path = directory / "ca.pem"
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        _ = certificate.public_key(), certificate.extensions  # which it parses where it is asked
     except FileNotFoundError:
         raise OstrakonError(
             f"{directory} holds no authority: run `python -m deploy.certificates init {directory}`"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise OstrakonError(f"authority {path} cannot be read ({error}): expected PEM, restore or remove it") from None
     if certificate.not_valid_after_utc < datetime.now(UTC):
         raise OstrakonError(
@@ -236,7 +247,7 @@ def _authority_key(directory: Path) -> ec.EllipticCurvePrivateKey:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except FileNotFoundError:
         raise OstrakonError(f"authority key {path} does not exist: without it nothing can be signed") from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise OstrakonError(f"authority key {path} cannot be read ({error}): restore it from a copy") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise OstrakonError(

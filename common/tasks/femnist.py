@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ TEST_IMAGES_PER_CLASS = 20  # at most, and never more than a fifth of the class
 
 # Mean and standard deviation of a pixel (background 1, ink 0) over 60,000 images of FEMNIST, rounded.
 MEAN, STD = 0.962, 0.163
+
+NAMES = ("x", "y")  # of the arrays
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
@@ -77,22 +80,10 @@ def _held_out(supply: Labels) -> int:
 
 def _read(path: Path, classes: int) -> tuple[Images, Labels]:
     """Read and check the file; raises OstrakonError with one sentence for whatever cannot be used."""
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, NpzFile):
-            raise OstrakonError(f"data file {path} holds a single array: expected an npz with x and y")
-        with file:
-            missing = [key for key in ("x", "y") if key not in file]
-            if missing:
-                raise OstrakonError(f"data file {path} has no array {missing[0]}: expected an npz with x and y")
-            images, labels = file["x"], file["y"]
-    except FileNotFoundError:
-        raise OstrakonError(f"data file {path} does not exist: give the path of an npz with x and y") from None
-    except OstrakonError:
-        raise
-    except Exception as error:  # the readers of archives, of compressed data and of Python's literals raise their own
-        why = next(iter(str(error).splitlines()), type(error).__name__)  # numpy goes on with advice to unpickle
-        raise OstrakonError(f"data file {path} is damaged or is no npz ({why}): expected arrays x and y") from None
+    arrays = _arrays(path)
+    if missing := [name for name in NAMES if name not in arrays]:
+        raise OstrakonError(f"data file {path} has no array {missing[0]}: expected an npz with x and y")
+    images, labels = (arrays[name] for name in NAMES)
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (SIDE, SIDE):
         raise OstrakonError(
             f"data file {path}: x must be uint8 of shape (N, {SIDE}, {SIDE}), but is {images.dtype} of {images.shape}"
@@ -107,3 +98,20 @@ def _read(path: Path, classes: int) -> tuple[Images, Labels]:
             f"data file {path}: labels in y must be 0 to {classes - 1}, but go from {labels.min()} to {labels.max()}"
         )
     return images, labels.astype(np.int64)
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """What the file holds of `NAMES`."""
+    try:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, NpzFile):
+            return {}
+        with file:
+            return {name: file[name] for name in NAMES if name in file}
+    except FileNotFoundError:
+        raise OstrakonError(f"data file {path} does not exist: give the path of an npz with x and y") from None
+    except MemoryError as error:
+        raise OstrakonError(f"data file {path} does not fit into memory, or is damaged ({error})") from None
+    except Exception as error:  # the readers of archives, of compressed data and of Python's literals raise their own
+        why = next(iter(str(error).splitlines()), type(error).__name__)  # numpy goes on with advice to unpickle
+        raise OstrakonError(f"data file {path} is damaged or is no npz ({why}): expected arrays x and y") from None

@@ -19,7 +19,7 @@ from server.refusal import REVOKED
 
 _EXACTLY = ConfigDict(extra="forbid")
 
-R = TypeVar("R")
+R = TypeVar("R", "Genesis", "Entry")
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,18 @@ _GENESIS, _ENTRY = TypeAdapter(Genesis), TypeAdapter(Entry)
 
 def _read(adapter: TypeAdapter[R], text: str, what: str) -> R:
     try:
-        return adapter.validate_json(text)
+        made = adapter.validate_json(text)
+        if made.to_json() != text:  # pydantic takes a "1" for a 1; a hash does not
+            raise ValueError(f"not {what} as this program writes it")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"not {what} ({where}: {first['msg']})" if where else f"not {what} ({first['msg']})") from None
+        where = ".".join(str(part) for part in first["loc"])[:80]
+        raise ValueError(f"not {what} ({where!r}: {first['msg']})") from None
+    return made
 
 
 def _number(value: float) -> float | str:
-    # JSON has no name for NaN and infinity; float() reads these strings back.
+    # JSON has no name for NaN and infinity; pydantic, where it is not strict, reads these strings back.
     return float(value) if math.isfinite(value) else str(float(value))
 
 

@@ -32,13 +32,15 @@ class SqliteLedger:
 
     Args:
         path: the file, made if it does not exist; ":memory:" for a ledger that nothing survives.
+        called: the file's name in sentences for the user, where it is a copy of another.
 
     Raises:
         OstrakonError: the file is damaged, is no ledger, or cannot be opened for writing.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, called: Path | None = None) -> None:
         self._path = path
+        self._called = called or path
         self._lock = threading.Lock()
         with self._readable():
             self._connection = sqlite3.connect(
@@ -61,7 +63,7 @@ class SqliteLedger:
             row = connection.execute("SELECT hash, body FROM genesis").fetchone()
             if row is not None:
                 raise OstrakonError(
-                    f"ledger {self._path} holds run {self._decode_genesis(*row).run}: "
+                    f"ledger {self._called} holds run {self._decode_genesis(*row).run}: "
                     "resume that run, or give a new one another directory"
                 )
             connection.execute("INSERT INTO genesis VALUES (1, ?, ?)", (genesis.hash, genesis.to_json()))
@@ -104,11 +106,11 @@ class SqliteLedger:
                 self._check_follows(connection, entry)
                 connection.execute("INSERT INTO entries VALUES (?, ?, ?)", (entry.round, entry.hash, entry.to_json()))
         except sqlite3.Error as error:
-            return Unknown(f"{self._path}: {error}")
+            return Unknown(f"{self._called}: {error}")
         # SQLite goes on writing into a file that was deleted, and nobody would ever find the entry again.
         if self._found() != self._opened:
             raise OstrakonError(
-                f"ledger {self._path} was deleted, moved or replaced while this server worked with it: round "
+                f"ledger {self._called} was deleted, moved or replaced while this server worked with it: round "
                 f"{entry.round} is lost and nobody was told of it. Put the run's folder back from a backup and "
                 "start again"
             )
@@ -129,7 +131,7 @@ class SqliteLedger:
         """What lies at the ledger's path and beside it, as (device, inode)."""
         if self._path == ":memory:":
             return []
-        return [_place(f"{self._path}{end}") for end in ("", *_BESIDE)]
+        return [_place(f"{self._called}{end}") for end in ("", *_BESIDE)]
 
     def _prepare(self) -> None:
         connection = self._connection
@@ -143,7 +145,7 @@ class SqliteLedger:
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {_APPLICATION}")
             elif application != _APPLICATION:
-                raise OstrakonError(f"{self._path} is a database of another program, not a ledger: check the path")
+                raise OstrakonError(f"{self._called} is a database of another program, not a ledger: check the path")
         # A file whose end is cut off opens well and fails only where the missing pages are read.
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
@@ -170,11 +172,12 @@ class SqliteLedger:
         except sqlite3.OperationalError as error:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
                 raise OstrakonError(
-                    f"ledger {self._path} is held by another process, as by a server that was stopped in the middle of "
-                    "a commit: let that process go on, or end it (kill -9), and start again; nothing committed is lost"
+                    f"ledger {self._called} is held by another process, as by a server that was stopped in the middle "
+                    "of a commit: let that process go on, or end it (kill -9), and start again; nothing committed is "
+                    "lost"
                 ) from None
             raise OstrakonError(
-                f"ledger {self._path} cannot be used ({error}): its folder must exist on a local disk, "
+                f"ledger {self._called} cannot be used ({error}): its folder must exist on a local disk, "
                 "be writable and have free space"
             ) from None
         except sqlite3.DatabaseError as error:
@@ -197,7 +200,7 @@ class SqliteLedger:
         else:
             row = connection.execute("SELECT hash, body FROM genesis").fetchone()
             if row is None:
-                raise ValueError(f"ledger {self._path} has no genesis: create the run before it commits")
+                raise ValueError(f"ledger {self._called} has no genesis: create the run before it commits")
             genesis = self._decode_genesis(*row)
             expected = (1, genesis.theta_0, genesis.hash)
         if (entry.round, entry.base, entry.previous) != expected:
@@ -227,7 +230,7 @@ class SqliteLedger:
             raise self._damaged(f"{what}: {error}") from None
 
     def _damaged(self, found: str) -> OstrakonError:
-        return OstrakonError(f"ledger {self._path} is damaged ({found}): put the run's folder back from a backup")
+        return OstrakonError(f"ledger {self._called} is damaged ({found}): put the run's folder back from a backup")
 
 
 @contextmanager
@@ -243,7 +246,7 @@ def opened_to_read(path: Path) -> Iterator[SqliteLedger]:
             _copy(path, copy)
         except OSError as error:
             raise OstrakonError(f"ledger {path} cannot be read ({error}): check its rights and the disk") from None
-        ledger = SqliteLedger(copy)
+        ledger = SqliteLedger(copy, called=path)
         try:
             yield ledger
         finally:

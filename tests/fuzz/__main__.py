@@ -30,12 +30,15 @@ def _fuzz(rpc: str, messages: int, seed: int) -> str:
     start = time.monotonic()
     siege = without_its_model if rpc == "Restore" else under_siege
     with tempfile.TemporaryDirectory() as folder, siege(Path(folder)) as run:
-        fuzzer = Fuzzer(run, seed)
+        fuzzer = Fuzzer(run, seed, recovering=rpc == "Restore")
         asyncio.run(fuzzer.fuzz(messages, (rpc,)))
     seconds = time.monotonic() - start
-    statuses = {status: count for (name, status), count in sorted(fuzzer.statuses.items()) if name == rpc}
+    statuses, reasons = (
+        {what: count for (name, what), count in counter.most_common() if name == rpc}
+        for counter in (fuzzer.statuses, fuzzer.reasons)
+    )
     told = f"{rpc}: {messages} messages, seed {seed}, {seconds:.0f} s"
-    return "\n  ".join((told, str(statuses), str(dict(fuzzer.reasons.most_common()))))
+    return "\n  ".join((told, str(statuses), str(reasons)))
 
 
 if __name__ == "__main__":

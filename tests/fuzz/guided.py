@@ -37,6 +37,8 @@ def main() -> int:
     if unknown := set(names) - set(PARSERS):
         parser.error(f"no parser {', '.join(unknown)}: give one of {', '.join(PARSERS)}")
     if given.replay is not None:
+        if len(names) > 1:
+            parser.error("--replay reads with one parser: name it with --parser")
         print("accepted" if PARSERS[names[0]].check(given.replay.read_bytes()) else "refused")
         return 0
     if find_spec("atheris") is None:

@@ -41,7 +41,7 @@ ON_PURPOSE = {
     *("RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "DEADLINE_EXCEEDED", "CANCELLED"),
 }
 GONE = "gone"  # stands for the status of a call whose caller did not wait for it
-RECOVERING = "UNAVAILABLE", "recovering"  # the answer of a server that has lost its model, on purpose too
+RECOVERING = "UNAVAILABLE", "recovering"  # what a server says on purpose that has lost its model
 NOT_SENT = "Internal error from Core"  # what grpc.aio says itself where it still sent when the call was over
 OWN_DEADLINE = 1.0  # seconds, after which a call that waits is given up by its caller
 
@@ -74,11 +74,13 @@ class Unexpected(AssertionError):
 class Fuzzer:
     """Makes calls and judges the answers."""
 
-    def __init__(self, run: Cluster, seed: int) -> None:
+    def __init__(self, run: Cluster, seed: int, *, recovering: bool = False) -> None:
+        """`recovering`: the server has lost its model, and may say so."""
         self._rng = random.Random(seed)
         self._run = run
+        self._recovering = recovering
         self.statuses: Counter[tuple[str, str]] = Counter()  # (RPC, status)
-        self.reasons: Counter[str] = Counter()
+        self.reasons: Counter[tuple[str, str]] = Counter()  # (RPC, reason)
 
     async def fuzz(self, messages: int, rpcs: tuple[str, ...] = tuple(KINDS)) -> None:
         """Make so many calls in all, or a few more.
@@ -169,7 +171,7 @@ class Fuzzer:
             if TERM_KEY in trailers:
                 known.stamp.term, known.stamp.round = int(trailers[TERM_KEY]), int(trailers[ROUND_KEY])
         self.statuses[rpc, status] += 1
-        self.reasons[reason] += 1
+        self.reasons[rpc, reason] += 1
         self._check(rpc, parts, status, reason)
         return first if isinstance(first, bytes) else None
 
@@ -177,7 +179,7 @@ class Fuzzer:
         shown = f"{rpc} {[part[:80].hex() for part in parts[:4]]} ({len(parts)} parts): {status} {reason!r}"
         if status == GONE:
             return
-        if status not in ON_PURPOSE and (status, reason) != RECOVERING:
+        if status not in ON_PURPOSE and not (self._recovering and (status, reason) == RECOVERING):
             raise Unexpected(shown)
         judged = _NO_MESSAGE | _JUDGED_BEFORE.get(rpc, set())
         if parts and not _is_message(KINDS[rpc], parts[0]) and status not in judged:

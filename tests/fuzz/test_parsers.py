@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from tests.fuzz.examples import framed, tls
 from tests.fuzz.mutation import bend
-from tests.fuzz.parsers import PARSERS, framed, tls
+from tests.fuzz.parsers import PARSERS
 
 MUTANTS = 200
 DEEP = b"[" * 100_000
@@ -24,7 +25,11 @@ def test_a_parser_takes_what_is_right_and_refuses_the_rest_as_it_says(name: str)
         raw = rng.choice(examples)
         for _ in range(rng.choice((1, 1, 2, 4))):
             raw = bend(raw, rng, examples)
-        parser.check(raw)
+        try:
+            parser.check(raw)
+        except Exception as error:
+            error.add_note(f"{name}: {raw!r}")
+            raise
 
 
 def certificate_of_version_11() -> bytes:
@@ -36,7 +41,7 @@ def certificate_of_version_11() -> bytes:
 
 def models_of(parameters: int) -> Callable[[], bytes]:
     header = pb.ModelHeader(digests=["0" * 64], follow=["0" * 64], parameters=parameters)
-    return lambda: framed([pb.ModelPart(header=header)])
+    return lambda: framed(pb.ModelPart(header=header).SerializeToString())
 
 
 def model_laid_out(layout: str) -> Callable[[], bytes]:
@@ -52,12 +57,25 @@ def model_too_large() -> bytes:
     return len(text).to_bytes(8, "little") + text + bytes(4)
 
 
+def genesis_with_a_nan() -> bytes:
+    return example("genesis").replace(b'"f":1', b'"f":NaN')
+
+
+def entry_in_other_words() -> bytes:
+    return example("entry").replace(b'"thin":true', b'"thin":"yes"')
+
+
+def example(name: str) -> bytes:
+    return next(iter(PARSERS[name].examples()))
+
+
 # By the fuzzer, and some beside what it found.
 FOUND: list[tuple[str, bytes | Callable[[], bytes]]] = [
     ("attack", b"SF@0,Om\n2@0"),
     ("words", b"RU\x7f\nN=1"),
     ("server-settings", b'"a\\nb" = 1'),
     ("certificate", certificate_of_version_11),
+    ("authority", lambda: framed(certificate_of_version_11())),
     ("data-arrays", b"{'descr': '|u1', 'fortran_order': (\0"),
     ("data-arrays", b"x" * 20_000 + b"\0"),  # numpy's own sentence goes on with advice to unpickle it
     ("models", models_of(2**63)),
@@ -67,6 +85,9 @@ FOUND: list[tuple[str, bytes | Callable[[], bytes]]] = [
     ("model-file", model_too_large),
     ("genesis", b'{"layout": [["w", [1e999]]]}'),
     ("genesis", DEEP),
+    ("genesis", genesis_with_a_nan),
+    ("entry", entry_in_other_words),
+    ("entry", b'{"x\\ny": 1}'),
     ("entry", b'{"seconds": ' + b"9" * 400 + b"}"),
     ("entry", DEEP),
 ]

@@ -216,7 +216,7 @@ def test_the_first_broken_entry_is_the_one_reported(run: Path) -> None:
         (2, {"winner": "elsewhere"}, "winner is elsewhere"),
         (2, {"choice": "outer"}, "winner is"),
         (2, {"inner": None}, "inner is None"),
-        (2, {"choice": "both"}, "choice: Input should be 'inner' or 'outer'"),
+        (2, {"choice": "both"}, "'choice': Input should be 'inner' or 'outer'"),
         (2, {"votes": ()}, "not decided"),
         (2, {"votes": votes("i")}, "not decided"),
         (2, {"votes": votes("io")}, "not decided"),

@@ -96,7 +96,7 @@ def test_a_missing_or_damaged_file_is_refused_with_a_sentence(tmp_path: Path, ar
         with pytest.raises(OstrakonError, match="damaged or is no npz"):
             task("femnist", tmp_path / "damaged.npz").test_data(1)
     np.save(tmp_path / "single.npy", arrays["x"])
-    with pytest.raises(OstrakonError, match="single array"):
+    with pytest.raises(OstrakonError, match="has no array x"):
         task("femnist", tmp_path / "single.npy").test_data(1)
     with pytest.raises(OstrakonError, match="does not exist"):
         task("femnist", tmp_path / "absent.npz").test_data(1)

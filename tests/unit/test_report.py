@@ -172,5 +172,12 @@ def test_reading_a_run_writes_nothing_into_its_folder(folder: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (folder, *before)} == times
 
 
+def test_a_damaged_ledger_is_named_where_it_lies(folder: Path) -> None:
+    path = folder / "ledger.sqlite"
+    path.write_bytes(b"no database" * 100)
+    with pytest.raises(OstrakonError, match=f"^ledger {path} "):
+        read_record(folder)
+
+
 def test_several_runs_are_compared_in_one_picture(folder: Path) -> None:
     assert plots.compare([read_record(folder), read_record(folder)]).startswith(PNG)

@@ -1,0 +1,158 @@
+"""What the parsers accept: messages, files and texts to begin from."""
+
+import io
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import Message
+
+from common.digest import DIGEST_SCHEME, digest
+from common.model_file import write_model
+from common.settings import TlsFiles
+from common.wire import PROTOCOL, chunks
+from deploy.certificates import init, issue
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from server.ledger import Entry, Genesis
+from server.ledger.entry import CountedVote, Parent
+from server.model_store import ModelStore
+from tests.by_hand import random_vector
+
+D = 4
+RUN = "7f1c6e0a-4f0e-4d6b-9a3e-0f6f3f5f2a11"
+IMAGES, SIDE = 310, 28  # five of each class
+_SHAPES = (("|u1", (IMAGES, SIDE, SIDE)), ("|u1", (IMAGES,)))
+
+_TLS = '[tls]\nca = "ca.pem"\ncertificate = "me.pem"\nkey = "me.key"\n'
+SERVER = (
+    'task = "linear"\nroster = ["a", "b", "c"]\nf = 1\ngamma = 0.5\nrounds = 5\nrule = "Mean2P"\n'
+    f'directory = "run"\ninitial = "initial.safetensors"\nlisten = "127.0.0.1:0"\n{_TLS}'
+)
+WORKER = f'task = "linear"\nserver = "127.0.0.1:7433"\nattack = "SF@0"\nbatch = 8\nbeta = 0.5\nseed = 3\n{_TLS}'
+TEAM = (
+    'task = "linear"\nworkers = 7\nf = 3\n[[team]]\nattack = "SF"\n'
+    '[[team]]\nfault = "silent@2"\nbyzantine_vote = "random"\n'
+)
+
+
+@cache
+def folder() -> Path:
+    """Where the files of this process lie, until it ends."""
+    folder.keep = tempfile.TemporaryDirectory()  # type: ignore[attr-defined]
+    return Path(folder.keep.name)  # type: ignore[attr-defined]
+
+
+def framed(*parts: bytes) -> bytes:
+    """Several inputs in one: each behind its length."""
+    return b"".join(len(part).to_bytes(2, "little") + part for part in parts)
+
+
+def frames(raw: bytes) -> Iterator[bytes]:
+    """What `framed` put together."""
+    while raw:
+        end = 2 + int.from_bytes(raw[:2], "little")
+        yield raw[2:end]
+        raw = raw[end:]
+
+
+@cache
+def tls() -> TlsFiles:
+    """The files of a worker; its authority's key lies beside them."""
+    authority = folder() / "certificates"
+    init(authority)
+    return issue(authority, "worker", "w00")
+
+
+def _sent(*parts: Message) -> bytes:
+    return framed(*(part.SerializeToString() for part in parts))
+
+
+def uploads() -> list[bytes]:
+    vector = random_vector(D, 1)
+    stamp = pb.Stamp(protocol=PROTOCOL, run=RUN, term=3, round=9)
+    header = pb.MomentumHeader(base="0" * 64, parameters=D, session="s", digest=digest(vector), loss=1.5)
+    data = vector.tobytes()
+    halves = [pb.Chunk(offset=0, data=data[:8]), pb.Chunk(offset=8, data=data[8:])]
+    return [
+        _sent(pb.MomentumPart(stamp=stamp, header=header), *(pb.MomentumPart(stamp=stamp, chunk=c) for c in cut))
+        for cut in (list(chunks(vector)), halves)
+    ]
+
+
+def models() -> list[bytes]:
+    one, other = random_vector(D, 1), random_vector(D, 2)
+    names = [digest(one), digest(other)]
+    stamp = pb.Stamp(protocol=PROTOCOL, run=RUN, term=3, round=9)
+    held = pb.ModelHeader(digests=names, parameters=D)
+    sent = pb.ModelHeader(digests=names, follow=names, parameters=D)
+    bodies = [pb.ModelPart(stamp=stamp, chunk=chunk) for vector in (one, other) for chunk in chunks(vector)]
+    return [
+        _sent(pb.ModelPart(stamp=stamp, header=held)),
+        _sent(pb.ModelPart(stamp=stamp, header=sent), *bodies),
+    ]
+
+
+def joins() -> list[bytes]:
+    stamp = pb.Stamp(protocol=PROTOCOL, run=RUN, term=3, round=9)
+    built = {"session": "s", "task": "linear", "parameters": D, "digest_scheme": DIGEST_SCHEME}
+    head = pb.Head(round=8, hash="0" * 64)
+    return [
+        pb.JoinRequest(stamp=pb.Stamp(protocol=PROTOCOL), **built).SerializeToString(),
+        pb.JoinRequest(stamp=stamp, head=head, holds=["0" * 64], **built).SerializeToString(),
+    ]
+
+
+def genesis() -> str:
+    parent, layout = Parent(RUN, 3, "0"), (("w", (2, 2)),)
+    return Genesis(RUN, {"f": 1, "rule": "Mean2P"}, D, "0" * 64, "2026-01-01", layout, parent).to_json()
+
+
+def entry() -> str:
+    vote = CountedVote("a", "inner", 0.5, float("nan"))
+    return Entry(
+        *(1, 2, "base", "inner", "outer", "inner", "inner", (vote,), ("a", "b"), ("c",), {"c": "late"}),
+        *({"c": {"not finite": 2}}, True, 0.5, "sum", "previous", ("d",)),
+    ).to_json()
+
+
+def model_file() -> list[bytes]:
+    path = folder() / "model.safetensors"
+    write_model(path, random_vector(D, 1), (("weight", (1, 3)), ("bias", (1,))), {"task": "linear"})
+    return [path.read_bytes()]
+
+
+def stored_model() -> list[bytes]:
+    store = ModelStore(folder() / "models")
+    return [store.path(store.write(random_vector(D, 1), None)).read_bytes()]
+
+
+def data_file() -> list[bytes]:
+    file = io.BytesIO()
+    images = np.arange(IMAGES * SIDE * SIDE, dtype=np.uint32).astype(np.uint8).reshape(IMAGES, SIDE, SIDE)
+    np.savez_compressed(file, x=images, y=np.arange(IMAGES) % 62)
+    return [file.getvalue()]
+
+
+def data_arrays() -> list[bytes]:
+    """The headers of x and y, with a 0 between them."""
+    x, y = (f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".encode() for kind, shape in _SHAPES)
+    return [x + b"\0" + y]
+
+
+def certificate() -> list[bytes]:
+    """A worker's."""
+    return [tls().certificate.read_bytes()]
+
+
+def credentials() -> list[bytes]:
+    files = tls()
+    return [framed(*(path.read_bytes() for path in (files.ca, files.certificate, files.key)))]
+
+
+def authority() -> list[bytes]:
+    """An authority's, and those of a server that has a certificate from it."""
+    files = issue(tls().ca.parent, "server", "s")
+    paths = (files.ca, files.ca.with_name("ca.key"), files.certificate, files.key)
+    return [framed(*(path.read_bytes() for path in paths))]
