@@ -227,7 +227,7 @@ def _authority_certificate(directory: Path) -> x509.Certificate:
     path = directory / "ca.pem"
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
-        _ = certificate.public_key(), certificate.extensions  # which it parses where it is asked
+        _ = certificate.subject, certificate.public_key(), certificate.extensions  # which it parses where it is asked
     except FileNotFoundError:
         raise OstrakonError(
             f"{directory} holds no authority: run `python -m deploy.certificates init {directory}`"

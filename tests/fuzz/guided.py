@@ -55,7 +55,7 @@ def _process(name: str, seconds: int, seed: int) -> bool:
     command += ["--seconds", str(seconds), "--seed", str(seed)]
     with tempfile.TemporaryDirectory() as folder:  # for all its files: it ends without deleting any
         done = subprocess.run(command, capture_output=True, env=os.environ | {"TMPDIR": folder}, check=False)
-    lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
+    lines = (done.stderr + done.stdout).decode(errors="replace").splitlines()  # the traceback last
     if done.returncode == 0:
         print(f"{name}: {_last(lines, 'Done ')}; {_last(lines, 'cov: ')}", flush=True)
         return False
