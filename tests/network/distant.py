@@ -102,6 +102,7 @@ class Distant(Cluster):
         """End the run in good order: the ledger is whole, and holds whatever a worker was told."""
         living = [process for process in self.processes if process.alive]
         assert len(living) >= 1 + len(self.roster), "a process has ended"
+        wait_for(lambda: all(told_by(self.folder).values()), "a committed round that every worker was told of")
         for process in living:
             process.signal(signal.SIGTERM)
         for process in living:
@@ -113,5 +114,5 @@ class Distant(Cluster):
         told = told_by(self.folder)
         assert set(told) == {f"{name}-settings" for name in self.roster}
         for heads in told.values():
-            assert heads and all(hashes.get(head.round) == head.hash for head in heads)
+            assert all(hashes.get(head.round) == head.hash for head in heads)
         return entries
