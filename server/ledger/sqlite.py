@@ -131,7 +131,7 @@ class SqliteLedger:
         """What lies at the ledger's path and beside it, as (device, inode)."""
         if self._path == ":memory:":
             return []
-        return [_place(f"{self._called}{end}") for end in ("", *_BESIDE)]
+        return [_place(f"{self._path}{end}") for end in ("", *_BESIDE)]
 
     def _prepare(self) -> None:
         connection = self._connection
