@@ -15,8 +15,8 @@ from common.errors import OstrakonError
 from server.ledger import Entry
 from server.ledger.sqlite import SqliteLedger
 from server.model_store import Key, ModelStore
+from tests.ledgers import GENESIS, following
 from tests.simulation.disk import Disk, MemoryLedger, MemoryStore
-from tests.unit.test_ledger import GENESIS, following
 
 
 def outcome(deed: Callable[[], Any]) -> str:

@@ -13,7 +13,7 @@ from server.ledger.sqlite import SqliteLedger
 from server.metrics import MetricsFile
 from server.model_store import Key, ModelStore
 from tests.in_process import House, Pull, play
-from tests.unit.test_recovery import model_file
+from tests.lost import model_file
 
 ROUNDS = 10_000
 

@@ -3,7 +3,6 @@
 import math
 import multiprocessing
 import sqlite3
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,47 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
 from common.errors import OstrakonError
-from server.ledger import Already, Committed, CountedVote, Entry, Fenced, Genesis, Ledger, Unknown
+from server.ledger import Already, Committed, Entry, Fenced, Genesis, Unknown
 from server.ledger.sqlite import SqliteLedger
-
-GENESIS = Genesis(
-    run="6c1b2f0e-7f0c-4f6e-9a53-0d7f2f3f9a10",
-    settings={"task": "linear", "roster": ["a", "b", "c"], "f": 1, "gamma": 0.2},
-    parameters=7,
-    theta_0="theta-0",
-    created="2024-05-01T12:00:00+00:00",
-    layout=(("weight", (2, 3)), ("bias", (1,))),
-)
-
-
-def following(ledger: Ledger, term: int, name: str = "x") -> Entry:
-    """An entry that follows the head; `name` makes its winner differ from others' of the same round."""
-    head, genesis = ledger.head(), ledger.genesis()
-    assert genesis is not None
-    round = 1 if head is None else head.round + 1
-    return Entry(
-        round=round,
-        term=term,
-        base=genesis.theta_0 if head is None else head.winner,
-        inner=f"inner-{round}-{name}",
-        outer=f"outer-{round}-{name}",
-        winner=f"inner-{round}-{name}",
-        choice="inner",
-        votes=(CountedVote("a", "inner", 0.25, math.inf), CountedVote("b", "inner", math.nan, -math.inf)),
-        inner_cluster=("a", "b"),
-        outer_cluster=("c",),
-        missing={"c": "no vote"},
-        refused={"c": {"wrong base": 2}},
-        thin=False,
-        seconds=1.5,
-        running_sum=f"sum-{round}-{name}",
-        previous=genesis.hash if head is None else head.hash,
-    )
+from tests.ledgers import GENESIS, following
 
 
 @pytest.fixture
@@ -316,83 +279,6 @@ def test_a_changed_row_is_never_read_as_an_entry(ledger: SqliteLedger) -> None:
 
 def hash_of(entry: Entry | None) -> str | None:
     return None if entry is None else entry.hash
-
-
-class LedgerMachine(RuleBasedStateMachine):
-    """Servers come and go over one file; whatever they try, I1, I2 and I5 hold."""
-
-    terms = Bundle("terms")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "ledger.sqlite"
-        self.ledger = SqliteLedger(self.path)
-        self.ledger.create(GENESIS)
-        self.largest = 0
-        self.committed: list[str] = []  # hashes by round
-        self.offered: list[Entry] = []
-
-    def teardown(self) -> None:
-        self.ledger.close()
-        self.folder.cleanup()
-
-    @rule(target=terms)
-    def draw_term(self) -> int:
-        term = self.ledger.draw_term("server")
-        assert term > self.largest
-        self.largest = term
-        return term
-
-    @rule(term=terms, name=st.sampled_from("abc"))
-    def commit_the_next_round(self, term: int, name: str) -> None:
-        entry = following(self.ledger, term, name)
-        self.offered.append(entry)
-        if self.ledger.try_commit(entry) == Committed():
-            assert term == self.largest  # I5
-            self.committed.append(entry.hash)
-        else:
-            assert term < self.largest
-
-    @precondition(lambda self: self.offered)
-    @rule(data=st.data())
-    def offer_an_old_entry_again(self, data: st.DataObject) -> None:
-        entry = data.draw(st.sampled_from(self.offered))
-        try:
-            outcome = self.ledger.try_commit(entry)
-        except ValueError:  # it follows a head that never was
-            return
-        match outcome:
-            case Fenced(term):
-                assert term == self.largest != entry.term
-            case Already(there):
-                assert there.hash == self.committed[entry.round - 1]
-            case Committed():
-                assert entry.term == self.largest
-                self.committed.append(entry.hash)
-            case Unknown():
-                raise AssertionError(outcome)
-
-    @rule()
-    def reopen(self) -> None:
-        self.ledger.close()
-        self.ledger = SqliteLedger(self.path)
-
-    @invariant()
-    def one_chain_from_the_genesis(self) -> None:
-        entries = list(self.ledger.entries())
-        assert [entry.hash for entry in entries] == self.committed  # I1: nothing committed ever changes
-        base, previous = GENESIS.theta_0, GENESIS.hash
-        for entry in entries:
-            assert (entry.base, entry.previous) == (base, previous)  # I2
-            base, previous = entry.winner, entry.hash
-        assert [entry.term for entry in entries] == sorted(entry.term for entry in entries)
-
-
-LedgerMachine.TestCase.settings = settings(
-    max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-)
-TestWhateverServersTry = LedgerMachine.TestCase
 
 
 def open_each(files: list[Path], together: Any, failures: Any) -> None:

@@ -17,7 +17,7 @@ from server.model_store import ModelStore
 from server.opening import check_ledger_is_there
 from server.process import serve
 from tests.in_process import INITIAL, House, cancel, play, pulls, reached, server_settings, settle, vector
-from tests.unit.test_recovery import completed
+from tests.lost import completed
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from server.ledger import Genesis, Parent
 from server.ledger.sqlite import SqliteLedger
 from server.parentage import metadata_of, parent_of, restore
 from tests.in_process import INITIAL, House, play, vector
-from tests.unit.test_recovery import completed, flip, model_file
+from tests.lost import completed, flip, model_file
 
 LAYOUT = (("weight", (3,)),)
 

@@ -10,7 +10,7 @@ import pytest
 from common.errors import OstrakonError
 from server.ledger.sqlite import SqliteLedger
 from tests.in_process import House, cancel, play, pulls, reached
-from tests.unit.test_recovery import completed
+from tests.lost import completed
 
 ROUNDS = 6
 
