@@ -61,6 +61,11 @@ def parse(urn: str) -> Identity:
     return Identity(role, match[2])
 
 
+def parse_whole(certificate: x509.Certificate) -> None:
+    """Let parts that cryptography parses where they are asked raise one of `UNREADABLE` now, or never."""
+    _ = certificate.subject, certificate.public_key(), certificate.extensions
+
+
 def identity_of(auth_context: Mapping[str, Iterable[bytes]]) -> Identity | None:
     """The identity of a gRPC peer, from `context.auth_context()`.
 
@@ -244,8 +249,8 @@ def _chain(content: bytes, path: Path) -> list[x509.Certificate]:
     """The certificates of a process. An authority's file may hold others' too, of kinds that nobody here knows."""
     certificates = _certificates(content, path)
     try:
-        for certificate in certificates:  # which parses this where it is asked
-            _ = certificate.public_key(), certificate.extensions
+        for certificate in certificates:
+            parse_whole(certificate)
     except UNREADABLE as error:
         raise OstrakonError(f"certificate {path} cannot be used ({error}): have it issued anew") from None
     return certificates

@@ -37,6 +37,7 @@ from common.identity import (
     Identity,
     Role,
     parse,
+    parse_whole,
     read_certificate,
 )
 from common.revocation import REVOKED, read_revoked, revocation_list, revoked_text
@@ -227,7 +228,7 @@ def _authority_certificate(directory: Path) -> x509.Certificate:
     path = directory / "ca.pem"
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
-        _ = certificate.subject, certificate.public_key(), certificate.extensions  # which it parses where it is asked
+        parse_whole(certificate)
     except FileNotFoundError:
         raise OstrakonError(
             f"{directory} holds no authority: run `python -m deploy.certificates init {directory}`"

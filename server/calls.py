@@ -9,7 +9,6 @@ import structlog
 
 from common.choice import Choice
 from common.identity import Identity
-from common.runtime import peak_bytes
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
 from server import round as rounds
 from server.admission import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
@@ -17,6 +16,7 @@ from server.coordinator import Coordinator
 from server.open_calls import OpenCalls
 from server.outgoing import Outgoing, commit_message, run_phase
 from server.refusal import Code, Refused
+from server.status import check_reader, standing
 from server.streams import Displaced
 
 log = structlog.get_logger()
@@ -73,7 +73,7 @@ class Calls:
         if worker:
             state.roster.check_session(state.roster.member(caller), request.session)
         else:
-            self._check_reader(caller, "models")
+            check_reader(caller, state.roster, "models")
             self._observers.add(caller)
         if request.average and worker:
             raise Refused(Code.PERMISSION_DENIED, "wrong role", "only observers and operators may read the average")
@@ -184,49 +184,38 @@ class Calls:
 
     def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
         """Where the run stands."""
-        self._check_reader(caller, "the status")
+        check_reader(caller, self._state.roster, "the status")
         check_protocol(request.stamp, self._state.run_id, run_may_be_empty=True)
-        state, settings = self._state, self._state.settings
-        response = pb.StatusResponse(
-            stamp=self._outgoing.stamp(),
+        state = self._state
+        response = standing(
+            state.settings,
+            self._outgoing.stamp(),
+            history=state.history,
+            last=state.last,
+            roster=state.roster,
+            refusals=state.refusals,
+            traffic=state.traffic,
+            waiting=state.waiting(),
+        )
+        of_the_round = pb.StatusResponse(
             phase=run_phase(state),
-            rounds=settings.rounds,
-            rule=settings.rule,
-            task=settings.task,
-            roster=settings.roster,
-            byzantine=settings.f,
-            inner_wins=state.history.wins["inner"],
-            outer_wins=state.history.wins["outer"],
             awaited=state.round.awaited(),
             absent=state.roster.absent(),
-            revoked=sorted(identity.urn for identity in state.roster.revoked),
-            refused=_counts(state.history.refused + state.refusals.counted()),
-            missing=_counts(state.history.missing),
             reported_loss=state.reported_loss,
             seconds=state.elapsed(),
             seconds_to_first_commit=state.seconds_to_first_commit or 0.0,
-            bytes_received=state.traffic.received,
-            bytes_sent=state.traffic.sent,
-            peak_bytes=peak_bytes(),
-            waiting=state.waiting(),
         )
-        if state.last is not None:
-            commit = commit_message(state.last)
-            winners = sum(vote.choice == state.last.choice for vote in state.last.votes)
-            response.committed.CopyFrom(commit)
-            response.last_winner = commit.winner
-            response.winner_votes = winners
-            response.loser_votes = len(state.last.votes) - winners
+        response.MergeFrom(of_the_round)
         return response
 
     def refuse(self, caller: Identity | None, reason: str) -> None:
         """Count a refused call under its reason; callers that are not members are counted together."""
         if self._state.finished is not None:
             return  # whoever is late now has done nothing wrong
-        member = caller is not None and caller.role == "worker" and caller.id in self._state.roster.members
+        member = self._state.roster.name(caller)
         if reason == MODEL_REPLACED and not member:
             return  # an observer was slower than the run
-        self._state.refusals.count(caller.id if caller is not None and member else "", reason)
+        self._state.refusals.count(member, reason)
 
     async def farewell(self) -> None:
         """Wait until every live worker and every observer has heard the end, or `linger` has passed."""
@@ -253,11 +242,6 @@ class Calls:
             raise Refused(
                 Code.FAILED_PRECONDITION, MODEL_REPLACED, "the next model was committed, or asked for: ask again"
             ) from None
-
-    def _check_reader(self, caller: Identity, what: str) -> None:
-        if caller.role not in ("operator", "observer"):
-            raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read {what}")
-        self._state.roster.check_not_revoked(caller)
 
     def _check_member_call(self, caller: Identity, stamp: pb.Stamp, session: str) -> int:
         """Admit a roster member's call of its newest session; returns the round it speaks of."""
@@ -286,7 +270,3 @@ def _choice(choice: int) -> Choice:
     if choice == pb.CHOICE_OUTER:
         return "outer"
     raise Refused(Code.INVALID_ARGUMENT, "no choice", f"expected CHOICE_INNER or CHOICE_OUTER, got {choice}")
-
-
-def _counts(counter: dict[tuple[str, str], int]) -> list[pb.Count]:
-    return [pb.Count(worker=who, reason=why, count=count) for (who, why), count in sorted(counter.items())]

@@ -14,7 +14,6 @@ import structlog
 from common.clock import Clock
 from common.errors import OstrakonError
 from common.identity import Identity
-from common.runtime import peak_bytes
 from common.settings import ServerSettings
 from common.wire import PROTOCOL, Vector
 from protos.ostrakon.v1 import parameter_server_pb2 as pb
@@ -23,14 +22,15 @@ from server.calls import Send
 from server.metrics import Traffic
 from server.open_calls import OpenCalls
 from server.opening import ModelLost
-from server.outgoing import commit_message
-from server.refusal import Code, Refused
+from server.refusal import Code, Refusals, Refused
 from server.roster import Roster
+from server.status import check_reader, standing
 from server.uploads import Uploads, upload_seconds, upload_slots
 
 log = structlog.get_logger()
 
 SAY_AGAIN_SECONDS = 30.0
+RECOVERING = "recovering"  # the reason of those who are to come again: they have done nothing wrong
 
 
 class Recovery:
@@ -50,6 +50,7 @@ class Recovery:
         # As in a round: a row of memory per member, and one more upload at a time than there are liars.
         self._uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate)
         self._rows: dict[str, Vector] = {}
+        self._refusals = Refusals()
         self._in_vain: set[str] = set()  # members that do not hold it, or sent something else
         self._spoilt: dict[str, str] = {}  # member -> session that sent something else
         self._theta: Vector | None = None
@@ -174,30 +175,23 @@ class Recovery:
 
     def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
         """Where the run stands, and what it waits for."""
-        if caller.role not in ("operator", "observer"):
-            raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read the status")
+        check_reader(caller, self._roster, "the status")
         check_protocol(request.stamp, self._run.genesis.run, run_may_be_empty=True)
-        settings, history = self.settings, self._run.history
-        response = pb.StatusResponse(
-            stamp=self._stamp(),
-            rounds=settings.rounds,
-            rule=settings.rule,
-            task=settings.task,
-            roster=settings.roster,
-            byzantine=settings.f,
-            inner_wins=history.wins["inner"],
-            outer_wins=history.wins["outer"],
-            bytes_received=self.traffic.received,
-            bytes_sent=self.traffic.sent,
-            peak_bytes=peak_bytes(),
+        return standing(
+            self.settings,
+            self._stamp(),
+            history=self._run.history,
+            last=self._run.head,
+            roster=self._roster,
+            refusals=self._refusals,
+            traffic=self.traffic,
             waiting=self.waiting(),
         )
-        if self._run.head is not None:
-            response.committed.CopyFrom(commit_message(self._run.head))
-        return response
 
     def refuse(self, caller: Identity | None, reason: str) -> None:
-        """Refusals are counted by rounds, and none is open."""
+        """Count a refused call, for the status: an entry holds those of its round, and none is open."""
+        if reason != RECOVERING:
+            self._refusals.count(self._roster.name(caller), reason)
 
     def _stamp(self) -> pb.Stamp:
         return pb.Stamp(protocol=PROTOCOL, run=self._run.genesis.run, term=self.term, round=self.head_round + 1)
@@ -207,7 +201,7 @@ class Recovery:
         raise Refused(Code.FAILED_PRECONDITION, "not joined", f"{member} has not joined this server: join first")
 
     def _come_again(self) -> NoReturn:
-        raise Refused(Code.UNAVAILABLE, "recovering", self.waiting())
+        raise Refused(Code.UNAVAILABLE, RECOVERING, self.waiting())
 
     def _notify(self) -> None:
         self._changed.set()

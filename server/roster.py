@@ -68,6 +68,10 @@ class Roster:
         """Members that are revoked."""
         return frozenset(member for member in self.members if Identity("worker", member) in self.revoked)
 
+    def name(self, caller: Identity | None) -> str:
+        """The member's name; empty for a caller that is none."""
+        return caller.id if caller is not None and caller.role == "worker" and caller.id in self.members else ""
+
     def position(self, member: str) -> int:
         """The member's row."""
         return self.members.index(member)

@@ -16,10 +16,10 @@ from tests.fuzz.siege import under_siege, without_its_model
 def main() -> None:
     """Fuzz servers of its own, one for each RPC; the exit status says whether anything was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--messages", type=int, default=100_000, help="for each RPC")
+    parser.add_argument("--messages", type=int, default=100_000, help="for each RPC (100,000)")
     parser.add_argument("--rpc", choices=KINDS, action="append", help="one of them only; may be given again")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1, help="RPCs at a time")
+    parser.add_argument("--seed", type=int, default=1, help="of the mutations (1)")
+    parser.add_argument("--jobs", type=int, default=1, help="RPCs at a time (1)")
     given = parser.parse_args()
     with ProcessPoolExecutor(given.jobs, get_context("fork")) as pool:
         for line in pool.map(_fuzz, given.rpc or KINDS, repeat(given.messages), repeat(given.seed)):

@@ -37,11 +37,14 @@ TEAM = (
 )
 
 
-@cache
 def folder() -> Path:
     """Where the files of this process lie, until it ends."""
-    folder.keep = tempfile.TemporaryDirectory()  # type: ignore[attr-defined]
-    return Path(folder.keep.name)  # type: ignore[attr-defined]
+    return Path(_temporary().name)
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory()
 
 
 def framed(*parts: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """A coverage-guided fuzzer (atheris, with libFuzzer in it) on every parser: `python -m tests.fuzz.guided --seconds 60`.
 
 Each parser has a process to itself, which ends at its first finding: a traceback, and a file in `findings/` of the
-bytes that led to it, which `python -m tests.fuzz.guided --parser NAME --replay FILE` reads once more.
+bytes that led to it, which `python -m tests.fuzz.guided --parser NAME --replay FILE` reads once more. `make
+.venv/fuzzer` installs atheris.
 """
 
 import argparse
@@ -22,11 +23,11 @@ MEMORY, SECONDS = 2048, 20  # MiB of a process, and time for one input: more is 
 def main() -> int:
     """Fuzz; the exit status is 1 if anything was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz.guided", description=__doc__)
-    parser.add_argument("--parser", action="append", help="one of them only; may be given again")
-    parser.add_argument("--seconds", type=int, default=60, help="for each parser")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1, help="parsers at a time")
-    parser.add_argument("--replay", type=Path, help="read this file instead")
+    parser.add_argument("--parser", metavar="NAME", action="append", help="one of them only; may be given again")
+    parser.add_argument("--seconds", type=int, default=60, help="for each parser (60)")
+    parser.add_argument("--seed", type=int, default=1, help="of the mutations (1)")
+    parser.add_argument("--jobs", type=int, default=1, help="parsers at a time (1)")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="read this file once more instead")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.alone:

@@ -37,7 +37,10 @@ def without_its_model(folder: Path) -> Iterator[Cluster]:
         server = run.server()
         before = wait_for(run.status, "the server without its model")
         yield run
-        assert "committed model of round" in _status(run).waiting
+        meanwhile = _status(run)
+        assert "committed model of round" in meanwhile.waiting
+        refused = {(count.worker, count.reason) for count in meanwhile.refused}
+        assert ("w00", "wrong digest") in refused and "internal error" not in {reason for _, reason in refused}
         for process in honest:
             process.signal(signal.SIGCONT)
         _check(run, before, server, honest)

@@ -12,7 +12,7 @@ import pytest
 from deploy.certificates import revoke
 from server.audit import audit
 from server.ledger.sqlite import SqliteLedger
-from tests.cluster import PATIENCE, ROOT, wait_for
+from tests.cluster import PATIENCE, importing, wait_for
 
 SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=1", "F=1", "GAMMA=0.5", "RUN=small", "GRACE_FLOOR=3")
 
@@ -22,13 +22,11 @@ class Launcher:
 
     def __init__(self, folder: Path, command: str, *words: str) -> None:
         self.output = folder / "output.txt"
-        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
         with self.output.open("ab") as sink:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "deploy.local", command, *words],
                 cwd=folder,
-                env=environment,
+                env=importing(),
                 stdout=sink,
                 stderr=sink,
                 stdin=subprocess.DEVNULL,

@@ -1,14 +1,13 @@
 """The README's task of one's own, with the README's command."""
 
 import json
-import os
 import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster import PATIENCE, ROOT
+from tests.cluster import PATIENCE, ROOT, importing
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -20,8 +19,7 @@ def test_the_task_of_the_readme_learns_although_one_of_three_workers_lies(tmp_pa
     (tmp_path / "mytask.py").write_text(source, encoding="utf-8")
 
     command = [sys.executable, "-m", "deploy.local", "up", *shlex.split(words)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    up = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    up = subprocess.run(command, cwd=tmp_path, env=importing(), capture_output=True, text=True, timeout=PATIENCE)
     assert up.returncode == 0, up.stdout + up.stderr
 
     summary = json.loads((tmp_path / "runs" / "spirals" / "summary.json").read_text())

@@ -1,0 +1,68 @@
+"""Where a run stands, for operators and observers, whoever answers: a coordinator, or a recovery."""
+
+from collections.abc import Mapping
+
+from common.identity import Identity
+from common.runtime import peak_bytes
+from common.settings import ServerSettings
+from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from server.ledger import Entry
+from server.metrics import Traffic
+from server.opening import History
+from server.outgoing import commit_message
+from server.refusal import Code, Refusals, Refused
+from server.roster import Roster
+
+
+def check_reader(caller: Identity, roster: Roster, what: str) -> None:
+    """Let operators and observers read.
+
+    Raises:
+        Refused: the caller is neither, or is revoked.
+    """
+    if caller.role not in ("operator", "observer"):
+        raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read {what}")
+    roster.check_not_revoked(caller)
+
+
+def standing(
+    settings: ServerSettings,
+    stamp: pb.Stamp,
+    *,
+    history: History,
+    last: Entry | None,
+    roster: Roster,
+    refusals: Refusals,
+    traffic: Traffic,
+    waiting: str,
+) -> pb.StatusResponse:
+    """All of a status that needs no open round."""
+    response = pb.StatusResponse(
+        stamp=stamp,
+        rounds=settings.rounds,
+        rule=settings.rule,
+        task=settings.task,
+        roster=settings.roster,
+        byzantine=settings.f,
+        inner_wins=history.wins["inner"],
+        outer_wins=history.wins["outer"],
+        revoked=sorted(identity.urn for identity in roster.revoked),
+        refused=_counts(history.refused + refusals.counted()),
+        missing=_counts(history.missing),
+        bytes_received=traffic.received,
+        bytes_sent=traffic.sent,
+        peak_bytes=peak_bytes(),
+        waiting=waiting,
+    )
+    if last is not None:
+        commit = commit_message(last)
+        winners = sum(vote.choice == last.choice for vote in last.votes)
+        response.committed.CopyFrom(commit)
+        response.last_winner = commit.winner
+        response.winner_votes = winners
+        response.loser_votes = len(last.votes) - winners
+    return response
+
+
+def _counts(counter: Mapping[tuple[str, str], int]) -> list[pb.Count]:
+    return [pb.Count(worker=who, reason=why, count=count) for (who, why), count in sorted(counter.items())]
