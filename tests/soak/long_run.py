@@ -255,8 +255,7 @@ def picture(samples: list[Sample], summary: Summary, path: Path) -> None:
         folder.plot(rounds, [getattr(each, name) / MIB for each in samples], color=colour, label=label)
     for panel, label in ((memory, "memory, MiB"), (open_files, "open files"), (folder, "on disk, MiB")):
         panel.set_ylabel(label)
-        panel.margins(y=0.08)
-        panel.set_ylim(bottom=0)
+        panel.set_ylim(0, 1.15 * max(max(line.get_ydata()) for line in panel.get_lines()))
         panel.grid(color="#e4e4e4")
         panel.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     folder.set_xlabel("round")
