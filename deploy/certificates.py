@@ -7,6 +7,7 @@ several hosts keeps it elsewhere.
 """
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,6 +51,7 @@ CERTIFICATE_DAYS = 825
 LOOPBACK = ("localhost", "127.0.0.1")
 SERVING: tuple[Role, ...] = ("server", "adversary")  # others call them
 
+_HOST = re.compile(r"(?=.{1,253}\Z)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 _CLOCK_SKEW = timedelta(hours=1)
 
 
@@ -102,7 +104,7 @@ def issue(
         The three files to put into the process's settings.
 
     Raises:
-        OstrakonError: role or id cannot be used or is revoked, or there is no readable authority to sign.
+        OstrakonError: role, id or a host cannot be used or is revoked, or there is no readable authority to sign.
     """
     identity = parse(Identity(role, id).urn)
     stem = directory / f"{role}-{id}"
@@ -285,6 +287,11 @@ def _name(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
+        if not _HOST.fullmatch(host):
+            raise OstrakonError(
+                f"{host!r} is no name of a host: expected an IP address, or letters, digits, dashes and dots, as in "
+                "server.example.org; other letters in their ASCII form, as in xn--bcher-kva.example"
+            ) from None
         return x509.DNSName(host)
 
 

@@ -52,6 +52,13 @@ def test_a_certificate_that_still_serves_is_replaced_only_where_it_is_to_be_rene
     assert Credentials.load(files, "worker").identity == Identity("worker", "oslo")
 
 
+@pytest.mark.parametrize("host", ["tür.example", "", "a b", "a..b", ".a", "a" * 64, ".".join(["a" * 60] * 5)])
+def test_what_cannot_be_the_name_of_a_host_is_refused(folder: Path, host: str) -> None:
+    with pytest.raises(OstrakonError, match="is no name of a host"):
+        issue(folder, "server", "main", [host])
+    assert not (folder / "server-main.pem").exists()
+
+
 def test_a_renewed_server_keeps_the_names_by_which_it_is_reached(folder: Path) -> None:
     files = issue(folder, "server", "main", ["ps.example.org", "192.0.2.7"])
     before = names(files)
