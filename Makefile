@@ -10,7 +10,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PROTO := $(wildcard protos/ostrakon/v1/*.proto)
-PROTOC = $(BIN)/python -m grpc_tools.protoc -I . --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(PROTO)
+PROTOC = $(BIN)/python -m grpc_tools.protoc -I protos --python_out=$(1) --pyi_out=$(1) --grpc_python_out=$(1) $(PROTO)
 
 # What was set on this command line, each as one quoted KEY=VALUE word: a typo is refused by name, not overlooked.
 quote = '$(subst ','\'',$(1))'
@@ -20,7 +20,7 @@ given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARI
 .PHONY: up status down test test-all soak lint format proto bench attacks docs clean help
 
 up status down: $(VENV)/installed
-	@$(BIN)/python -m deploy.local $@ $(given)
+	@$(BIN)/python -m ostrakon.deploy.local $@ $(given)
 
 test: $(VENV)/installed lint
 	@$(BIN)/python -m pytest -n 2
@@ -39,7 +39,7 @@ lint: $(VENV)/installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@generated=$$(mktemp -d) && $(call PROTOC,$$generated) && diff -r -x '*.proto' -x '__*' protos/ostrakon $$generated/protos/ostrakon \
+	@generated=$$(mktemp -d) && $(call PROTOC,$$generated) && diff -r -x '*.proto' -x '__*' protos/ostrakon/v1 $$generated/ostrakon/v1 \
 	  && rm -r $$generated || (echo 'generated code is not current: run make proto' && false)
 
 format: $(VENV)/installed
@@ -47,16 +47,16 @@ format: $(VENV)/installed
 	@$(BIN)/ruff format .
 
 proto: $(VENV)/installed
-	$(call PROTOC,.)
+	$(call PROTOC,protos)
 
 bench: $(VENV)/installed
-	@$(BIN)/python -m bench aggregation
+	@$(BIN)/python -m ostrakon.bench aggregation
 
 attacks: $(VENV)/installed
-	@$(BIN)/python -m bench attacks --update docs/attacks.md
+	@$(BIN)/python -m ostrakon.bench attacks --update docs/attacks.md
 
 docs: $(VENV)/installed
-	@$(BIN)/python -m common.aggregation --update docs/rules.md
+	@$(BIN)/python -m ostrakon.common.aggregation --update docs/rules.md
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -75,4 +75,4 @@ clean:
 
 help: $(VENV)/installed
 	@sed -n 's/^# //p' Makefile | head -7
-	@$(BIN)/python -m deploy.local up --help
+	@$(BIN)/python -m ostrakon.deploy.local up --help

@@ -1,4 +1,4 @@
-"""Command line: `python -m bench aggregation`, `python -m bench attacks`."""
+"""Command line: `python -m ostrakon.bench aggregation`, `python -m ostrakon.bench attacks`."""
 
 import json
 import sys
@@ -12,15 +12,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench.aggregation import DEFAULT, Report, measure, slowdowns
-from bench.attacks import PLACE, ROWS, RULES, Setting, accuracy, markdown
-from bench.plot import draw
-from bench.rows import HOSTILE
-from common.aggregation import rule
-from common.device import resolve_device
-from common.errors import OstrakonError
-from common.markdown import renew
-from common.runtime import prepare
+from ostrakon.bench.aggregation import DEFAULT, Report, measure, slowdowns
+from ostrakon.bench.attacks import PLACE, ROWS, RULES, Setting, accuracy, markdown
+from ostrakon.bench.plot import draw
+from ostrakon.bench.rows import HOSTILE
+from ostrakon.common.aggregation import rule
+from ostrakon.common.device import resolve_device
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.markdown import renew
+from ostrakon.common.runtime import prepare
 
 app = typer.Typer(help="Measurements, with their limits beside them.", no_args_is_help=True, add_completion=False)
 

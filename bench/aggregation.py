@@ -13,12 +13,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from bench.clock import Duration, durations
-from bench.peak import peak_bytes
-from bench.rows import HOSTILE, hostile, ordinary
-from common.aggregation import RULES, rule
-from common.aggregation.registry import EXAMPLES
-from common.errors import OstrakonError
+from ostrakon.bench.clock import Duration, durations
+from ostrakon.bench.peak import peak_bytes
+from ostrakon.bench.rows import HOSTILE, hostile, ordinary
+from ostrakon.common.aggregation import RULES, rule
+from ostrakon.common.aggregation.registry import EXAMPLES
+from ostrakon.common.errors import OstrakonError
 
 SORT = "torch.sort"
 DEFAULT = (*RULES, *EXAMPLES, "NNM+Avg", "Bucketing(2)+Avg", "ARC+Avg")

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import common.markdown
-from common.errors import OstrakonError
-from common.schedule import NONE
-from deploy.launch_settings import NOT_IN_NAMES
-from deploy.report import SUMMARY
-from deploy.run_folder import RUNS
-from worker.attacks import ATTACKS
+import ostrakon.common.markdown
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.schedule import NONE
+from ostrakon.deploy.launch_settings import NOT_IN_NAMES
+from ostrakon.deploy.report import SUMMARY
+from ostrakon.deploy.run_folder import RUNS
+from ostrakon.worker.attacks import ATTACKS
 
 RULES = ("Avg", "GM", "CWTM", "Multi-Krum", "Mean1P", "Cent2P", "Mean2P")
 ROWS = (NONE, *ATTACKS)
@@ -59,7 +59,7 @@ def accuracy(setting: Setting, attack: str, rule: str) -> float:
     name = words[0].partition("=")[2]
     root = str(Path(__file__).resolve().parents[1])
     done = subprocess.run(
-        [sys.executable, "-m", "deploy.local", "up", *words],
+        [sys.executable, "-m", "ostrakon.deploy.local", "up", *words],
         env=os.environ | {"PYTHONPATH": root},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -87,7 +87,7 @@ def markdown(setting: Setting, found: Mapping[tuple[str, str], float], rules: It
         f"f = {setting.byzantine}, {setting.rounds} rounds, seed {setting.seed}: "
         "test accuracy of the last committed model."
     )
-    return f"{title}\n\n{common.markdown.table(['attack', *(f'`{rule}`' for rule in rules)], rows)}"
+    return f"{title}\n\n{ostrakon.common.markdown.table(['attack', *(f'`{rule}`' for rule in rules)], rows)}"
 
 
 def _cell(value: float | None) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from bench.rows import ordinary
-from common.aggregation import rule
+from ostrakon.bench.rows import ordinary
+from ostrakon.common.aggregation import rule
 
 
 def peak_bytes(name: str, n: int, f: int, d: int, device: torch.device, threads: int) -> int | None:
@@ -23,7 +23,7 @@ def peak_bytes(name: str, n: int, f: int, d: int, device: torch.device, threads:
     if sys.platform != "linux":
         return None
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "bench.peak"])
+    context.set_forkserver_preload(["torch", "ostrakon.bench.peak"])
     with ProcessPoolExecutor(1, mp_context=context) as processes:
         return processes.submit(_on_cpu, name, n, f, d, threads).result()
 

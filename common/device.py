@@ -2,7 +2,7 @@
 
 import torch
 
-from common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError
 
 
 def resolve_device(name: str) -> torch.device:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError
 
 
 class FlatModel:

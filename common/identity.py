@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from common.errors import OstrakonError
-from common.settings import TlsFiles
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.settings import TlsFiles
 
 Role = Literal["server", "worker", "observer", "operator", "adversary"]
 ROLES: tuple[Role, ...] = get_args(Role)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

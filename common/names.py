@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError
 
 _NAME = re.compile(r"[A-Za-z_][\w.:-]*", re.ASCII)
 

@@ -3,10 +3,10 @@
 import grpc
 import structlog
 
-from common.errors import OstrakonError
-from common.identity import Credentials, Role
-from common.settings import TlsFiles
-from common.watched_files import WatchedFiles
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Credentials, Role
+from ostrakon.common.settings import TlsFiles
+from ostrakon.common.watched_files import WatchedFiles
 
 log = structlog.get_logger()
 

@@ -7,13 +7,15 @@ with # say nothing.
 from collections.abc import Iterable
 from pathlib import Path
 
-from common.errors import OstrakonError
-from common.identity import Identity, parse
-from common.settings import TlsFiles
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity, parse
+from ostrakon.common.settings import TlsFiles
 
 REVOKED = "revoked.txt"
 
-_HEADING = "# Shut out by `python -m deploy.certificates revoke`: a server reads this file before each round.\n"
+_HEADING = (
+    "# Shut out by `python -m ostrakon.deploy.certificates revoke`: a server reads this file before each round.\n"
+)
 
 
 def revocation_list(tls: TlsFiles) -> Path:

@@ -13,7 +13,7 @@ from typing import TextIO
 
 import structlog
 
-from common.errors import OstrakonError, disk_trouble
+from ostrakon.common.errors import OstrakonError, disk_trouble
 
 # glibc's mallopt, <malloc.h>.
 M_TRIM_THRESHOLD = -1

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError
 
 T = TypeVar("T")
 

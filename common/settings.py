@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from common.errors import OstrakonError
-from common.schedule import NONE, read_schedule
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.schedule import NONE, read_schedule
 
 Device = str
 DEFAULT_ATTACK = "SF@0,Omn@200"
@@ -63,7 +63,7 @@ class ServerSettings(_Settings):
     # Where and how this process runs.
     rounds: int = Field(ge=1, description="the run ends after this many committed rounds")
     directory: Path = Field(description="the run's folder: ledger, models, metrics")
-    initial: Path = Field(description="theta_0, written by `python -m worker init`")
+    initial: Path = Field(description="theta_0, written by `python -m ostrakon.worker init`")
     listen: Address = Field("127.0.0.1:7433", description="address to serve on, HOST:PORT")
     tls: TlsFiles | None = Field(None, description="certificate of this server; without it loopback only")
     device: Device = Field("auto", description="auto, cpu, cuda, cuda:1: where the rule runs")

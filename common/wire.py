@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 PROTOCOL = 1
 CHUNK_BYTES = 1 << 20  # smaller costs CPU, larger is slower, and this fits gRPC's default message limit

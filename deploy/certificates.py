@@ -1,6 +1,6 @@
 """A development authority and one certificate per process.
 
-`python -m deploy.certificates init DIR` makes DIR/ca.pem and DIR/ca.key; `issue DIR ROLE ID` adds
+`python -m ostrakon.deploy.certificates init DIR` makes DIR/ca.pem and DIR/ca.key; `issue DIR ROLE ID` adds
 DIR/<role>-<id>.pem and .key. Nothing that is still valid is overwritten, unless it is to be renewed. `revoke` adds to
 DIR/revoked.txt, which servers read. The authority's key lies beside what it signs, which suits one machine; a run over
 several hosts keeps it elsewhere.
@@ -28,8 +28,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import OstrakonError
-from common.identity import (
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import (
     ADVERSARY_NAME,
     RENEW_DAYS,
     ROLES,
@@ -41,10 +41,10 @@ from common.identity import (
     parse_whole,
     read_certificate,
 )
-from common.revocation import REVOKED, read_revoked, revocation_list, revoked_text
-from common.runtime import run_to_exit
-from common.settings import TlsFiles
-from deploy.files import write_atomically
+from ostrakon.common.revocation import REVOKED, read_revoked, revocation_list, revoked_text
+from ostrakon.common.runtime import run_to_exit
+from ostrakon.common.settings import TlsFiles
+from ostrakon.deploy.files import write_atomically
 
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 825
@@ -233,7 +233,7 @@ def _authority_certificate(directory: Path) -> x509.Certificate:
         parse_whole(certificate)
     except FileNotFoundError:
         raise OstrakonError(
-            f"{directory} holds no authority: run `python -m deploy.certificates init {directory}`"
+            f"{directory} holds no authority: run `python -m ostrakon.deploy.certificates init {directory}`"
         ) from None
     except (OSError, *UNREADABLE) as error:
         raise OstrakonError(f"authority {path} cannot be read ({error}): expected PEM, restore or remove it") from None

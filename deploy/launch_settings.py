@@ -6,8 +6,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from common.errors import OstrakonError
-from common.settings import Liars, RunSettings, build, read_values
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.settings import Liars, RunSettings, build, read_values
 
 MAY_DIFFER = ("port", "device")  # on a resume; rounds may grow
 DEFAULT_RUN = "default"
@@ -105,12 +105,12 @@ def check_parts(settings: RunSettings) -> None:
             mounted by so many against so many, or the task's model or data cannot be used.
     """
     # They bring torch, which nobody should wait for whose words are wrong already.
-    from common.aggregation import rule
-    from common.flat_model import FlatModel
-    from common.tasks.contract import initial_model
-    from common.tasks.registry import task
-    from worker.attacks import Defence, attack_schedule
-    from worker.testbed.faults import fault_schedule
+    from ostrakon.common.aggregation import rule
+    from ostrakon.common.flat_model import FlatModel
+    from ostrakon.common.tasks.contract import initial_model
+    from ostrakon.common.tasks.registry import task
+    from ostrakon.worker.attacks import Defence, attack_schedule
+    from ostrakon.worker.testbed.faults import fault_schedule
 
     defence = Defence(rule(settings.rule), settings.workers, settings.f)
     defence.rule.check_run(settings.workers, settings.f, asynchronous=settings.quorum == "asynchronous")

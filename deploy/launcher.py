@@ -11,15 +11,15 @@ from types import FrameType
 
 from rich.console import Console
 
-from common.errors import OstrakonError
-from common.run_files import LEDGER
-from common.settings import AdversarySettings, RunSettings, read
-from deploy import launch_settings, processes
-from deploy.live import Progress, Screen, screen, table
-from deploy.processes import DONE, USER_ERROR, Child
-from deploy.record import read_record
-from deploy.run_folder import RunFolder, collusion, roster
-from deploy.watch import Watch
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.run_files import LEDGER
+from ostrakon.common.settings import AdversarySettings, RunSettings, read
+from ostrakon.deploy import launch_settings, processes
+from ostrakon.deploy.live import Progress, Screen, screen, table
+from ostrakon.deploy.processes import DONE, USER_ERROR, Child
+from ostrakon.deploy.record import read_record
+from ostrakon.deploy.run_folder import RunFolder, collusion, roster
+from ostrakon.deploy.watch import Watch
 
 INTERRUPTED = 130  # exit status after Ctrl-C
 
@@ -94,7 +94,7 @@ def status(name: str) -> int:
                 return 0
         print(f"run {name} is running, but its server does not answer (its log: {folder.log('server')})")
         return 0
-    from deploy import report  # matplotlib comes with it
+    from ostrakon.deploy import report  # matplotlib comes with it
 
     print(f"run {name} is not running")
     Console().print(report.table(name, report.summarise(read_record(folder.path))))
@@ -183,7 +183,7 @@ class _Launch:
         return [worker for worker in self.workers if worker.status == USER_ERROR]
 
     def _child(self, name: str, module: str, config: Path) -> Child:
-        return Child(name, module, config, self.folder.log(name), self.folder.processes_lock)
+        return Child(name, f"ostrakon.{module}", config, self.folder.log(name), self.folder.processes_lock)
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -224,7 +224,7 @@ def _is_over(folder: RunFolder, settings: RunSettings) -> bool:
 
 
 def _report(folder: RunFolder) -> int:
-    from deploy import report  # matplotlib comes with it
+    from ostrakon.deploy import report  # matplotlib comes with it
 
     summary = report.write(folder.path)
     Console().print(report.table(folder.name, summary))

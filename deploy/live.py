@@ -13,8 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from common.settings import RunSettings
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.settings import RunSettings
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 _RATE_WINDOW = 10.0  # seconds
 _LINE_SECONDS = 5.0  # a plain line at least so often, while rounds go on ...

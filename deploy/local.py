@@ -1,4 +1,4 @@
-"""A whole run on this machine: `python -m deploy.local up KEY=VALUE...`, then status and down.
+"""A whole run on this machine: `python -m ostrakon.deploy.local up KEY=VALUE...`, then status and down.
 
 Every process of a run imports this module again, so that it stays light: the rest is imported where it is used.
 """
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from common.runtime import quieten_grpc, run_to_exit
-from deploy.launch_settings import described, parse, run_name
+from ostrakon.common.runtime import quieten_grpc, run_to_exit
+from ostrakon.deploy.launch_settings import described, parse, run_name
 
 _SETTINGS = f"""\b
 Settings, in any letter case, with their defaults:
@@ -28,7 +28,7 @@ def local() -> None:
 @app.command("up", epilog=_SETTINGS)
 def up_command(settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...")] = None) -> None:
     """Start a run, or go on with one: runs/RUN keeps everything of it."""
-    from deploy import launcher
+    from ostrakon.deploy import launcher
 
     raise typer.Exit(launcher.up(settings or []))
 
@@ -36,7 +36,7 @@ def up_command(settings: Annotated[list[str] | None, typer.Argument(metavar="[KE
 @app.command("status")
 def status_command(run: OneRun = None) -> None:
     """Print where a run stands."""
-    from deploy import launcher
+    from ostrakon.deploy import launcher
 
     raise typer.Exit(launcher.status(_name(run)))
 
@@ -44,7 +44,7 @@ def status_command(run: OneRun = None) -> None:
 @app.command("down")
 def down_command(run: OneRun = None) -> None:
     """End a run in good order; `up` goes on with it."""
-    from deploy import launcher
+    from ostrakon.deploy import launcher
 
     raise typer.Exit(launcher.down(_name(run)))
 

@@ -20,18 +20,18 @@ DONE, USER_ERROR = 0, 2
 
 _CONTEXT = get_context("forkserver")
 PRELOADED = (
-    "common.tasks.registry",
-    "common.tasks.glyphs",
-    "worker.attacks",
-    "worker.process",
-    "worker.session",
-    "worker.evaluator",
-    "server.aggregator",
-    "server.ledger.sqlite",
-    "server.model_store",
+    "ostrakon.common.tasks.registry",
+    "ostrakon.common.tasks.glyphs",
+    "ostrakon.worker.attacks",
+    "ostrakon.worker.process",
+    "ostrakon.worker.session",
+    "ostrakon.worker.evaluator",
+    "ostrakon.server.aggregator",
+    "ostrakon.server.ledger.sqlite",
+    "ostrakon.server.model_store",
     "typer",
-    "deploy.launch_settings",
-    "deploy.processes",
+    "ostrakon.deploy.launch_settings",
+    "ostrakon.deploy.processes",
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds before a restart
 _STEADY = 60.0  # seconds of life after which the pauses start over

@@ -6,12 +6,12 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from common.errors import OstrakonError
-from common.run_files import EVALUATIONS, LEDGER, METRICS, SETTINGS
-from common.schedule import NONE, read_schedule
-from common.settings import RunSettings, read
-from server.ledger import Entry, Genesis
-from server.ledger.sqlite import opened_to_read
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.run_files import EVALUATIONS, LEDGER, METRICS, SETTINGS
+from ostrakon.common.schedule import NONE, read_schedule
+from ostrakon.common.settings import RunSettings, read
+from ostrakon.server.ledger import Entry, Genesis
+from ostrakon.server.ledger.sqlite import opened_to_read
 
 
 @dataclass

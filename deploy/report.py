@@ -1,6 +1,6 @@
-"""Summary and curves of a run, from what survives kill -9: `python -m deploy.report runs/NAME`.
+"""Summary and curves of a run, from what survives kill -9: `python -m ostrakon.deploy.report runs/NAME`.
 
-`python -m deploy.report --compare OUT.png runs/A runs/B` draws the accuracy of several runs in one picture.
+`python -m ostrakon.deploy.report --compare OUT.png runs/A runs/B` draws the accuracy of several runs in one picture.
 """
 
 import json
@@ -13,11 +13,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.runtime import run_to_exit
-from deploy import plots
-from deploy.files import write_atomically
-from deploy.record import Record, read_record
-from server.opening import History
+from ostrakon.common.runtime import run_to_exit
+from ostrakon.deploy import plots
+from ostrakon.deploy.files import write_atomically
+from ostrakon.deploy.record import Record, read_record
+from ostrakon.server.opening import History
 
 SUMMARY = "summary.json"
 CURVES = "curves.png"

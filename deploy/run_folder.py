@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
-from common.errors import OstrakonError
-from common.run_files import SETTINGS
-from common.settings import AdversarySettings, RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
-from deploy.files import write_atomically
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.run_files import SETTINGS
+from ostrakon.common.settings import AdversarySettings, RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
+from ostrakon.deploy.files import write_atomically
 
 RUNS = Path("runs")
 HOST = "127.0.0.1"
@@ -122,7 +122,7 @@ class RunFolder:
 
     def write_certificates(self, settings: RunSettings) -> None:
         """Give every process its certificate; those that are still valid are kept."""
-        from deploy import certificates  # gRPC comes with it: not in the module that forked processes share
+        from ostrakon.deploy import certificates  # gRPC comes with it: not in the module that forked processes share
 
         certificates.init(self.certificates)
         certificates.issue(self.certificates, "server", "main")
@@ -137,7 +137,7 @@ class RunFolder:
         """Write theta_0, unless it is there."""
         if self.initial.exists():
             return
-        from worker.initial import write_initial  # torch comes with it
+        from ostrakon.worker.initial import write_initial  # torch comes with it
 
         write_initial(self._worker_settings(settings, f"{HOST}:0"), self.initial)
 
@@ -198,7 +198,7 @@ class RunFolder:
 
     def members(self, settings: RunSettings) -> tuple[str, ...]:
         """The workers of the roster that are not revoked."""
-        from common.revocation import read_revoked, revocation_list  # gRPC comes with them
+        from ostrakon.common.revocation import read_revoked, revocation_list  # gRPC comes with them
 
         revoked = {who.id for who in read_revoked(revocation_list(self.tls("server-main"))) if who.role == "worker"}
         return tuple(id for id in roster(settings) if id not in revoked)
@@ -238,7 +238,7 @@ class Collusion(NamedTuple):
 
 def collusion(settings: RunSettings) -> Collusion | None:
     """Who needs an adversary; None if nobody does."""
-    from worker.attacks import PIVOTAL, needs_colluders  # torch comes with it
+    from ostrakon.worker.attacks import PIVOTAL, needs_colluders  # torch comes with it
 
     liars = list(zip(roster(settings), settings.liars(), strict=False))
     corrupted = tuple(id for id, each in liars if needs_colluders(each.attack))

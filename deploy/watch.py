@@ -6,13 +6,13 @@ from typing import Any
 
 import grpc
 
-from common.identity import Credentials
-from common.run_files import EVALUATIONS
-from common.settings import ServerSettings, read
-from common.wire import PROTOCOL
-from deploy.live import Progress
-from deploy.run_folder import RunFolder
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.identity import Credentials
+from ostrakon.common.run_files import EVALUATIONS
+from ostrakon.common.settings import ServerSettings, read
+from ostrakon.common.wire import PROTOCOL
+from ostrakon.deploy.live import Progress
+from ostrakon.deploy.run_folder import RunFolder
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 _OPTIONS = (
     # The server starts while we look for it, and may be started again.

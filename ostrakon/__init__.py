@@ -1,8 +1,32 @@
-"""What users import: the task contract, the aggregation rules and the attacks."""
+"""What users import: the task contract, the aggregation rules and the attacks.
 
-from common import aggregation as rules
-from common.errors import OstrakonError
-from common.tasks.contract import Examples, Task
-from worker import attacks
+The rooms of the house are links in this folder, so that nothing of it lies at the top level of anybody's Python.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ostrakon.common import aggregation as rules
+    from ostrakon.common.errors import OstrakonError
+    from ostrakon.common.tasks.contract import Examples, Task
+    from ostrakon.worker import attacks
 
 __all__ = ["Examples", "OstrakonError", "Task", "attacks", "rules"]
+
+_PLACES = {
+    "Examples": ("ostrakon.common.tasks.contract", "Examples"),
+    "OstrakonError": ("ostrakon.common.errors", "OstrakonError"),
+    "Task": ("ostrakon.common.tasks.contract", "Task"),
+    "attacks": ("ostrakon.worker.attacks", None),
+    "rules": ("ostrakon.common.aggregation", None),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is: torch comes with it, which a launcher should not wait for."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module, attribute = _PLACES[name]
+    found = import_module(module)
+    return found if attribute is None else getattr(found, attribute)

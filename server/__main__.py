@@ -1,11 +1,11 @@
-"""`python -m server --config FILE` serves a run, `audit` checks one, `restore` begins a new one from its model."""
+"""`python -m ostrakon.server --config FILE` serves a run, `audit` checks one, `restore` begins anew from its model."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from common.runtime import quieten_grpc, run_to_exit
+from ostrakon.common.runtime import quieten_grpc, run_to_exit
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -22,8 +22,8 @@ def serve(
     if context.invoked_subcommand is not None:
         return
     if config is None:
-        raise typer.BadParameter("give the server's settings: python -m server --config FILE")
-    from server.process import main
+        raise typer.BadParameter("give the server's settings: python -m ostrakon.server --config FILE")
+    from ostrakon.server.process import main
 
     main(config, None, take_over=take_over)
 
@@ -31,7 +31,7 @@ def serve(
 @app.command()
 def audit(directory: Annotated[Path, typer.Argument(help="The run's folder, as in runs/NAME.")]) -> None:
     """Check a run's chain of entries and its model files; names the first broken entry."""
-    from server.audit import audit as check
+    from ostrakon.server.audit import audit as check
 
     run_to_exit(lambda: print(check(directory)), None)
 
@@ -42,7 +42,7 @@ def restore(
     output: Annotated[Path, typer.Option(help="Model file to write: `initial` of the new run.")],
 ) -> None:
     """Begin anew from a run's last committed model: writes it for a new run, whose ledger will name this one."""
-    from server.parentage import restore as write
+    from ostrakon.server.parentage import restore as write
 
     def work() -> None:
         parent = write(directory, output)

@@ -1,12 +1,12 @@
 """Who is let in: what a Join has to bring, whoever answers it, and what it says of the server's ledger."""
 
-from common.digest import DIGEST_SCHEME
-from common.errors import OstrakonError
-from common.settings import ServerSettings
-from common.wire import PROTOCOL
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.refusal import Code, Refused
-from server.roster import KnownHead, Roster
+from ostrakon.common.digest import DIGEST_SCHEME
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.settings import ServerSettings
+from ostrakon.common.wire import PROTOCOL
+from ostrakon.server.refusal import Code, Refused
+from ostrakon.server.roster import KnownHead, Roster
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 LONGEST_NAME = 200  # characters: what a worker makes the server remember
 
@@ -82,7 +82,7 @@ def old_copy(settings: ServerSettings, roster: Roster, round: int, hash: str) ->
     return OstrakonError(
         f"{', '.join(ahead)} (more than f = {settings.f} workers) remember rounds that this ledger, "
         f"which ends with round {round}, does not hold: an old copy was put back. Put the newest copy back; or, to go "
-        f"on from this one, begin a new run: python -m server restore {settings.directory} --output FILE, and "
+        f"on from this one, begin a new run: python -m ostrakon.server restore {settings.directory} --output FILE, and "
         "initial = FILE in the settings of a run with another directory"
     )
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from common.aggregation import Rule
-from common.digest import digest
-from common.wire import CHUNK_BYTES, Vector
+from ostrakon.common.aggregation import Rule
+from ostrakon.common.digest import digest
+from ostrakon.common.wire import CHUNK_BYTES, Vector
 
 
 @dataclass(frozen=True)

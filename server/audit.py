@@ -9,12 +9,12 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import OstrakonError
-from common.model_file import parameters
-from common.run_files import LEDGER, MODELS
-from server.ledger.entry import Entry, Genesis, Parent
-from server.ledger.sqlite import SqliteLedger, opened_to_read
-from server.model_store import Key, ModelStore, initial_key
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.model_file import parameters
+from ostrakon.common.run_files import LEDGER, MODELS
+from ostrakon.server.ledger.entry import Entry, Genesis, Parent
+from ostrakon.server.ledger.sqlite import SqliteLedger, opened_to_read
+from ostrakon.server.model_store import Key, ModelStore, initial_key
 
 
 class Broken(OstrakonError):

@@ -7,17 +7,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import structlog
 
-from common.choice import Choice
-from common.identity import Identity
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server import round as rounds
-from server.admission import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
-from server.coordinator import Coordinator
-from server.open_calls import OpenCalls
-from server.outgoing import Outgoing, commit_message, run_phase
-from server.refusal import Code, Refused
-from server.status import check_reader, standing
-from server.streams import Displaced
+from ostrakon.common.choice import Choice
+from ostrakon.common.identity import Identity
+from ostrakon.server import round as rounds
+from ostrakon.server.admission import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
+from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.open_calls import OpenCalls
+from ostrakon.server.outgoing import Outgoing, commit_message, run_phase
+from ostrakon.server.refusal import Code, Refused
+from ostrakon.server.status import check_reader, standing
+from ostrakon.server.streams import Displaced
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 log = structlog.get_logger()
 

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from common.errors import OstrakonError
-from server.ledger import Already, Committed, Entry, Fenced, Ledger, Unknown
+from ostrakon.common.errors import OstrakonError
+from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Ledger, Unknown
 
 Offload = Callable[..., Awaitable[Any]]  # (function, *args): runs blocking work off the event loop
 

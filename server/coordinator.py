@@ -14,26 +14,26 @@ from typing import Literal
 
 import structlog
 
-from common.choice import Choice
-from common.clock import Clock
-from common.errors import OstrakonError
-from common.identity import Identity
-from common.runtime import peak_bytes
-from common.settings import ServerSettings
-from common.wire import Vector
-from server import round as rounds
-from server.aggregator import Aggregator, Candidate
-from server.commit import Offload, check_not_taken_over, make_durable
-from server.ledger import Entry, Ledger
-from server.metrics import Metrics, Traffic
-from server.model_store import Key, ModelStore
-from server.opening import OpenRun
-from server.proposal import Proposal, entry_of
-from server.refusal import Refusals
-from server.revocation import seated
-from server.roster import Roster
-from server.streams import Streams
-from server.uploads import Uploads, upload_slots
+from ostrakon.common.choice import Choice
+from ostrakon.common.clock import Clock
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity
+from ostrakon.common.runtime import peak_bytes
+from ostrakon.common.settings import ServerSettings
+from ostrakon.common.wire import Vector
+from ostrakon.server import round as rounds
+from ostrakon.server.aggregator import Aggregator, Candidate
+from ostrakon.server.commit import Offload, check_not_taken_over, make_durable
+from ostrakon.server.ledger import Entry, Ledger
+from ostrakon.server.metrics import Metrics, Traffic
+from ostrakon.server.model_store import Key, ModelStore
+from ostrakon.server.opening import OpenRun
+from ostrakon.server.proposal import Proposal, entry_of
+from ostrakon.server.refusal import Refusals
+from ostrakon.server.revocation import seated
+from ostrakon.server.roster import Roster
+from ostrakon.server.streams import Streams
+from ostrakon.server.uploads import Uploads, upload_slots
 
 log = structlog.get_logger()
 

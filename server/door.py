@@ -3,13 +3,13 @@
 import grpc
 import structlog
 
-from common.aggregation import BLOCK_BYTES
-from common.errors import OstrakonError
-from common.renewal import RenewableCredentials
-from common.runtime import allow_open_files
-from common.settings import ServerSettings
-from common.wire import CHUNK_BYTES
-from server.uploads import upload_slots
+from ostrakon.common.aggregation import BLOCK_BYTES
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.renewal import RenewableCredentials
+from ostrakon.common.runtime import allow_open_files
+from ostrakon.common.settings import ServerSettings
+from ostrakon.common.wire import CHUNK_BYTES
+from ostrakon.server.uploads import upload_slots
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import structlog
 
-from common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError
 
 log = structlog.get_logger()
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from common.json_lines import JsonLines
+from ostrakon.common.json_lines import JsonLines
 
 
 class Metrics(Protocol):

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.digest import digest
-from common.errors import OstrakonError
-from common.model_file import Tensor, check_tensor, open_safetensors, sweep, write_safetensors
+from ostrakon.common.digest import digest
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.model_file import Tensor, check_tensor, open_safetensors, sweep, write_safetensors
 
 _BLOCK = 1 << 18  # values: 2 MiB of float64
 _ADVICE = "put the run's folder back from a backup"

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from common.identity import Identity
-from common.wire import CHUNK_BYTES, MOST_OPEN_CALLS
-from server.refusal import Code, Refused
+from ostrakon.common.identity import Identity
+from ostrakon.common.wire import CHUNK_BYTES, MOST_OPEN_CALLS
+from ostrakon.server.refusal import Code, Refused
 
 # A caller's share, in calls: a MiB moved counts as one. An honest worker makes four calls a round, sends one vector and
 # is sent three; twice of that and some retries are free in every round, whatever follows comes at RATE.

@@ -11,17 +11,17 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from common.aggregation import rule
-from common.digest import digest
-from common.errors import OstrakonError
-from common.identity import Identity
-from common.model_file import read_model
-from common.run_files import LAST, LEDGER, METRICS, MODELS
-from common.settings import ServerSettings
-from common.wire import Vector
-from server.ledger import Entry, Genesis, Ledger
-from server.model_store import Key, ModelStore, initial_key
-from server.parentage import parent_of
+from ostrakon.common.aggregation import rule
+from ostrakon.common.digest import digest
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity
+from ostrakon.common.model_file import read_model
+from ostrakon.common.run_files import LAST, LEDGER, METRICS, MODELS
+from ostrakon.common.settings import ServerSettings
+from ostrakon.common.wire import Vector
+from ostrakon.server.ledger import Entry, Genesis, Ledger
+from ostrakon.server.model_store import Key, ModelStore, initial_key
+from ostrakon.server.parentage import parent_of
 
 log = structlog.get_logger()
 
@@ -174,7 +174,7 @@ def _begin(settings: ServerSettings, ledger: Ledger, store: ModelStore) -> OpenR
     if task != settings.task:
         raise OstrakonError(
             f"initial model {settings.initial} was made for task {task}, this run's task is {settings.task}: "
-            "write it with `python -m worker init` and the run's task"
+            "write it with `python -m ostrakon.worker init` and the run's task"
         )
     check_nothing_lost(settings, store)
     key = store.write(initial.theta, None)  # durable before the genesis that names it

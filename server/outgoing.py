@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator
 
-from common.wire import PROTOCOL, Vector, chunks
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.coordinator import Coordinator
-from server.ledger import Entry
+from ostrakon.common.wire import PROTOCOL, Vector, chunks
+from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.ledger import Entry
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 AVERAGE = "average"  # stands for a digest where the average of the iterates is sent: it is no committed model
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from common.errors import OstrakonError
-from common.model_file import ModelFile, write_model
-from common.run_files import LEDGER, MODELS
-from server.audit import audit
-from server.ledger import Entry, Genesis, Parent
-from server.ledger.sqlite import opened_to_read
-from server.model_store import Key, ModelStore, initial_key
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.model_file import ModelFile, write_model
+from ostrakon.common.run_files import LEDGER, MODELS
+from ostrakon.server.audit import audit
+from ostrakon.server.ledger import Entry, Genesis, Parent
+from ostrakon.server.ledger.sqlite import opened_to_read
+from ostrakon.server.model_store import Key, ModelStore, initial_key
 
 
 def metadata_of(genesis: Genesis, head: Entry | None) -> Mapping[str, str]:

@@ -12,31 +12,31 @@ import grpc
 import structlog
 import uvloop
 
-from common.aggregation import Rule, rule
-from common.clock import Clock, MonotonicClock
-from common.device import resolve_device
-from common.errors import OstrakonError
-from common.lifetime import stop_event
-from common.model_file import sweep, write_model
-from common.revocation import revocation_list
-from common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
-from common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
-from common.settings import ServerSettings, read
-from server.aggregator import Aggregator
-from server.calls import Calls
-from server.commit import check_not_taken_over, unless_taken_over
-from server.coordinator import Coordinator
-from server.door import check_address, host_memory, open_door
-from server.ledger import Genesis, Ledger
-from server.ledger.sqlite import SqliteLedger
-from server.lock import locked
-from server.metrics import MetricsFile
-from server.model_store import ModelStore
-from server.opening import ModelLost, OpenRun, check_ledger_is_there, check_same_run, open_run
-from server.parentage import metadata_of
-from server.recovery import Recovery
-from server.revocation import Revocations
-from server.service import Front, Service
+from ostrakon.common.aggregation import Rule, rule
+from ostrakon.common.clock import Clock, MonotonicClock
+from ostrakon.common.device import resolve_device
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.lifetime import stop_event
+from ostrakon.common.model_file import sweep, write_model
+from ostrakon.common.revocation import revocation_list
+from ostrakon.common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
+from ostrakon.common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
+from ostrakon.common.settings import ServerSettings, read
+from ostrakon.server.aggregator import Aggregator
+from ostrakon.server.calls import Calls
+from ostrakon.server.commit import check_not_taken_over, unless_taken_over
+from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.door import check_address, host_memory, open_door
+from ostrakon.server.ledger import Genesis, Ledger
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.lock import locked
+from ostrakon.server.metrics import MetricsFile
+from ostrakon.server.model_store import ModelStore
+from ostrakon.server.opening import ModelLost, OpenRun, check_ledger_is_there, check_same_run, open_run
+from ostrakon.server.parentage import metadata_of
+from ostrakon.server.recovery import Recovery
+from ostrakon.server.revocation import Revocations
+from ostrakon.server.service import Front, Service
 
 log = structlog.get_logger()
 

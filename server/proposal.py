@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from common.choice import Choice
-from server.aggregator import Candidate
-from server.ledger import CountedVote, Entry
-from server.model_store import Key
-from server.round import Round
+from ostrakon.common.choice import Choice
+from ostrakon.server.aggregator import Candidate
+from ostrakon.server.ledger import CountedVote, Entry
+from ostrakon.server.model_store import Key
+from ostrakon.server.round import Round
 
 
 @dataclass(frozen=True)

@@ -11,21 +11,21 @@ from typing import NoReturn
 import numpy as np
 import structlog
 
-from common.clock import Clock
-from common.errors import OstrakonError
-from common.identity import Identity
-from common.settings import ServerSettings
-from common.wire import PROTOCOL, Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.admission import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
-from server.calls import Send
-from server.metrics import Traffic
-from server.open_calls import OpenCalls
-from server.opening import ModelLost
-from server.refusal import Code, Refusals, Refused
-from server.roster import Roster
-from server.status import check_reader, standing
-from server.uploads import Uploads, upload_seconds, upload_slots
+from ostrakon.common.clock import Clock
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity
+from ostrakon.common.settings import ServerSettings
+from ostrakon.common.wire import PROTOCOL, Vector
+from ostrakon.server.admission import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
+from ostrakon.server.calls import Send
+from ostrakon.server.metrics import Traffic
+from ostrakon.server.open_calls import OpenCalls
+from ostrakon.server.opening import ModelLost
+from ostrakon.server.refusal import Code, Refusals, Refused
+from ostrakon.server.roster import Roster
+from ostrakon.server.status import check_reader, standing
+from ostrakon.server.uploads import Uploads, upload_seconds, upload_slots
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 log = structlog.get_logger()
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import structlog
 
-from common.aggregation import rule
-from common.errors import OstrakonError
-from common.identity import Identity
-from common.revocation import read_revoked
-from common.settings import ServerSettings, check_bound
-from common.watched_files import WatchedFiles
+from ostrakon.common.aggregation import rule
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity
+from ostrakon.common.revocation import read_revoked
+from ostrakon.common.settings import ServerSettings, check_bound
+from ostrakon.common.watched_files import WatchedFiles
 
 log = structlog.get_logger()
 

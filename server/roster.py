@@ -3,8 +3,8 @@
 from collections.abc import Set
 from dataclasses import dataclass, field
 
-from common.identity import Identity
-from server.refusal import REVOKED, Code, Refused
+from ostrakon.common.identity import Identity
+from ostrakon.server.refusal import REVOKED, Code, Refused
 
 
 @dataclass(frozen=True)

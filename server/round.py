@@ -9,8 +9,8 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import Enum
 
-from common.choice import Choice
-from server.refusal import REVOKED, Code, Refused
+from ostrakon.common.choice import Choice
+from ostrakon.server.refusal import REVOKED, Code, Refused
 
 
 class Phase(Enum):

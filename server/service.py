@@ -14,15 +14,15 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from grpc_health.v1 import health_pb2
 
-from common.errors import OstrakonError
-from common.identity import Identity, identity_of, parse
-from common.settings import ServerSettings
-from common.wire import IDENTITY_KEY, REASON_KEY, ROUND_KEY, TERM_KEY
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.calls import Send
-from server.metrics import Traffic
-from server.open_calls import OpenCalls
-from server.refusal import Code, Refused
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity, identity_of, parse
+from ostrakon.common.settings import ServerSettings
+from ostrakon.common.wire import IDENTITY_KEY, REASON_KEY, ROUND_KEY, TERM_KEY
+from ostrakon.server.calls import Send
+from ostrakon.server.metrics import Traffic
+from ostrakon.server.open_calls import OpenCalls
+from ostrakon.server.refusal import Code, Refused
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 log = structlog.get_logger()
 

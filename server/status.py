@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 
-from common.identity import Identity
-from common.runtime import peak_bytes
-from common.settings import ServerSettings
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.ledger import Entry
-from server.metrics import Traffic
-from server.opening import History
-from server.outgoing import commit_message
-from server.refusal import Code, Refusals, Refused
-from server.roster import Roster
+from ostrakon.common.identity import Identity
+from ostrakon.common.runtime import peak_bytes
+from ostrakon.common.settings import ServerSettings
+from ostrakon.server.ledger import Entry
+from ostrakon.server.metrics import Traffic
+from ostrakon.server.opening import History
+from ostrakon.server.outgoing import commit_message
+from ostrakon.server.refusal import Code, Refusals, Refused
+from ostrakon.server.roster import Roster
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 
 def check_reader(caller: Identity, roster: Roster, what: str) -> None:

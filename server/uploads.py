@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from common.settings import ServerSettings
-from common.wire import CHUNK_BYTES, Receiver, Vector, WireError
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.refusal import Code, Refused
-from server.streams import Displaced, Streams
+from ostrakon.common.settings import ServerSettings
+from ostrakon.common.wire import CHUNK_BYTES, Receiver, Vector, WireError
+from ostrakon.server.refusal import Code, Refused
+from ostrakon.server.streams import Displaced, Streams
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 SMALLEST_CHUNKS = CHUNK_BYTES // 16  # on average: a part costs the server's time, however little is in it
 FEWEST_PARTS = 16  # that every upload may have

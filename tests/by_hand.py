@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from common.digest import DIGEST_SCHEME, digest
-from common.settings import WorkerSettings
-from common.wire import PROTOCOL, Vector, chunks
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.digest import DIGEST_SCHEME, digest
+from ostrakon.common.settings import WorkerSettings
+from ostrakon.common.wire import PROTOCOL, Vector, chunks
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.connection import Connection
+from ostrakon.worker.transport import CallFailed, Models, receive_models
 from tests.cluster import Cluster
-from worker.connection import Connection
-from worker.transport import CallFailed, Models, receive_models
 
 Change = Callable[[Any], None]
 

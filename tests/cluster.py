@@ -12,18 +12,18 @@ from typing import Any
 
 import tomli_w
 
-from common.errors import OstrakonError
-from common.identity import Role
-from common.settings import WorkerSettings
-from deploy.certificates import init, issue
-from deploy.processes import enter, start_fork_server
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.ledger import Entry
-from server.ledger.sqlite import SqliteLedger
-from server.model_store import Key, ModelStore
-from worker.connection import Connection
-from worker.initial import write_initial
-from worker.transport import CallFailed
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Role
+from ostrakon.common.settings import WorkerSettings
+from ostrakon.deploy.certificates import init, issue
+from ostrakon.deploy.processes import enter, start_fork_server
+from ostrakon.server.ledger import Entry
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.model_store import Key, ModelStore
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.connection import Connection
+from ostrakon.worker.initial import write_initial
+from ostrakon.worker.transport import CallFailed
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 90.0  # seconds a condition may take on a busy machine before a test gives up
@@ -146,17 +146,17 @@ class Cluster:
         return process
 
     def server(self, **changes: Any) -> Process:
-        return self.start("server.process", self.server_settings | changes, "server")
+        return self.start("ostrakon.server.process", self.server_settings | changes, "server")
 
     def worker(self, name: str, **changes: Any) -> Process:
-        return self.start("worker.process", self.worker_settings(name, **changes), name)
+        return self.start("ostrakon.worker.process", self.worker_settings(name, **changes), name)
 
     def workers(self, **changes: Any) -> list[Process]:
         return [self.worker(name, **changes) for name in self.roster]
 
     def evaluator(self) -> Process:
         settings = self.worker_settings("", tls=self.tls("observer", "evaluator"), output=str(self.run))
-        return self.start("worker.evaluator", settings | {"evaluate_every": 2}, "evaluator")
+        return self.start("ostrakon.worker.evaluator", settings | {"evaluate_every": 2}, "evaluator")
 
     def adversary(self, corrupted: Sequence[str], voters: Sequence[str] = (), **changes: Any) -> str:
         """Start the meeting place of these liars, and wait for it; all others have a tap. Returns its address."""
@@ -170,7 +170,7 @@ class Cluster:
             "threads": 1,
             **changes,
         }
-        process = self.start("worker.adversary", settings, "adversary")
+        process = self.start("ostrakon.worker.adversary", settings, "adversary")
         wait_for(lambda: "meeting" in process.text, "the adversary")
         return address
 

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from server import process
-from server import round as rounds
-from server.coordinator import Coordinator
-from server.ledger import Entry, Genesis, Outcome
-from server.ledger.sqlite import SqliteLedger
-from server.model_store import ModelStore
+from ostrakon.server import process
+from ostrakon.server import round as rounds
+from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.ledger import Entry, Genesis, Outcome
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.model_store import ModelStore
 from tests.witness import told_by
 
 PATIENCE = 60.0  # seconds to wait for a worker that is told

@@ -14,11 +14,11 @@ from typing import Any, Self
 
 import grpc
 
-from common.digest import DIGEST_SCHEME
-from common.identity import Credentials
-from common.settings import TlsFiles
-from common.wire import PROTOCOL, chunks
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.digest import DIGEST_SCHEME
+from ostrakon.common.identity import Credentials
+from ostrakon.common.settings import TlsFiles
+from ostrakon.common.wire import PROTOCOL, chunks
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.cluster import ROOT, Cluster
 
 SERVICE = "/ostrakon.v1.ParameterServer/"

@@ -9,29 +9,29 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import torch
 
-from common.aggregation import Rule, rule
-from common.clock import Clock, MonotonicClock
-from common.digest import digest
-from common.identity import Identity
-from common.model_file import write_model
-from common.settings import ServerSettings
-from common.wire import PROTOCOL, Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.aggregator import Aggregator
-from server.calls import Calls, Send
-from server.commit import Offload
-from server.coordinator import Coordinator
-from server.ledger import Entry, Ledger
-from server.ledger.sqlite import SqliteLedger
-from server.model_store import ModelStore
-from server.opening import ModelLost, open_run
-from server.recovery import Recovery
-from server.refusal import Refused
+from ostrakon.common.aggregation import Rule, rule
+from ostrakon.common.clock import Clock, MonotonicClock
+from ostrakon.common.digest import digest
+from ostrakon.common.identity import Identity
+from ostrakon.common.model_file import write_model
+from ostrakon.common.settings import ServerSettings
+from ostrakon.common.wire import PROTOCOL, Vector
+from ostrakon.server.aggregator import Aggregator
+from ostrakon.server.calls import Calls, Send
+from ostrakon.server.commit import Offload
+from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.ledger import Entry, Ledger
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.model_store import ModelStore
+from ostrakon.server.opening import ModelLost, open_run
+from ostrakon.server.recovery import Recovery
+from ostrakon.server.refusal import Refused
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.session import Session
+from ostrakon.worker.training import Momentum
+from ostrakon.worker.transport import CallFailed
+from ostrakon.worker.voting import Ballot
 from tests.by_hand import ByHand
-from worker.session import Session
-from worker.training import Momentum
-from worker.transport import CallFailed
-from worker.voting import Ballot
 
 D = 3
 INITIAL = "initial.safetensors"

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from server.ledger.sqlite import SqliteLedger
-from server.model_store import Key, ModelStore, initial_key
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.model_store import Key, ModelStore, initial_key
+from ostrakon.worker.session import Session
 from tests.in_process import D, House, Port, pulls, reached
-from worker.session import Session
 
 Damage = Callable[[Path], None]
 

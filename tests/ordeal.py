@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common.model_file import TEMPORARY_SUFFIX
-from server.audit import audit
+from ostrakon.common.model_file import TEMPORARY_SUFFIX
+from ostrakon.server.audit import audit
 from tests.cluster import Cluster, Process, free_port, wait_for
 from tests.fates import Fate
 from tests.proxy import Proxy

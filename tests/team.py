@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from common.flat_model import FlatModel
-from common.tasks.contract import initial_model
-from common.tasks.linear import Linear
-from deploy.record import read_record
-from deploy.report import summarise
-from server.audit import audit
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.tasks.contract import initial_model
+from ostrakon.common.tasks.linear import Linear
+from ostrakon.deploy.record import read_record
+from ostrakon.deploy.report import summarise
+from ostrakon.server.audit import audit
+from ostrakon.worker.attacks import PIVOTAL, needs_colluders
+from ostrakon.worker.measure import Measured, measure
+from ostrakon.worker.testbed.faults import Fault
 from tests.cluster import Cluster, wait_for
-from worker.attacks import PIVOTAL, needs_colluders
-from worker.measure import Measured, measure
-from worker.testbed.faults import Fault
 
 Liar = Mapping[str, Any]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.settings import read_values
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.settings import read_values
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 SUFFIX = ".told"
 
@@ -47,7 +47,7 @@ def last_round(folder: Path) -> int:
 
 def main(config: Path, log_file: Path) -> None:
     """Take part, or evaluate where the settings say where to."""
-    from worker import connection, evaluator, process
+    from ostrakon.worker import connection, evaluator, process
 
     told = os.open(config.with_suffix(SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 

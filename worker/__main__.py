@@ -1,12 +1,12 @@
-"""`python -m worker --config FILE` takes part in a run; `init` writes theta_0; `evaluate` follows a run."""
+"""`python -m ostrakon.worker --config FILE` takes part in a run; `init` writes theta_0; `evaluate` follows a run."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from common.runtime import quieten_grpc, run_to_exit
-from common.settings import WorkerSettings, read
+from ostrakon.common.runtime import quieten_grpc, run_to_exit
+from ostrakon.common.settings import WorkerSettings, read
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 Config = Annotated[Path, typer.Option(help="TOML file with this process's settings.")]
@@ -24,8 +24,8 @@ def work(
     if context.invoked_subcommand is not None:
         return
     if config is None:
-        raise typer.BadParameter("give the worker's settings: python -m worker --config FILE")
-    from worker.process import main
+        raise typer.BadParameter("give the worker's settings: python -m ostrakon.worker --config FILE")
+    from ostrakon.worker.process import main
 
     main(config, None, tap)
 
@@ -36,7 +36,7 @@ def init(
     output: Annotated[Path, typer.Option(help="File to write, as in initial.safetensors.")],
 ) -> None:
     """Write theta_0 of the settings' task and seed: the file that a server starts a run from."""
-    from worker.initial import write_initial
+    from ostrakon.worker.initial import write_initial
 
     run_to_exit(lambda: write_initial(read(WorkerSettings, config), output), None)
 
@@ -44,7 +44,7 @@ def init(
 @app.command()
 def evaluate(config: Config) -> None:
     """Follow a run with an observer's certificate and measure its models on the task's test data."""
-    from worker.evaluator import main
+    from ostrakon.worker.evaluator import main
 
     main(config, None)
 

@@ -1,12 +1,12 @@
-"""`python -m worker.adversary --config FILE`: the colluders' meeting place, for test beds only."""
+"""`python -m ostrakon.worker.adversary --config FILE`: the colluders' meeting place, for test beds only."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from common.runtime import quieten_grpc, run_to_exit, start_log
-from common.settings import AdversarySettings, read
+from ostrakon.common.runtime import quieten_grpc, run_to_exit, start_log
+from ostrakon.common.settings import AdversarySettings, read
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -19,7 +19,7 @@ def adversary(config: Annotated[Path, typer.Option(help="TOML file with the adve
 
 def main(config: Path, log_file: Path | None) -> None:
     """Serve as a settings file says; ends the process with its exit status."""
-    from worker.testbed.service import serve  # gRPC comes with it
+    from ostrakon.worker.testbed.service import serve  # gRPC comes with it
 
     start_log(log_file)
     run_to_exit(lambda: serve(read(AdversarySettings, config)), log_file)

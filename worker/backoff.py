@@ -5,8 +5,8 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from common.clock import Clock
-from common.errors import OstrakonError
+from ostrakon.common.clock import Clock
+from ostrakon.common.errors import OstrakonError
 
 FIRST, LONGEST = 0.1, 5.0  # seconds; doubling, with jitter
 LASTING = 8  # attempts between two looks at why

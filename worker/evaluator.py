@@ -8,27 +8,27 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from common.clock import MonotonicClock
-from common.device import resolve_device
-from common.errors import OstrakonError
-from common.flat_model import FlatModel
-from common.json_lines import JsonLines
-from common.lifetime import stop_event
-from common.run_files import EVALUATIONS
-from common.runtime import prepare, run_to_exit, start_log
-from common.settings import WorkerSettings, read
-from common.tasks.contract import initial_model
-from common.tasks.registry import task
-from common.wire import PROTOCOL, Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from worker.backoff import Backoff
-from worker.measure import Measured, measure
-from worker.rounds import OVERTAKEN, REJOIN, UNREACHABLE
-from worker.sampling import place
-from worker.transport import CallFailed, Models, receive_models
+from ostrakon.common.clock import MonotonicClock
+from ostrakon.common.device import resolve_device
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.json_lines import JsonLines
+from ostrakon.common.lifetime import stop_event
+from ostrakon.common.run_files import EVALUATIONS
+from ostrakon.common.runtime import prepare, run_to_exit, start_log
+from ostrakon.common.settings import WorkerSettings, read
+from ostrakon.common.tasks.contract import initial_model
+from ostrakon.common.tasks.registry import task
+from ostrakon.common.wire import PROTOCOL, Vector
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.backoff import Backoff
+from ostrakon.worker.measure import Measured, measure
+from ostrakon.worker.rounds import OVERTAKEN, REJOIN, UNREACHABLE
+from ostrakon.worker.sampling import place
+from ostrakon.worker.transport import CallFailed, Models, receive_models
 
 if TYPE_CHECKING:
-    from worker.connection import Connection
+    from ostrakon.worker.connection import Connection
 
 log = structlog.get_logger()
 
@@ -80,7 +80,7 @@ class Evaluation:
 
 
 async def _follow(settings: WorkerSettings, evaluation: Evaluation) -> None:
-    from worker.connection import Connection  # gRPC starts here, once the process is set up
+    from ostrakon.worker.connection import Connection  # gRPC starts here, once the process is set up
 
     stop = stop_event(asyncio.get_running_loop())
     async with Connection(settings, "observer") as connection:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from common.flat_model import FlatModel
-from common.model_file import write_model
-from common.settings import WorkerSettings
-from common.tasks.contract import initial_model
-from common.tasks.registry import task
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.model_file import write_model
+from ostrakon.common.settings import WorkerSettings
+from ostrakon.common.tasks.contract import initial_model
+from ostrakon.common.tasks.registry import task
 
 
 def write_initial(settings: WorkerSettings, path: Path) -> None:

@@ -1,14 +1,14 @@
 """A worker's own computing."""
 
-from common.device import resolve_device
-from common.flat_model import FlatModel
-from common.settings import WorkerSettings
-from common.tasks.contract import Examples, Task, initial_model
-from common.wire import Vector
-from worker.attacks import attack_schedule
-from worker.sampling import place
-from worker.training import Momentum, Training
-from worker.voting import Ballot, Voter
+from ostrakon.common.device import resolve_device
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.settings import WorkerSettings
+from ostrakon.common.tasks.contract import Examples, Task, initial_model
+from ostrakon.common.wire import Vector
+from ostrakon.worker.attacks import attack_schedule
+from ostrakon.worker.sampling import place
+from ostrakon.worker.training import Momentum, Training
+from ostrakon.worker.voting import Ballot, Voter
 
 
 class LocalLearner:

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from common.clock import MonotonicClock
-from common.errors import OstrakonError
-from common.lifetime import stop_event
-from common.runtime import prepare, run_to_exit, start_log
-from common.settings import WorkerSettings, build, read
-from common.tasks.registry import task
-from worker.attacks import PIVOTAL, attack_schedule, needs_colluders
-from worker.learner import LocalLearner
-from worker.testbed.faults import fault_schedule
+from ostrakon.common.clock import MonotonicClock
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.lifetime import stop_event
+from ostrakon.common.runtime import prepare, run_to_exit, start_log
+from ostrakon.common.settings import WorkerSettings, build, read
+from ostrakon.common.tasks.registry import task
+from ostrakon.worker.attacks import PIVOTAL, attack_schedule, needs_colluders
+from ostrakon.worker.learner import LocalLearner
+from ostrakon.worker.testbed.faults import fault_schedule
 
 if TYPE_CHECKING:
-    from worker.connection import Connection
-    from worker.transport import Transport
+    from ostrakon.worker.connection import Connection
+    from ostrakon.worker.transport import Transport
 
 log = structlog.get_logger()
 
@@ -60,15 +60,15 @@ def _check_company(settings: WorkerSettings) -> None:
     if colluding and settings.adversary is None:
         raise OstrakonError(
             f"{colluding} needs to know what others send: give adversary = 'HOST:PORT', where "
-            "`python -m worker.adversary` listens (make up starts it by itself)"
+            "`python -m ostrakon.worker.adversary` listens (make up starts it by itself)"
         )
     if settings.tap is not None and settings.lies:
         raise OstrakonError("tap is for honest workers: leave it out, or attack, byzantine_vote and fault")
 
 
 async def _work(settings: WorkerSettings, learner: LocalLearner) -> None:
-    from worker.connection import Connection  # gRPC starts here, once the process is set up
-    from worker.session import Session
+    from ostrakon.worker.connection import Connection  # gRPC starts here, once the process is set up
+    from ostrakon.worker.session import Session
 
     stop = stop_event(asyncio.get_running_loop())
     async with Connection(settings, "worker") as connection, AsyncExitStack() as beside:
@@ -99,22 +99,22 @@ def _way(settings: WorkerSettings, connection: "Connection", beside: AsyncExitSt
     """
     way: Transport = connection
     if settings.fault is not None:
-        from worker.testbed.faulty import Faulty
+        from ostrakon.worker.testbed.faulty import Faulty
 
         way = Faulty(way, fault_schedule(settings.fault), partial(_another, settings))
     if settings.attack is not None or settings.byzantine_vote != "honest":
-        from worker.testbed.byzantine import Byzantine
+        from ostrakon.worker.testbed.byzantine import Byzantine
 
         colluders = None
         if settings.adversary is not None:
-            from worker.testbed.colluding import Colluding
+            from ostrakon.worker.testbed.colluding import Colluding
 
             colluders = Colluding(settings, settings.adversary)
             beside.push_async_callback(colluders.close)
         attacks = attack_schedule(settings.attack)
         way = Byzantine(way, attacks, settings.byzantine_vote, seed=settings.seed, colluders=colluders)
     if settings.tap is not None:
-        from worker.testbed.tap import Tap
+        from ostrakon.worker.testbed.tap import Tap
 
         tap = Tap(way, settings, settings.tap)
         beside.push_async_callback(tap.close)
@@ -124,6 +124,6 @@ def _way(settings: WorkerSettings, connection: "Connection", beside: AsyncExitSt
 
 def _another(settings: WorkerSettings, *, disguised: bool = False) -> "Connection":
     """One more connection of this worker; disguised, it claims to be somebody else."""
-    from worker.connection import Connection
+    from ostrakon.worker.connection import Connection
 
     return Connection(settings, "worker", claimed="urn:ostrakon:worker:another" if disguised else None)

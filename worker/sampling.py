@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from common.tasks.contract import Examples
+from ostrakon.common.tasks.contract import Examples
 
 # What a draw is for. Each purpose has its own stream, apart from those that make a task's data.
 TRAINING = 10

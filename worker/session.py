@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 import structlog
 
-from common.clock import Clock
-from common.digest import DIGEST_SCHEME, digest
-from common.errors import OstrakonError
-from common.wire import PROTOCOL, Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from worker.backoff import Backoff
-from worker.rounds import (
+from ostrakon.common.clock import Clock
+from ostrakon.common.digest import DIGEST_SCHEME, digest
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.wire import PROTOCOL, Vector
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.backoff import Backoff
+from ostrakon.worker.rounds import (
     Action,
     Again,
     Decided,
@@ -37,10 +37,10 @@ from worker.rounds import (
     Trained,
     Vote,
 )
-from worker.submission import Submission
-from worker.training import Momentum
-from worker.transport import CallFailed, Models, Transport, receive_models
-from worker.voting import Ballot
+from ostrakon.worker.submission import Submission
+from ostrakon.worker.training import Momentum
+from ostrakon.worker.transport import CallFailed, Models, Transport, receive_models
+from ostrakon.worker.voting import Ballot
 
 log = structlog.get_logger()
 

@@ -6,9 +6,9 @@ from typing import Self
 
 import numpy as np
 
-from common.digest import digest
-from common.wire import Receiver, Vector, chunks
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.digest import digest
+from ostrakon.common.wire import Receiver, Vector, chunks
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.flat_model import FlatModel
-from common.tasks.contract import Examples, Task
-from worker.sampling import TRAINING, draw, generator, place
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.tasks.contract import Examples, Task
+from ostrakon.worker.sampling import TRAINING, draw, generator, place
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from common.wire import Receiver, Vector, WireError
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.wire import Receiver, Vector, WireError
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 
 class CallFailed(Exception):

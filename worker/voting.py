@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from common.choice import Choice
-from common.flat_model import FlatModel
-from common.tasks.contract import Examples, Task
-from worker.sampling import VOTE, draw, generator, place
+from ostrakon.common.choice import Choice
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.tasks.contract import Examples, Task
+from ostrakon.worker.sampling import VOTE, draw, generator, place
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Command line: `python -m common.aggregation` prints all rules, with what they guarantee for n and f."""
+"""Command line: `python -m ostrakon.common.aggregation` prints all rules, with what they guarantee for n and f."""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from common.aggregation import table
-from common.errors import OstrakonError
+from ostrakon.common.aggregation import table
+from ostrakon.common.errors import OstrakonError
 
 
 def main(

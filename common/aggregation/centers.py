@@ -11,11 +11,11 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from common.aggregation.clustering import center_cost, cheapest
-from common.aggregation.coordinatewise import coordinatewise_median
-from common.aggregation.distances import Distances, squared_distances_to
-from common.aggregation.matrix import Matrix
-from common.aggregation.means import Aggregate, add_row, means
+from ostrakon.common.aggregation.clustering import center_cost, cheapest
+from ostrakon.common.aggregation.coordinatewise import coordinatewise_median
+from ostrakon.common.aggregation.distances import Distances, squared_distances_to
+from ostrakon.common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.means import Aggregate, add_row, means
 
 
 def around_median(x: Matrix, f: int) -> Aggregate:

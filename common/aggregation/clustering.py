@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from common.aggregation.distances import Distances
-from common.aggregation.matrix import Matrix
-from common.aggregation.means import Aggregate, means
+from ostrakon.common.aggregation.distances import Distances
+from ostrakon.common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.means import Aggregate, means
 
 _ALIKE = 2.0**-50
 """Rows whose squared distance is below this share of a cluster's cost, by its rows, have costs within 1e-7."""

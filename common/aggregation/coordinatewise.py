@@ -8,9 +8,9 @@ refuses rows, n and f that do not fit.
 import torch
 from torch import Tensor
 
-from common.aggregation.matrix import Matrix, empty_like
-from common.aggregation.means import Aggregate
-from common.aggregation.selection_network import ranked_blocks
+from ostrakon.common.aggregation.matrix import Matrix, empty_like
+from ostrakon.common.aggregation.means import Aggregate
+from ostrakon.common.aggregation.selection_network import ranked_blocks
 
 
 def coordinatewise_median(x: Matrix, f: int = 0) -> Aggregate:

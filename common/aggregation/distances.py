@@ -12,7 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from common.aggregation.matrix import ChosenRows, Matrix, column_blocks
+from ostrakon.common.aggregation.matrix import ChosenRows, Matrix, column_blocks
 
 _SINGLE_WIDTH = {"cpu": 384, "cuda": 1 << 14}
 """Columns summed in float32 before the sum moves to float64: few, so that rounding stays small."""

@@ -8,9 +8,9 @@ nothing: `Rule.aggregate` refuses rows, n and f that do not fit.
 import torch
 from torch import Tensor
 
-from common.aggregation.distances import squared_distances_to
-from common.aggregation.matrix import Matrix
-from common.aggregation.means import Aggregate, weighted_mean
+from ostrakon.common.aggregation.distances import squared_distances_to
+from ostrakon.common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.means import Aggregate, weighted_mean
 
 
 def geometric_median(x: Matrix, f: int, iterations: int, eps: float) -> Aggregate:

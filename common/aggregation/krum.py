@@ -5,11 +5,11 @@ score of a row is `s(i) = sum_{j in N(i)} |x_i - x_j|^2`, N(i) the n-f-2 other r
 nothing: `Rule.aggregate` refuses rows, n and f that do not fit.
 """
 
-from common.aggregation.clustering import cheapest, mean_cost
-from common.aggregation.coordinatewise import nearest_to_median
-from common.aggregation.distances import Distances
-from common.aggregation.matrix import Matrix
-from common.aggregation.means import Aggregate, means
+from ostrakon.common.aggregation.clustering import cheapest, mean_cost
+from ostrakon.common.aggregation.coordinatewise import nearest_to_median
+from ostrakon.common.aggregation.distances import Distances
+from ostrakon.common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.means import Aggregate, means
 
 
 def krum(x: Matrix, f: int) -> Aggregate:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.aggregation.matrix import Matrix, column_blocks, empty_like
+from ostrakon.common.aggregation.matrix import Matrix, column_blocks, empty_like
 
 _WIDTH = {"cpu": 1 << 17, "cuda": 1 << 22}
 """Columns at a time: so many that starting an operation costs nothing, so few that their sum stays in cache."""

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from common.aggregation.clustering import mean_cost, nearest
-from common.aggregation.distances import Distances, squared_distances_to
-from common.aggregation.geometric import clipping_factors
-from common.aggregation.matrix import Matrix, all_finite, column_blocks, empty_like
-from common.aggregation.means import means
-from common.aggregation.seeding import generator_of
+from ostrakon.common.aggregation.clustering import mean_cost, nearest
+from ostrakon.common.aggregation.distances import Distances, squared_distances_to
+from ostrakon.common.aggregation.geometric import clipping_factors
+from ostrakon.common.aggregation.matrix import Matrix, all_finite, column_blocks, empty_like
+from ostrakon.common.aggregation.means import means
+from ostrakon.common.aggregation.seeding import generator_of
 
 _BLOCK_NUMBERS = {"cpu": 1 << 17, "cuda": 1 << 23}
 """Numbers in a block of columns: as many as cache holds with what is made of them, or as keep a GPU busy."""

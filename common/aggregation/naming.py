@@ -6,13 +6,13 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from common.aggregation.matrix import Matrix
-from common.aggregation.means import Aggregate
-from common.aggregation.pre_aggregations import PRE_AGGREGATION_MAKERS, PreAggregation
-from common.aggregation.registry import EXAMPLES, RULE_MAKERS
-from common.aggregation.rule import Cost, Members, Rule, check_minority
-from common.errors import OstrakonError
-from common.names import Call, Expression, read_call, unknown
+from ostrakon.common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.means import Aggregate
+from ostrakon.common.aggregation.pre_aggregations import PRE_AGGREGATION_MAKERS, PreAggregation
+from ostrakon.common.aggregation.registry import EXAMPLES, RULE_MAKERS
+from ostrakon.common.aggregation.rule import Cost, Members, Rule, check_minority
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.names import Call, Expression, read_call, unknown
 
 T = TypeVar("T", Rule, PreAggregation)
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from common.aggregation import guarantees, mixing
-from common.aggregation.guarantees import Guarantee
-from common.aggregation.matrix import Matrix
-from common.aggregation.mixing import Mixed
-from common.aggregation.rule import Cost, check_positive
+from ostrakon.common.aggregation import guarantees, mixing
+from ostrakon.common.aggregation.guarantees import Guarantee
+from ostrakon.common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.mixing import Mixed
+from ostrakon.common.aggregation.rule import Cost, check_positive
 
 
 @dataclass(frozen=True)

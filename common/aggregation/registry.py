@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from common.aggregation import (
+from ostrakon.common.aggregation import (
     centers,
     clustering,
     coordinatewise,
@@ -13,11 +13,11 @@ from common.aggregation import (
     spectral,
     subsets,
 )
-from common.aggregation.clustering import center_cost, inner_and_outer, mean_cost
-from common.aggregation.guarantees import Guarantee
-from common.aggregation.matrix import Matrix
-from common.aggregation.means import Aggregate, average
-from common.aggregation.rule import (
+from ostrakon.common.aggregation.clustering import center_cost, inner_and_outer, mean_cost
+from ostrakon.common.aggregation.guarantees import Guarantee
+from ostrakon.common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.means import Aggregate, average
+from ostrakon.common.aggregation.rule import (
     Check,
     Cost,
     Members,
@@ -28,7 +28,7 @@ from common.aggregation.rule import (
     check_subsets,
     needs_rows,
 )
-from common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError
 
 _ROWS = Cost("O(n d)", "blocks")
 _PAIRS = Cost("O(n^2 d)", "n^2, blocks")

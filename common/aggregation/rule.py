@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.aggregation.guarantees import Guarantee
-from common.aggregation.matrix import ChosenRows, Matrix, usable_rows
-from common.aggregation.means import Aggregate
-from common.errors import OstrakonError
+from ostrakon.common.aggregation.guarantees import Guarantee
+from ostrakon.common.aggregation.matrix import ChosenRows, Matrix, usable_rows
+from ostrakon.common.aggregation.means import Aggregate
+from ostrakon.common.errors import OstrakonError
 
 _TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 

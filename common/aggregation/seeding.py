@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-from common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.matrix import Matrix
 
 _NUMBERS = 1 << 17
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from common.aggregation.matrix import Matrix, column_blocks
+from ostrakon.common.aggregation.matrix import Matrix, column_blocks
 
 LARGEST_NETWORK = 256
 """Rows beyond which torch.sort is used: a network has about n (log n)^2 / 4 comparisons."""

@@ -7,10 +7,10 @@ In every function x is the (n, d) matrix of a round's vectors, finite, and f the
 import torch
 from torch import Tensor
 
-from common.aggregation.distances import Distances
-from common.aggregation.matrix import ChosenColumns, Matrix
-from common.aggregation.means import Aggregate, means, weighted_mean
-from common.aggregation.seeding import generator_of
+from ostrakon.common.aggregation.distances import Distances
+from ostrakon.common.aggregation.matrix import ChosenColumns, Matrix
+from ostrakon.common.aggregation.means import Aggregate, means, weighted_mean
+from ostrakon.common.aggregation.seeding import generator_of
 
 
 def covariance_bound_agnostic_filter(x: Matrix, f: int) -> Aggregate:

@@ -10,10 +10,10 @@ from itertools import combinations, islice
 import torch
 from torch import Tensor
 
-from common.aggregation.distances import Distances
-from common.aggregation.matrix import Matrix
-from common.aggregation.means import Aggregate, means
-from common.aggregation.vertex_cover import has_vertex_cover
+from ostrakon.common.aggregation.distances import Distances
+from ostrakon.common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.means import Aggregate, means
+from ostrakon.common.aggregation.vertex_cover import has_vertex_cover
 
 _BATCH_BYTES = 1 << 20
 

@@ -8,13 +8,13 @@ from typing import NamedTuple
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-import common.markdown
-from common.aggregation.guarantees import least_resilience, least_robustness
-from common.aggregation.naming import PRE_AGGREGATIONS, RULES, rule
-from common.aggregation.pre_aggregations import PRE_AGGREGATION_MAKERS
-from common.aggregation.registry import EXAMPLES, RULE_MAKERS
-from common.aggregation.rule import Rule, check_minority
-from common.errors import OstrakonError
+import ostrakon.common.markdown
+from ostrakon.common.aggregation.guarantees import least_resilience, least_robustness
+from ostrakon.common.aggregation.naming import PRE_AGGREGATIONS, RULES, rule
+from ostrakon.common.aggregation.pre_aggregations import PRE_AGGREGATION_MAKERS
+from ostrakon.common.aggregation.registry import EXAMPLES, RULE_MAKERS
+from ostrakon.common.aggregation.rule import Rule, check_minority
+from ostrakon.common.errors import OstrakonError
 
 HEADINGS = ("rule", "phases", "result", "λ", "κ", "time", "memory", "source")
 
@@ -82,7 +82,7 @@ def terminal(n: int, f: int, width: int) -> Table:
 def markdown(n: int, f: int) -> str:
     """The table for the documentation."""
     rows = [(f"`{line.name}`", *line[1:]) for line in lines(n, f)]
-    table = common.markdown.table(HEADINGS, rows)
+    table = ostrakon.common.markdown.table(HEADINGS, rows)
     return "\n\n".join([title(n, f), table, *(f"{refusal}." for refusal in refusals(n, f))])
 
 
@@ -92,7 +92,7 @@ def update(page: Path, n: int, f: int) -> None:
     Raises:
         OstrakonError: the page has no place for it.
     """
-    common.markdown.renew(page, "the table of rules", markdown(n, f))
+    ostrakon.common.markdown.renew(page, "the table of rules", markdown(n, f))
 
 
 def _all() -> list[Rule]:

@@ -5,7 +5,7 @@ from string import ascii_lowercase, ascii_uppercase, digits
 import torch
 from torch import Tensor, nn
 
-from common.tasks.contract import Task
+from ostrakon.common.tasks.contract import Task
 
 CHARACTERS = digits + ascii_uppercase + ascii_lowercase
 SIDE = 28  # pixels

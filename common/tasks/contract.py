@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from common.errors import OstrakonError
-from common.tasks.characters import SIDE, Characters
-from common.tasks.contract import Examples
-from common.tasks.streams import POPULATION, stream
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.tasks.characters import SIDE, Characters
+from ostrakon.common.tasks.contract import Examples
+from ostrakon.common.tasks.streams import POPULATION, stream
 
 IMAGES_PER_CLASS = 15  # at most, for one worker
 TEST_IMAGES_PER_CLASS = 20  # at most, and never more than a fifth of the class

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import nn
 
-from common.errors import OstrakonError
-from common.tasks.characters import CHARACTERS, SIDE, Characters
-from common.tasks.contract import Examples
-from common.tasks.streams import TEST, WORKERS, stream
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.tasks.characters import CHARACTERS, SIDE, Characters
+from ostrakon.common.tasks.contract import Examples
+from ostrakon.common.tasks.streams import TEST, WORKERS, stream
 
 IMAGES_PER_WORKER = 900
 TEST_IMAGES_PER_CLASS = 20

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.tasks.contract import Examples, Task
-from common.tasks.streams import POPULATION, TEST, WORKERS, stream
+from ostrakon.common.tasks.contract import Examples, Task
+from ostrakon.common.tasks.streams import POPULATION, TEST, WORKERS, stream
 
 _FEATURES = 16
 _PER_WORKER = 200

@@ -5,14 +5,14 @@ import inspect
 import sys
 from pathlib import Path
 
-from common.errors import OstrakonError
-from common.names import unknown
-from common.tasks.contract import Task
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.names import unknown
+from ostrakon.common.tasks.contract import Task
 
 _BUILT_IN = {
-    "glyphs": "common.tasks.glyphs:Glyphs",
-    "linear": "common.tasks.linear:Linear",
-    "femnist": "common.tasks.femnist:Femnist",
+    "glyphs": "ostrakon.common.tasks.glyphs:Glyphs",
+    "linear": "ostrakon.common.tasks.linear:Linear",
+    "femnist": "ostrakon.common.tasks.femnist:Femnist",
 }
 _READING_DATA = ("femnist",)
 

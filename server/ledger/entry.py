@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from common.choice import Choice
-from common.model_file import Layout
-from server.refusal import REVOKED
+from ostrakon.common.choice import Choice
+from ostrakon.common.model_file import Layout
+from ostrakon.server.refusal import REVOKED
 
 _EXACTLY = ConfigDict(extra="forbid")
 

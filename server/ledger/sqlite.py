@@ -12,9 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from common.errors import OstrakonError
-from common.watched_files import WatchedFiles
-from server.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.watched_files import WatchedFiles
+from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
 
 _APPLICATION = 0x4F535452  # "OSTR": tells a ledger from any other SQLite database
 _BUSY_SECONDS = 10.0

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
-from common.digest import DIGEST_SCHEME, digest
-from common.model_file import write_model
-from common.settings import TlsFiles
-from common.wire import PROTOCOL, chunks
-from deploy.certificates import init, issue
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.ledger import Entry, Genesis
-from server.ledger.entry import CountedVote, Parent
-from server.model_store import ModelStore
+from ostrakon.common.digest import DIGEST_SCHEME, digest
+from ostrakon.common.model_file import write_model
+from ostrakon.common.settings import TlsFiles
+from ostrakon.common.wire import PROTOCOL, chunks
+from ostrakon.deploy.certificates import init, issue
+from ostrakon.server.ledger import Entry, Genesis
+from ostrakon.server.ledger.entry import CountedVote, Parent
+from ostrakon.server.model_store import ModelStore
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.by_hand import random_vector
 
 D = 4

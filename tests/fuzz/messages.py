@@ -16,11 +16,11 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from common.digest import DIGEST_SCHEME, digest
-from common.identity import Credentials, Role
-from common.settings import TlsFiles
-from common.wire import PROTOCOL, REASON_KEY, ROUND_KEY, TERM_KEY, Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.digest import DIGEST_SCHEME, digest
+from ostrakon.common.identity import Credentials, Role
+from ostrakon.common.settings import TlsFiles
+from ostrakon.common.wire import PROTOCOL, REASON_KEY, ROUND_KEY, TERM_KEY, Vector
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.by_hand import random_vector
 from tests.cluster import Cluster
 from tests.fuzz.mutation import bend, extreme, shuffle

@@ -12,31 +12,31 @@ from typing import Any, TypeVar
 import numpy as np
 from google.protobuf.message import DecodeError, Message
 
-from common.aggregation import rule
-from common.aggregation.registry import EXAMPLES
-from common.digest import digest
-from common.errors import OstrakonError
-from common.identity import Credentials, identity_of, parse, read_certificate
-from common.model_file import parameters, read_model
-from common.revocation import read_revoked
-from common.settings import RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
-from common.tasks.registry import task
-from deploy.certificates import issue
-from deploy.launch_settings import new_run
-from deploy.launch_settings import parse as parse_words
-from deploy.record import read_lines
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.admission import check_built_for, check_protocol, known_head
-from server.ledger import Entry, Genesis
-from server.model_store import ModelStore, initial_key
-from server.refusal import Refused
-from server.uploads import Uploads
+from ostrakon.common.aggregation import rule
+from ostrakon.common.aggregation.registry import EXAMPLES
+from ostrakon.common.digest import digest
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Credentials, identity_of, parse, read_certificate
+from ostrakon.common.model_file import parameters, read_model
+from ostrakon.common.revocation import read_revoked
+from ostrakon.common.settings import RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
+from ostrakon.common.tasks.registry import task
+from ostrakon.deploy.certificates import issue
+from ostrakon.deploy.launch_settings import new_run
+from ostrakon.deploy.launch_settings import parse as parse_words
+from ostrakon.deploy.record import read_lines
+from ostrakon.server.admission import check_built_for, check_protocol, known_head
+from ostrakon.server.ledger import Entry, Genesis
+from ostrakon.server.model_store import ModelStore, initial_key
+from ostrakon.server.refusal import Refused
+from ostrakon.server.uploads import Uploads
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.attacks import attack_schedule
+from ostrakon.worker.testbed.faults import fault_schedule
+from ostrakon.worker.transport import CallFailed, receive_models
 from tests.by_hand import random_vector
 from tests.fuzz import examples
 from tests.fuzz.examples import IMAGES, RUN, SIDE, D, folder, frames
-from worker.attacks import attack_schedule
-from worker.testbed.faults import fault_schedule
-from worker.transport import CallFailed, receive_models
 
 T = TypeVar("T")
 USER = (OstrakonError,)

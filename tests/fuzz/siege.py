@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deploy.certificates import issue
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.audit import audit
+from ostrakon.deploy.certificates import issue
+from ostrakon.server.audit import audit
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.cluster import Cluster, Process, wait_for
 
 MIB = 1 << 20

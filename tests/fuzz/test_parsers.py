@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.fuzz.examples import framed, tls
 from tests.fuzz.mutation import bend
 from tests.fuzz.parsers import PARSERS

@@ -10,14 +10,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from common.settings import WorkerSettings
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.settings import WorkerSettings
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.attacks import attack
+from ostrakon.worker.submission import Submission
+from ostrakon.worker.testbed.colluding import Colluding
+from ostrakon.worker.testbed.tap import Tap
+from ostrakon.worker.transport import Passing
 from tests.cluster import ROOT, Cluster, free_port, wait_for
-from worker.attacks import attack
-from worker.submission import Submission
-from worker.testbed.colluding import Colluding
-from worker.testbed.tap import Tap
-from worker.transport import Passing
 
 Make = Callable[..., Cluster]
 
@@ -151,8 +151,8 @@ def test_one_seed_gives_one_chain_of_models_with_colluders_too(cluster: Make) ->
 WITHOUT_A_TAP = """
 import sys
 from pathlib import Path
-from common.settings import WorkerSettings, read
-from worker.process import work
+from ostrakon.common.settings import WorkerSettings, read
+from ostrakon.worker.process import work
 work(read(WorkerSettings, Path(sys.argv[1])))
 ways = {"tap", "copies", "colluding", "byzantine", "faulty", "service", "meeting"}
 found = {name for name in sys.modules if name.partition("worker.testbed.")[2] in ways or "adversary_pb2" in name}
@@ -172,7 +172,7 @@ def test_a_worker_without_a_tap_has_no_code_that_leads_to_an_adversary(cluster: 
     others = [bed.worker(name) for name in ("w01", "w02")]
     _, said = worker.communicate(timeout=90)
     assert (worker.returncode == 0) == (not tapped), said
-    assert ("worker.testbed.tap" in said) == tapped
+    assert ("ostrakon.worker.testbed.tap" in said) == tapped
     assert [process.wait() for process in (server, *others)] == [0, 0, 0]
 
 
@@ -186,7 +186,7 @@ def test_the_option_tap_is_the_setting(cluster: Make) -> None:
     config = bed.write("w04", bed.worker_settings("w04"))
     started = time.monotonic()
     subprocess.run(
-        [sys.executable, "-m", "worker", "--config", str(config), "--tap", address],
+        [sys.executable, "-m", "ostrakon.worker", "--config", str(config), "--tap", address],
         cwd=ROOT,
         timeout=90,
         check=True,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy import certificates
-from deploy.certificates import init, issue
+from ostrakon.deploy import certificates
+from ostrakon.deploy.certificates import init, issue
 from tests.cluster import Cluster, Process, wait_for
 
 Make = Callable[..., Cluster]
@@ -32,7 +32,7 @@ def serving(run: Cluster, **changes: object) -> Process:
 def test_a_second_server_on_a_run_is_told_who_holds_it(cluster: Make) -> None:
     run = cluster()
     first = serving(run)
-    again = run.start("server.process", run.server_settings | {"listen": "127.0.0.1:0"}, "again")
+    again = run.start("ostrakon.server.process", run.server_settings | {"listen": "127.0.0.1:0"}, "again")
     assert "served already, by process" in sentence(again)
     assert first.alive
 

@@ -17,7 +17,7 @@ KEYS = [
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "bench", "aggregation", "--d", "5000", "--repeat", "1", *arguments]
+    command = [sys.executable, "-m", "ostrakon.bench", "aggregation", "--d", "5000", "--repeat", "1", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from cryptography import x509
 
-from deploy.certificates import issue, revoke
-from server.audit import audit
+from ostrakon.deploy.certificates import issue, revoke
+from ostrakon.server.audit import audit
 from tests.cluster import Cluster, wait_for
 
 Make = Callable[..., Cluster]
@@ -41,7 +41,7 @@ def test_a_revoked_worker_is_out_without_a_restart_and_the_others_go_on(cluster:
         assert entry.revoked == (("w04",) if entry.round >= first else ())
         assert entry.missing == {}  # one round after the other: nobody was waited for in vain
     assert server.text.count("event=revoked") == 1
-    again = run.start("worker.process", run.worker_settings("w04"), "again")
+    again = run.start("ostrakon.worker.process", run.worker_settings("w04"), "again")
     assert again.wait() == 2 and "worker w04 is revoked" in again.text
 
     server.kill()

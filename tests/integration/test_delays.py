@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from common.settings import WorkerSettings
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.audit import audit
+from ostrakon.common.settings import WorkerSettings
+from ostrakon.server.audit import audit
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.connection import Connection
+from ostrakon.worker.initial import write_initial
 from tests.by_hand import ByHand, random_vector
 from tests.cluster import Cluster, Process, wait_for
 from tests.proxy import Proxy
-from worker.connection import Connection
-from worker.initial import write_initial
 
 BIG = "tests.network.big:Big"
 MIB = 1 << 20

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from common.model_file import read_model
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.audit import audit
+from ostrakon.common.model_file import read_model
+from ostrakon.server.audit import audit
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.cluster import Cluster, Process, wait_for
 
 
@@ -122,7 +122,15 @@ def test_a_killed_run_is_audited_and_begun_anew_from_a_read_only_copy_with_its_l
     before = sorted(path.name for path in copy.iterdir())
     report = audit(copy)
     assert report.rounds == len(run.entries())
-    command = [sys.executable, "-m", "server", "restore", str(copy), "--output", str(tmp_path / "anew.safetensors")]
+    command = [
+        sys.executable,
+        "-m",
+        "ostrakon.server",
+        "restore",
+        str(copy),
+        "--output",
+        str(tmp_path / "anew.safetensors"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"round {report.rounds} of run {report.run}, entry {report.head}" in done.stdout
     assert read_model(tmp_path / "anew.safetensors").metadata["head"] == report.head
@@ -193,7 +201,15 @@ def test_a_run_whose_ledger_was_deleted_is_not_begun_anew(cluster: Callable[...,
 
 def test_a_run_begins_anew_from_another_ones_last_model(cluster: Callable[..., Cluster], tmp_path: Path) -> None:
     old, new = cluster("old", rounds=2), cluster("new", rounds=2)
-    command = [sys.executable, "-m", "server", "restore", str(old.run), "--output", str(tmp_path / "anew.safetensors")]
+    command = [
+        sys.executable,
+        "-m",
+        "ostrakon.server",
+        "restore",
+        str(old.run),
+        "--output",
+        str(tmp_path / "anew.safetensors"),
+    ]
     for run in (old, new):
         server, workers = run.server(linger=1), run.workers()
         assert [process.wait() for process in (server, *workers)] == [0] * 4

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from common.aggregation import rule
-from common.digest import digest
-from server.aggregator import Aggregator
+from ostrakon.common.aggregation import rule
+from ostrakon.common.digest import digest
+from ostrakon.server.aggregator import Aggregator
 from tests.cluster import Cluster
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

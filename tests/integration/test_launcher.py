@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from deploy.certificates import revoke
-from server.audit import audit
-from server.ledger.sqlite import SqliteLedger
+from ostrakon.deploy.certificates import revoke
+from ostrakon.server.audit import audit
+from ostrakon.server.ledger.sqlite import SqliteLedger
 from tests.cluster import PATIENCE, importing, wait_for
 
 SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=1", "F=1", "GAMMA=0.5", "RUN=small", "GRACE_FLOOR=3")
 
 
 class Launcher:
-    """`python -m deploy.local` in a folder of its own, its output in a file."""
+    """`python -m ostrakon.deploy.local` in a folder of its own, its output in a file."""
 
     def __init__(self, folder: Path, command: str, *words: str) -> None:
         self.output = folder / "output.txt"
         with self.output.open("ab") as sink:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.local", command, *words],
+                [sys.executable, "-m", "ostrakon.deploy.local", command, *words],
                 cwd=folder,
                 env=importing(),
                 stdout=sink,

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from common.model_file import write_model
-from common.settings import WorkerSettings
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.model_file import write_model
+from ostrakon.common.settings import WorkerSettings
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.connection import Connection
 from tests.by_hand import ByHand, random_vector, refusal
 from tests.cluster import Cluster, wait_for
-from worker.connection import Connection
 
 MIB = 1 << 20
 N, F, ROUNDS = 5, 2, 2

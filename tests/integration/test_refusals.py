@@ -7,12 +7,12 @@ from collections.abc import Callable
 import grpc
 import numpy as np
 
-from common.identity import Credentials
-from common.settings import TlsFiles, WorkerSettings
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.identity import Credentials
+from ostrakon.common.settings import TlsFiles, WorkerSettings
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.connection import Connection
 from tests.by_hand import ByHand, random_vector, refusal
 from tests.cluster import Cluster, wait_for
-from worker.connection import Connection
 
 Make = Callable[..., Cluster]
 

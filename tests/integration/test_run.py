@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from safetensors.torch import load_file
 
-from common.tasks.linear import Linear
+from ostrakon.common.tasks.linear import Linear
 from tests.cluster import PATIENCE, ROOT, Cluster, Process, wait_for
 
 Make = Callable[..., Cluster]
@@ -22,7 +22,7 @@ def finish(server: Process, *others: Process) -> None:
 
 
 def audit(cluster: Cluster) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "server", "audit", str(cluster.run)]
+    command = [sys.executable, "-m", "ostrakon.server", "audit", str(cluster.run)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
-from common.model_file import write_model
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.model_file import write_model
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.transport import CallFailed
 from tests.by_hand import ByHand, random_vector
 from tests.cluster import Cluster, Process, wait_for
 from tests.flood import Flood
 from tests.integration.test_memory import MIB
-from worker.transport import CallFailed
 
 Make = Callable[..., Cluster]
 

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
+from ostrakon.worker.attacks import ATTACKS
+from ostrakon.worker.testbed.faults import Fault
 from tests.cluster import Cluster, wait_for
 from tests.team import LATE, MISSING, REFUSED, SLOWED, UNCERTAIN, Liar, Team
-from worker.attacks import ATTACKS
-from worker.testbed.faults import Fault
 
 Make = Callable[..., Cluster]
 

@@ -5,11 +5,11 @@ from typing import Any, get_args
 
 import pytest
 
-from common.settings import ByzantineVote
+from ostrakon.common.settings import ByzantineVote
+from ostrakon.worker.attacks import ATTACKS
+from ostrakon.worker.testbed.faults import Fault
 from tests.cluster import Cluster
 from tests.team import LATE, MISSING, REFUSED, SLOWED, UNCERTAIN, Team
-from worker.attacks import ATTACKS
-from worker.testbed.faults import Fault
 
 pytestmark = pytest.mark.matrix
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from common.tasks.contract import Examples, Task
+from ostrakon.common.tasks.contract import Examples, Task
 
 D = 1_000_000
 CLASSES = 10

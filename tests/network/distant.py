@@ -5,16 +5,16 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from common.settings import WorkerSettings
-from deploy.certificates import issue
-from server.audit import audit
-from server.ledger import Entry
+from ostrakon.common.settings import WorkerSettings
+from ostrakon.deploy.certificates import issue
+from ostrakon.server.audit import audit
+from ostrakon.server.ledger import Entry
+from ostrakon.worker.initial import write_initial
 from tests.cluster import Cluster, Process, wait_for
 from tests.network.hosts import Host
 from tests.network.switch import Port, Switch
 from tests.proxy import Proxy
 from tests.witness import told_by
-from worker.initial import write_initial
 
 PORT = 7433
 SERVER = "10.77.0.1"
@@ -46,7 +46,7 @@ class Distant(Cluster):
     def start(self, module: str, settings: dict[str, Any], name: str) -> Process:
         where = {
             "namespace": str(self.hosts[name].namespace),
-            "module": "tests.witness" if module == "worker.process" else module,
+            "module": "tests.witness" if module == "ostrakon.worker.process" else module,
             "config": str(self.write(f"{name}-settings", settings)),
         }
         return super().start("tests.network.inside", where, name)

@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from worker.rounds import (
+from ostrakon.worker.rounds import (
     UNREACHABLE,
     Action,
     Again,

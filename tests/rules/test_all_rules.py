@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-import common.aggregation
-from bench.peak import peak_bytes
-from common.aggregation import BLOCK_BYTES, PRE_AGGREGATIONS, RULES, rule
-from common.errors import OstrakonError
+import ostrakon.common.aggregation
+from ostrakon.bench.peak import peak_bytes
+from ostrakon.common.aggregation import BLOCK_BYTES, PRE_AGGREGATIONS, RULES, rule
+from ostrakon.common.errors import OstrakonError
 from tests.rules.rows import MAXIMUM, Rows, make, rounds
 
 COMPOSED = (
@@ -48,10 +48,10 @@ def assert_same(ones: tuple[Any, ...], others: tuple[Any, ...]) -> None:
         assert torch.equal(one.vector, other.vector)
 
 
-@pytest.mark.parametrize("module", [each.name for each in pkgutil.iter_modules(common.aggregation.__path__)])
+@pytest.mark.parametrize("module", [each.name for each in pkgutil.iter_modules(ostrakon.common.aggregation.__path__)])
 def test_the_examples_of_the_docstrings_hold(module: str) -> None:
     if module != "__main__":
-        tested = importlib.import_module(f"common.aggregation.{module}")
+        tested = importlib.import_module(f"ostrakon.common.aggregation.{module}")
         assert doctest.testmod(tested, extraglobs={"torch": torch}).failed == 0
 
 

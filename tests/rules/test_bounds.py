@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.aggregation import RULES, rule
-from common.aggregation.guarantees import least_resilience, least_robustness
+from ostrakon.common.aggregation import RULES, rule
+from ostrakon.common.aggregation.guarantees import least_resilience, least_robustness
 from tests.rules.rows import Rows, make
 
 PROVED = [

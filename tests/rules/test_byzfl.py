@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from common.aggregation import rule
-from common.aggregation.mixing import adaptive_robust_clipping, clipping, nearest_neighbor_mixing
+from ostrakon.common.aggregation import rule
+from ostrakon.common.aggregation.mixing import adaptive_robust_clipping, clipping, nearest_neighbor_mixing
 from tests.rules.rows import make
 
 byzfl = pytest.importorskip("byzfl", reason="byzfl is not installed")

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from common.aggregation import rule
+from ostrakon.common.aggregation import rule
 from tests.rules import definitions
 from tests.rules.rows import WHOLE, Rows, make, rounds
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from common.aggregation import rule
-from common.aggregation.centers import streaming_mean
-from common.aggregation.mixing import nearest_neighbor_mixing
+from ostrakon.common.aggregation import rule
+from ostrakon.common.aggregation.centers import streaming_mean
+from ostrakon.common.aggregation.mixing import nearest_neighbor_mixing
 from tests.rules import definitions
 from tests.rules.rows import KINDS, WHOLE, Rows, make, rounds
 

@@ -6,10 +6,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.aggregation import rule
-from common.aggregation.clustering import center_cost, cheapest, mean_cost, nearest
-from common.aggregation.distances import Distances, squared_distances_to
-from common.aggregation.means import means
+from ostrakon.common.aggregation import rule
+from ostrakon.common.aggregation.clustering import center_cost, cheapest, mean_cost, nearest
+from ostrakon.common.aggregation.distances import Distances, squared_distances_to
+from ostrakon.common.aggregation.means import means
 from tests.rules import definitions
 from tests.rules.rows import MAXIMUM, Rows, make, rounds
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.aggregation import rule
-from common.errors import OstrakonError
+from ostrakon.common.aggregation import rule
+from ostrakon.common.errors import OstrakonError
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from common.aggregation import PRE_AGGREGATIONS, RULES, table
-from common.errors import OstrakonError
+from ostrakon.common.aggregation import PRE_AGGREGATIONS, RULES, table
+from ostrakon.common.errors import OstrakonError
 from tests.cluster import ROOT
 
 PAGE = ROOT / "docs" / "rules.md"
@@ -52,12 +52,12 @@ def test_the_table_lists_everything_with_its_constants_for_n_and_f() -> None:
 
 
 def test_the_command_prints_the_table_and_refuses_in_a_sentence() -> None:
-    printed = run("common.aggregation", "--n", "10", "--f", "4")
+    printed = run("ostrakon.common.aggregation", "--n", "10", "--f", "4")
     assert printed.returncode == 0
     assert "n = 10 rows, f = 4" in printed.stdout
     assert "O(n^2 d)" in printed.stdout  # whole, where it does not go to a narrow terminal
     assert "Krum needs n >= 2f + 3, so with n=10 f can be at most" in " ".join(printed.stdout.split())
-    refused = run("common.aggregation", "--n", "10", "--f", "5")
+    refused = run("ostrakon.common.aggregation", "--n", "10", "--f", "5")
     assert (refused.returncode, refused.stderr) == (
         2,
         "error: f=5 of n=10 workers: f must be below n/2, so at most 4\n",

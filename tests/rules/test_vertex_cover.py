@@ -5,7 +5,7 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.aggregation.vertex_cover import has_vertex_cover
+from ostrakon.common.aggregation.vertex_cover import has_vertex_cover
 
 
 @st.composite

@@ -6,11 +6,11 @@ from random import Random
 
 import numpy as np
 
-from common.digest import DIGEST_SCHEME, digest
-from common.wire import PROTOCOL, Vector, chunks
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.digest import DIGEST_SCHEME, digest
+from ostrakon.common.wire import PROTOCOL, Vector, chunks
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.transport import CallFailed, receive_models
 from tests.simulation.network import Line
-from worker.transport import CallFailed, receive_models
 
 VECTORS = ("random", "equal", "zero", "far")
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.digest import digest
-from common.errors import OstrakonError
-from common.wire import Vector
-from server.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
-from server.model_store import Key, Stored, initial_key
+from ostrakon.common.digest import digest
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.wire import Vector
+from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
+from ostrakon.server.model_store import Key, Stored, initial_key
 from tests.simulation.history import Chance
 
 

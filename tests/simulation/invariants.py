@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.aggregation import Rule
-from common.choice import Choice
-from common.digest import digest
-from common.identity import Identity
-from common.wire import MOST_OPEN_CALLS, Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server import round as rounds
-from server.aggregator import Aggregator
-from server.coordinator import Coordinator
-from server.ledger import Entry
-from server.model_store import Key
+from ostrakon.common.aggregation import Rule
+from ostrakon.common.choice import Choice
+from ostrakon.common.digest import digest
+from ostrakon.common.identity import Identity
+from ostrakon.common.wire import MOST_OPEN_CALLS, Vector
+from ostrakon.server import round as rounds
+from ostrakon.server.aggregator import Aggregator
+from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.ledger import Entry
+from ostrakon.server.model_store import Key
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.simulation.disk import Disk, MemoryStore
 from tests.simulation.history import History
 from tests.simulation.network import Served

@@ -9,24 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.aggregation import Rule
-from common.errors import OstrakonError
-from common.identity import Identity
-from common.settings import ServerSettings
-from common.wire import Vector
-from server import round as rounds
-from server.aggregator import Aggregator, Candidate
-from server.calls import Calls
-from server.commit import check_not_taken_over, unless_taken_over
-from server.coordinator import Coordinator
-from server.ledger import Ledger
-from server.opening import check_same_run, open_run
+from ostrakon.common.aggregation import Rule
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity
+from ostrakon.common.settings import ServerSettings
+from ostrakon.common.wire import Vector
+from ostrakon.server import round as rounds
+from ostrakon.server.aggregator import Aggregator, Candidate
+from ostrakon.server.calls import Calls
+from ostrakon.server.commit import check_not_taken_over, unless_taken_over
+from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.ledger import Ledger
+from ostrakon.server.opening import check_same_run, open_run
+from ostrakon.worker.training import Momentum
+from ostrakon.worker.voting import Ballot
 from tests.simulation.byzantine import lie
 from tests.simulation.invariants import Invariants
 from tests.simulation.loop import Clock
 from tests.simulation.scenario import Scenario
-from worker.training import Momentum
-from worker.voting import Ballot
 
 LINGER = 3.0  # seconds
 TERM_CHECK = 2.0  # seconds between two looks at whether another server has taken over

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from common.identity import Identity
+from ostrakon.common.identity import Identity
 from tests.simulation.loop import Process
 
 if TYPE_CHECKING:

@@ -10,15 +10,15 @@ from collections.abc import AsyncIterator, Callable
 from random import Random
 from typing import Any
 
-from common.errors import OstrakonError
-from common.identity import Identity
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.calls import Calls
-from server.coordinator import Coordinator
-from server.refusal import Refused
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity
+from ostrakon.server.calls import Calls
+from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.refusal import Refused
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.transport import CallFailed
 from tests.simulation.history import Chance, History
 from tests.simulation.loop import Loop, Process
-from worker.transport import CallFailed
 
 PATIENCE = 60.0  # seconds that a caller waits for an answer
 WINDOW = 2  # parts that a server sends ahead of its reader

@@ -6,9 +6,9 @@ from random import Random
 
 import numpy as np
 
-from common.aggregation import rule
-from common.errors import OstrakonError
-from common.wire import Vector
+from ostrakon.common.aggregation import rule
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.wire import Vector
 
 RULES = ("Mean2P", "Cent2P", "TwoPhase(Mean1P, Avg)", "TwoPhase(CWM, Krum)", "Mean1P", "Median1P", "CWTM")
 

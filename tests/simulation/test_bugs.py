@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from common.choice import Choice
-from common.digest import digest
-from server import coordinator
-from server import round as rounds
-from server.coordinator import Coordinator
-from server.ledger import Committed, Entry, Ledger, Unknown
-from server.model_store import Key
-from server.refusal import Refused
-from server.roster import Roster
-from server.uploads import Uploads
+from ostrakon.common.choice import Choice
+from ostrakon.common.digest import digest
+from ostrakon.server import coordinator
+from ostrakon.server import round as rounds
+from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.ledger import Committed, Entry, Ledger, Unknown
+from ostrakon.server.model_store import Key
+from ostrakon.server.refusal import Refused
+from ostrakon.server.roster import Roster
+from ostrakon.server.uploads import Uploads
+from ostrakon.worker.rounds import Joined, Rounds
 from tests.simulation.disk import MemoryLedger
 from tests.simulation.world import World
-from worker.rounds import Joined, Rounds
 
 SEEDS = 600  # that a bug may take to be found
 
@@ -156,7 +156,7 @@ def one_vector_makes_a_round(patch: Patch) -> None:
 
 
 def callers_open_what_they_like(patch: Patch) -> None:
-    patch.setattr("server.open_calls.MOST_OPEN_CALLS", 1000)
+    patch.setattr("ostrakon.server.open_calls.MOST_OPEN_CALLS", 1000)
 
 
 def a_stopped_server_prunes_when_it_wakes(patch: Patch) -> None:

@@ -11,10 +11,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from common.errors import OstrakonError
-from server.ledger import Entry
-from server.ledger.sqlite import SqliteLedger
-from server.model_store import Key, ModelStore
+from ostrakon.common.errors import OstrakonError
+from ostrakon.server.ledger import Entry
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.model_store import Key, ModelStore
 from tests.ledgers import GENESIS, following
 from tests.simulation.disk import Disk, MemoryLedger, MemoryStore
 

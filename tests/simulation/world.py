@@ -17,13 +17,15 @@ import numpy as np
 import structlog
 import torch
 
-import common.wire
-import worker.backoff
-from common.aggregation import rule
-from common.errors import OstrakonError
-from common.identity import Identity
-from common.model_file import write_model
-from common.wire import Vector
+import ostrakon.common.wire
+import ostrakon.worker.backoff
+from ostrakon.common.aggregation import rule
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity
+from ostrakon.common.model_file import write_model
+from ostrakon.common.wire import Vector
+from ostrakon.worker.session import Session
+from ostrakon.worker.transport import CallFailed
 from tests.simulation.byzantine import VECTORS, Liar
 from tests.simulation.disk import Disk, Owner, SimulatedLedger, SimulatedStore
 from tests.simulation.history import Chance, History
@@ -33,8 +35,6 @@ from tests.simulation.loop import PROCESS, Clock, Killed, Loop, Process, offload
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.network import Line, Network, Served
 from tests.simulation.scenario import Scenario, draw_scenario
-from worker.session import Session
-from worker.transport import CallFailed
 
 FAULTS_END = 120.0  # seconds after which nothing fails any more
 PATIENCE = 600.0  # seconds that the run may take from then on
@@ -291,14 +291,14 @@ def _alone(rng: Random) -> Iterator[None]:
     """Let nothing but the seed decide while inside: names, jitter, the collector of garbage, the size of chunks."""
     old_uuid, old_random, old_chunk, log = (
         uuid.uuid4,
-        worker.backoff.random,
-        common.wire.CHUNK_BYTES,
+        ostrakon.worker.backoff.random,
+        ostrakon.common.wire.CHUNK_BYTES,
         structlog.get_config(),
     )
     names = Random(rng.random())
     uuid.uuid4 = lambda: uuid.UUID(int=names.getrandbits(128), version=4)
-    worker.backoff.random = rng  # type: ignore[assignment]
-    common.wire.CHUNK_BYTES = CHUNK_BYTES
+    ostrakon.worker.backoff.random = rng  # type: ignore[assignment]
+    ostrakon.common.wire.CHUNK_BYTES = CHUNK_BYTES
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -311,7 +311,7 @@ def _alone(rng: Random) -> Iterator[None]:
             gc.enable()
         torch.set_num_threads(threads)
         structlog.configure(**log)
-        common.wire.CHUNK_BYTES, worker.backoff.random, uuid.uuid4 = old_chunk, old_random, old_uuid
+        ostrakon.common.wire.CHUNK_BYTES, ostrakon.worker.backoff.random, uuid.uuid4 = old_chunk, old_random, old_uuid
 
 
 @cache

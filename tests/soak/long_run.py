@@ -14,10 +14,10 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from common.run_files import LEDGER, METRICS, MODELS
-from server.audit import audit
+from ostrakon.common.run_files import LEDGER, METRICS, MODELS
+from ostrakon.server.audit import audit
+from ostrakon.worker.testbed.faults import Fault
 from tests.cluster import Cluster, Process
-from worker.testbed.faults import Fault
 
 MIB = 1 << 20
 SPELL = 50  # rounds between two comings and goings

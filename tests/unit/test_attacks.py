@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from common.aggregation import rule
-from common.errors import OstrakonError
-from worker.attacks import (
+from ostrakon.common.aggregation import rule
+from ostrakon.common.errors import OstrakonError
+from ostrakon.worker.attacks import (
     ATTACKS,
     Defence,
     alone,
@@ -25,7 +25,7 @@ from worker.attacks import (
     tailored,
     votes,
 )
-from worker.sampling import ATTACK, generator
+from ostrakon.worker.sampling import ATTACK, generator
 
 H, B, D = 6, 3, 40
 RNG = np.random.default_rng(5)

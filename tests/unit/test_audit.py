@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.choice import Choice
-from common.digest import digest
-from common.errors import OstrakonError
-from server.audit import Broken, audit
-from server.ledger import CountedVote, Entry, Genesis
-from server.ledger.sqlite import SqliteLedger
-from server.model_store import Key, ModelStore
+from ostrakon.common.choice import Choice
+from ostrakon.common.digest import digest
+from ostrakon.common.errors import OstrakonError
+from ostrakon.server.audit import Broken, audit
+from ostrakon.server.ledger import CountedVote, Entry, Genesis
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.model_store import Key, ModelStore
 
 ROSTER = ("a", "b", "c", "d", "e")
 D = 6

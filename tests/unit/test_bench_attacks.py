@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-import common.markdown
-from bench.attacks import PLACE, ROWS, RULES, Setting, markdown
-from common.errors import OstrakonError
-from deploy.launch_settings import check_parts, new_run, parse
+import ostrakon.common.markdown
+from ostrakon.bench.attacks import PLACE, ROWS, RULES, Setting, markdown
+from ostrakon.common.errors import OstrakonError
+from ostrakon.deploy.launch_settings import check_parts, new_run, parse
 from tests.cluster import ROOT
 
 LINEAR = Setting("linear", 15, 6, 20, 1)
@@ -38,10 +38,10 @@ def test_the_table_has_a_row_for_every_attack_and_ends_with_the_worst() -> None:
 def test_the_table_is_put_in_its_place_and_nowhere_else(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(f"before\n<!-- {PLACE} -->\nold\n<!-- its end -->\nafter\n")
-    common.markdown.renew(page, PLACE, "new")
+    ostrakon.common.markdown.renew(page, PLACE, "new")
     assert page.read_text() == f"before\n<!-- {PLACE} -->\n\nnew\n\n<!-- its end -->\nafter\n"
     with pytest.raises(OstrakonError, match="has no line <!-- another -->"):
-        common.markdown.renew(page, "another", "new")
+        ostrakon.common.markdown.renew(page, "another", "new")
 
 
 def test_the_page_has_the_table_with_all_attacks_and_rules() -> None:

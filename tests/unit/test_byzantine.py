@@ -7,18 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.choice import Choice
-from common.errors import OstrakonError
-from common.settings import ByzantineVote, WorkerSettings
-from common.wire import Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.choice import Choice
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.settings import ByzantineVote, WorkerSettings
+from ostrakon.common.wire import Vector
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.attacks import Attack, attack_schedule
+from ostrakon.worker.process import work
+from ostrakon.worker.session import Session
+from ostrakon.worker.submission import Submission
+from ostrakon.worker.testbed.byzantine import Byzantine
+from ostrakon.worker.transport import CallFailed, Passing
 from tests.in_process import D, House, Impatient, Pull, inline, play
-from worker.attacks import Attack, attack_schedule
-from worker.process import work
-from worker.session import Session
-from worker.submission import Submission
-from worker.testbed.byzantine import Byzantine
-from worker.transport import CallFailed, Passing
 
 ROSTER = ("a", "b", "c", "d", "e")
 

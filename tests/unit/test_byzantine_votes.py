@@ -6,8 +6,8 @@ from math import inf, nan
 import numpy as np
 import pytest
 
-from common.choice import Choice
-from worker.attacks import VOTES, pivotal
+from ostrakon.common.choice import Choice
+from ostrakon.worker.attacks import VOTES, pivotal
 
 
 def vote(name: str, inner_loss: float = 1.0, outer_loss: float = 2.0, seed: int = 0) -> Choice | None:

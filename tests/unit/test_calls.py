@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.digest import digest
-from common.errors import OstrakonError
-from common.wire import Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.refusal import Refused
+from ostrakon.common.digest import digest
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.wire import Vector
+from ostrakon.server.refusal import Refused
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.transport import CallFailed
 from tests import in_process
 from tests.by_hand import refusal
 from tests.in_process import (
@@ -32,7 +33,6 @@ from tests.in_process import (
     vector,
     vote_all,
 )
-from worker.transport import CallFailed
 
 GRACE = 1000.0  # seconds, more than any grace in these tests
 

@@ -1,4 +1,4 @@
-"""`python -m deploy.certificates`: what it writes, refuses and shows."""
+"""`python -m ostrakon.deploy.certificates`: what it writes, refuses and shows."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,12 +7,12 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner
 
-from common.errors import OstrakonError
-from common.identity import Credentials, Identity
-from common.renewal import RenewableCredentials
-from common.revocation import read_revoked, revocation_list
-from common.settings import TlsFiles
-from deploy.certificates import app, init, issue, revoke
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Credentials, Identity
+from ostrakon.common.renewal import RenewableCredentials
+from ostrakon.common.revocation import read_revoked, revocation_list
+from ostrakon.common.settings import TlsFiles
+from ostrakon.deploy.certificates import app, init, issue, revoke
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_the_list_shows_whose_each_certificate_is_and_whether_it_lets_its_proces
         def now(cls, tz: object = None) -> datetime:
             return datetime.now(UTC) + timedelta(days=2)
 
-    monkeypatch.setattr("deploy.certificates.datetime", Later)
+    monkeypatch.setattr("ostrakon.deploy.certificates.datetime", Later)
     lines = run("list", folder).splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [
         ["server", "main"],

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from common.errors import OstrakonError
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.audit import audit
-from server.ledger import Entry, Ledger, Outcome, Unknown
-from server.model_store import ModelStore
-from server.round import Phase
+from ostrakon.common.errors import OstrakonError
+from ostrakon.server.audit import audit
+from ostrakon.server.ledger import Entry, Ledger, Outcome, Unknown
+from ostrakon.server.model_store import ModelStore
+from ostrakon.server.round import Phase
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.in_process import House, Member, cancel, play, pulls, settle, submit_all, up_to_the_vote
 
 

@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.wire import Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.audit import audit
-from server.round import Phase
+from ostrakon.common.wire import Vector
+from ostrakon.server.audit import audit
+from ostrakon.server.round import Phase
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.session import Session
+from ostrakon.worker.training import Momentum
+from ostrakon.worker.transport import Models
 from tests.by_hand import refusal
 from tests.in_process import APART, FakeClock, House, Member, Pull, play, reached, settle, submit_all, vector, vote_all
-from worker.session import Session
-from worker.training import Momentum
-from worker.transport import Models
 
 GRACE = 1000.0  # seconds, more than any grace in these tests
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.errors import OstrakonError
-from worker.testbed.faults import PARAMETERS, Fault, Planned, fault, fault_schedule
+from ostrakon.common.errors import OstrakonError
+from ostrakon.worker.testbed.faults import PARAMETERS, Fault, Planned, fault, fault_schedule
 
 
 @pytest.mark.parametrize("known", Fault)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from common.errors import OstrakonError
-from common.tasks.contract import Examples
-from common.tasks.registry import task
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.tasks.contract import Examples
+from ostrakon.common.tasks.registry import task
 
 Arrays = dict[str, NDArray[Any]]
 PER_CLASS = 12

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import OstrakonError
-from common.flat_model import FlatModel
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.flat_model import FlatModel
 
 
 def small() -> nn.Module:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from grpc._cython import cygrpc
 
-from server.door import SERVER_OPTIONS
-from worker.connection import CHANNEL_OPTIONS
+from ostrakon.server.door import SERVER_OPTIONS
+from ostrakon.worker.connection import CHANNEL_OPTIONS
 
 
 @pytest.fixture(scope="module")

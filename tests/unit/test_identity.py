@@ -15,10 +15,10 @@ import grpc
 import pytest
 from cryptography import x509
 
-from common.errors import OstrakonError
-from common.identity import Credentials, Identity, handshake_failure, identity_of, parse
-from common.settings import TlsFiles
-from deploy import certificates
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Credentials, Identity, handshake_failure, identity_of, parse
+from ostrakon.common.settings import TlsFiles
+from ostrakon.deploy import certificates
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import OstrakonError
-from common.settings import AdversarySettings, RunSettings, ServerSettings, WorkerSettings, read
-from deploy import run_folder
-from deploy.launch_settings import check_parts, described, new_run, parse, resumed_run, run_name
-from deploy.processes import PRELOADED
-from deploy.run_folder import RunFolder
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.settings import AdversarySettings, RunSettings, ServerSettings, WorkerSettings, read
+from ostrakon.deploy import run_folder
+from ostrakon.deploy.launch_settings import check_parts, described, new_run, parse, resumed_run, run_name
+from ostrakon.deploy.processes import PRELOADED
+from ostrakon.deploy.run_folder import RunFolder
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -166,7 +166,7 @@ def imported(modules: Iterable[str], among: Sequence[str]) -> list[str]:
 
 
 def test_the_module_that_every_process_imports_stays_light() -> None:
-    assert imported(["deploy.local"], among=["grpc", "torch", "matplotlib", "cryptography"]) == []
+    assert imported(["ostrakon.deploy.local"], among=["grpc", "torch", "matplotlib", "cryptography"]) == []
 
 
 def test_what_processes_are_forked_from_has_torch_but_not_grpc() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from common.errors import OstrakonError
-from server.ledger import Already, Committed, Entry, Fenced, Genesis, Unknown
-from server.ledger.sqlite import SqliteLedger
+from ostrakon.common.errors import OstrakonError
+from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Genesis, Unknown
+from ostrakon.server.ledger.sqlite import SqliteLedger
 from tests.ledgers import GENESIS, following
 
 

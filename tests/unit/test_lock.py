@@ -3,8 +3,8 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from common.errors import OstrakonError
-from server.lock import locked
+from ostrakon.common.errors import OstrakonError
+from ostrakon.server.lock import locked
 from tests.cluster import wait_for
 
 

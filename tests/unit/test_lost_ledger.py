@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import OstrakonError
-from common.model_file import write_model
-from server.audit import audit
-from server.ledger.sqlite import SqliteLedger
-from server.metrics import MetricsFile
-from server.model_store import ModelStore
-from server.opening import check_ledger_is_there
-from server.process import serve
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.model_file import write_model
+from ostrakon.server.audit import audit
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.metrics import MetricsFile
+from ostrakon.server.model_store import ModelStore
+from ostrakon.server.opening import check_ledger_is_there
+from ostrakon.server.process import serve
 from tests.in_process import INITIAL, House, cancel, play, pulls, reached, server_settings, settle, vector
 from tests.lost import completed
 

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.aggregation import rule
-from common.choice import Choice
-from common.errors import OstrakonError
-from common.wire import Vector
+from ostrakon.common.aggregation import rule
+from ostrakon.common.choice import Choice
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.wire import Vector
+from ostrakon.worker.attacks import Defence, attack
+from ostrakon.worker.testbed.meeting import Key, Meetings
 from tests.in_process import FakeClock, cancel, inline, play, settle
-from worker.attacks import Defence, attack
-from worker.testbed.meeting import Key, Meetings
 
 HONEST = ("c", "d", "e")
 CORRUPTED = ("a", "b")

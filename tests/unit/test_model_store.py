@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from common.digest import digest
-from common.errors import OstrakonError
-from common.model_file import Layout, parameters, read_model, write_model
-from server.model_store import Key, ModelStore, initial_key
+from ostrakon.common.digest import digest
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.model_file import Layout, parameters, read_model, write_model
+from ostrakon.server.model_store import Key, ModelStore, initial_key
 
 LAYOUT: Layout = (("z.weight", (3, 2)), ("scale", ()), ("a.bias", (5,)))
 D = 12

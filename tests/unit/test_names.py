@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from common.errors import OstrakonError
-from common.names import parse_call, unknown
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.names import parse_call, unknown
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,20 @@ from typing import Any, get_args
 
 import pytest
 
-from common.aggregation import PRE_AGGREGATIONS
-from common.aggregation.registry import RULE_MAKERS
-from common.settings import AdversarySettings, ByzantineVote, RunSettings, ServerSettings, WorkerSettings, build
+from ostrakon.common.aggregation import PRE_AGGREGATIONS
+from ostrakon.common.aggregation.registry import RULE_MAKERS
+from ostrakon.common.settings import (
+    AdversarySettings,
+    ByzantineVote,
+    RunSettings,
+    ServerSettings,
+    WorkerSettings,
+    build,
+)
+from ostrakon.worker.attacks import ATTACKS, attack_schedule
+from ostrakon.worker.testbed.faults import Fault, fault_schedule
 from tests.cluster import ROOT
 from tests.team import REFUSED
-from worker.attacks import ATTACKS, attack_schedule
-from worker.testbed.faults import Fault, fault_schedule
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ATTACKS_PAGE = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import OstrakonError
-from common.model_file import write_model
-from server.audit import audit
-from server.ledger.sqlite import SqliteLedger
-from server.model_store import ModelStore
-from server.opening import open_run
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.model_file import write_model
+from ostrakon.server.audit import audit
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.model_store import ModelStore
+from ostrakon.server.opening import open_run
 from tests.in_process import INITIAL, D, House, Searching, cancel, play, pulls, reached, server_settings, vector
 from tests.lost import DAMAGES, IN_THE_SUM, IN_THETA, committed, completed, cut, flip, model_file, winners
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from common.errors import OstrakonError
-from deploy import plots, report
-from deploy.record import read_record
-from server.ledger import Committed, CountedVote, Entry, Genesis
-from server.ledger.sqlite import SqliteLedger
+from ostrakon.common.errors import OstrakonError
+from ostrakon.deploy import plots, report
+from ostrakon.deploy.record import read_record
+from ostrakon.server.ledger import Committed, CountedVote, Entry, Genesis
+from ostrakon.server.ledger.sqlite import SqliteLedger
 
 ROSTER = ["w00", "w01", "w02"]
 PNG = b"\x89PNG\r\n\x1a\n"

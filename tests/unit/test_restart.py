@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.errors import OstrakonError
-from common.settings import ServerSettings
-from common.wire import Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server import process
-from server.audit import audit
-from server.ledger.sqlite import SqliteLedger
-from server.model_store import Key, ModelStore
-from server.opening import check_same_run
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.settings import ServerSettings
+from ostrakon.common.wire import Vector
+from ostrakon.server import process
+from ostrakon.server.audit import audit
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.model_store import Key, ModelStore
+from ostrakon.server.opening import check_same_run
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.in_process import House, Member, cancel, play, pulls, reached, settle, submit_all, up_to_the_vote, vote_all
 
 # Restarts.

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from common.digest import digest
-from common.errors import OstrakonError
-from common.wire import PROTOCOL
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.audit import audit
-from server.commit import check_not_taken_over
-from server.ledger.sqlite import SqliteLedger
-from server.model_store import ModelStore
+from ostrakon.common.digest import digest
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.wire import PROTOCOL
+from ostrakon.server.audit import audit
+from ostrakon.server.commit import check_not_taken_over
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.model_store import ModelStore
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.by_hand import refusal
 from tests.in_process import D, FakeClock, House, Member, Searching, cancel, play, settle
 from tests.lost import completed, model_file

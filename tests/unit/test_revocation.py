@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import OstrakonError
-from common.identity import Identity
-from common.revocation import revoked_text
-from common.settings import ServerSettings
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from server.audit import audit
-from server.revocation import Revocations, seated
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity
+from ostrakon.common.revocation import revoked_text
+from ostrakon.common.settings import ServerSettings
+from ostrakon.server.audit import audit
+from ostrakon.server.revocation import Revocations, seated
+from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.by_hand import refusal
 from tests.in_process import House, Member, cancel, play, reached, settle, submit_all, vector, vote_all
 

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-from server.roster import Roster
+from ostrakon.server.roster import Roster
 
 
 class Rounds:

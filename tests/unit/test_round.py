@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from server.refusal import Code, Refused
-from server.round import (
+from ostrakon.server.refusal import Code, Refused
+from ostrakon.server.round import (
     Aggregate,
     Aggregated,
     Ballot,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import structlog
 
-from common.errors import OstrakonError
-from common.runtime import run_to_exit, start_log
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.runtime import run_to_exit, start_log
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,9 @@ import doctest
 
 import pytest
 
-from common import schedule
-from common.errors import OstrakonError
-from common.schedule import Schedule, read_schedule
+from ostrakon.common import schedule
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.schedule import Schedule, read_schedule
 
 
 def test_a_stage_lasts_until_the_next_one_begins() -> None:

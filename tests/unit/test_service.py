@@ -7,15 +7,15 @@ from typing import Any
 import grpc
 import pytest
 
-from common.identity import Identity
-from common.wire import IDENTITY_KEY
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from protos.ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
-from server.coordinator import Traffic
-from server.open_calls import OpenCalls
-from server.refusal import Code, Refused
-from server.service import Service
-from server.streams import Displaced, Streams
+from ostrakon.common.identity import Identity
+from ostrakon.common.wire import IDENTITY_KEY
+from ostrakon.server.coordinator import Traffic
+from ostrakon.server.open_calls import OpenCalls
+from ostrakon.server.refusal import Code, Refused
+from ostrakon.server.service import Service
+from ostrakon.server.streams import Displaced, Streams
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
 
 CALLER = Identity("observer", "watcher")
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import OstrakonError
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.errors import OstrakonError
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.backoff import FIRST, LONGEST
+from ostrakon.worker.session import Session
+from ostrakon.worker.transport import CallFailed, Passing
 from tests.in_process import House, Impatient, Port, Pull, inline, play
-from worker.backoff import FIRST, LONGEST
-from worker.session import Session
-from worker.transport import CallFailed, Passing
 
 
 class Unanswered:

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from common.errors import OstrakonError
-from common.flat_model import FlatModel
-from common.tasks.characters import CHARACTERS
-from common.tasks.contract import Examples, Task, initial_model
-from common.tasks.registry import task
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.tasks.characters import CHARACTERS
+from ostrakon.common.tasks.contract import Examples, Task, initial_model
+from ostrakon.common.tasks.registry import task
 
 OWN_TASK = """
 import torch
 from torch import nn
-from common.tasks.contract import Examples, Task
+from ostrakon.common.tasks.contract import Examples, Task
 
 class Pairs(Task):
     classes = 2
@@ -152,8 +152,8 @@ def test_data_for_a_task_that_makes_its_own_is_refused() -> None:
 def test_a_process_that_needs_another_task_does_not_load_matplotlib() -> None:
     code = "import sys; from common.tasks.registry import task; task('linear').test_data(1); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "common.tasks.linear" in loaded
-    assert not {"matplotlib", "PIL", "common.tasks.glyphs"} & set(loaded)
+    assert "ostrakon.common.tasks.linear" in loaded
+    assert not {"matplotlib", "PIL", "ostrakon.common.tasks.glyphs"} & set(loaded)
 
 
 @pytest.mark.parametrize("name", ["linear", "glyphs"])

@@ -63,5 +63,5 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.
             return datetime.fromtimestamp(time.time(), UTC)
 
     monkeypatch.setattr(time, "time", lambda: jumps.uniform(0, 2**31))
-    monkeypatch.setattr("server.opening.datetime", Jumping)
+    monkeypatch.setattr("ostrakon.server.opening.datetime", Jumping)
     assert chain(tmp_path / "jumping") == undisturbed

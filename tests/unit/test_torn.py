@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import OstrakonError
-from server.ledger.sqlite import SqliteLedger
+from ostrakon.common.errors import OstrakonError
+from ostrakon.server.ledger.sqlite import SqliteLedger
 from tests.in_process import House, cancel, play, pulls, reached
 from tests.lost import completed
 

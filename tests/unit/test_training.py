@@ -5,14 +5,14 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from common.device import resolve_device
-from common.errors import OstrakonError
-from common.flat_model import FlatModel
-from common.tasks.contract import Examples, initial_model
+from ostrakon.common.device import resolve_device
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.tasks.contract import Examples, initial_model
+from ostrakon.worker.measure import measure
+from ostrakon.worker.sampling import ATTACK, TRAINING, VOTE, draw, generator, place
+from ostrakon.worker.training import Training
 from tests.unit.small_task import ImageTask, SmallTask
-from worker.measure import measure
-from worker.sampling import ATTACK, TRAINING, VOTE, draw, generator, place
-from worker.training import Training
 
 Vector = NDArray[np.float32]
 

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.errors import OstrakonError
-from common.flat_model import FlatModel
-from common.tasks.contract import initial_model
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.tasks.contract import initial_model
+from ostrakon.worker.training import Training
+from ostrakon.worker.voting import Choice, Evidence, Voter, smaller_loss
 from tests.unit.small_task import SmallTask
-from worker.training import Training
-from worker.voting import Choice, Evidence, Voter, smaller_loss
 
 GOOD = np.concatenate([np.eye(3, 8, dtype=np.float32).ravel(), np.zeros(3, np.float32)])
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from common.digest import digest
-from common.wire import CHUNK_BYTES, Receiver, Vector, WireError, chunks
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.common.digest import digest
+from ostrakon.common.wire import CHUNK_BYTES, Receiver, Vector, WireError, chunks
+from ostrakon.v1 import parameter_server_pb2 as pb
 
 PER_CHUNK = CHUNK_BYTES // 4
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.refusal import Code
-from worker.rounds import (
+from ostrakon.server.refusal import Code
+from ostrakon.worker.rounds import (
     FATAL,
     REJOIN,
     UNREACHABLE,

@@ -1,9 +1,9 @@
 """What corrupted workers of a test bed do: pure functions, and the names that users write for them."""
 
-from worker.attacks.naming import attack, attack_schedule, needs_colluders
-from worker.attacks.registry import ATTACKS, Attack, Knows
-from worker.attacks.tailored import Defence
-from worker.attacks.votes import PIVOTAL, VOTES, pivotal
+from ostrakon.worker.attacks.naming import attack, attack_schedule, needs_colluders
+from ostrakon.worker.attacks.registry import ATTACKS, Attack, Knows
+from ostrakon.worker.attacks.tailored import Defence
+from ostrakon.worker.attacks.votes import PIVOTAL, VOTES, pivotal
 
 __all__ = [
     "ATTACKS",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from worker.attacks.moments import lengths
+from ostrakon.worker.attacks.moments import lengths
 
 
 def label_flipping(honest: Tensor, corrupted: Tensor) -> Tensor:

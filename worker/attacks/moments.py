@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from common.aggregation.matrix import column_blocks
-from common.aggregation.means import means
+from ostrakon.common.aggregation.matrix import column_blocks
+from ostrakon.common.aggregation.means import means
 
 _WIDTH = 1 << 14
 """Columns at a time."""

@@ -4,10 +4,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from common.errors import OstrakonError
-from common.names import parse_call, unknown
-from common.schedule import NONE, Schedule, read_schedule
-from worker.attacks.registry import ATTACKS, Attack, Knows
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.names import parse_call, unknown
+from ostrakon.common.schedule import NONE, Schedule, read_schedule
+from ostrakon.worker.attacks.registry import ATTACKS, Attack, Knows
 
 _GREATEST = float(np.finfo(np.float32).max)
 

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.aggregation.distances import Distances, squared_distances_to
-from common.errors import OstrakonError
-from worker.attacks.moments import deviation, lengths, mean
+from ostrakon.common.aggregation.distances import Distances, squared_distances_to
+from ostrakon.common.errors import OstrakonError
+from ostrakon.worker.attacks.moments import deviation, lengths, mean
 
 Of = Literal["all", "honest", "corrupted"]
 Direction = Literal["std", "sign", "unit"]

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.errors import OstrakonError
-from worker.attacks import alone, omniscient, tailored
-from worker.attacks.tailored import Defence
+from ostrakon.common.errors import OstrakonError
+from ostrakon.worker.attacks import alone, omniscient, tailored
+from ostrakon.worker.attacks.tailored import Defence
 
 Knows = Literal["alone", "colluding", "omniscient"]
 """Whether a corrupted worker needs its own vector, those of all corrupted, or those of all workers."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.aggregation import Rule
-from common.aggregation.distances import squared_distances_to
-from common.errors import OstrakonError
-from worker.attacks.moments import mean
+from ostrakon.common.aggregation import Rule
+from ostrakon.common.aggregation.distances import squared_distances_to
+from ostrakon.common.errors import OstrakonError
+from ostrakon.worker.attacks.moments import mean
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from common.choice import Choice
+from ostrakon.common.choice import Choice
 
 ByzantineVote = Callable[[float, float, np.random.Generator], Choice | None]
 """From the losses of Inner and Outer on the worker's own mini-batch, and random numbers of this worker and round, to

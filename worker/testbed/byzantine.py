@@ -7,15 +7,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from common.choice import Choice
-from common.schedule import Schedule
-from common.settings import ByzantineVote
-from common.wire import Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from worker.attacks import VOTES, Attack
-from worker.sampling import ATTACK, BYZANTINE_VOTE, generator
-from worker.submission import Submission
-from worker.transport import Passing, Transport, sat_out
+from ostrakon.common.choice import Choice
+from ostrakon.common.schedule import Schedule
+from ostrakon.common.settings import ByzantineVote
+from ostrakon.common.wire import Vector
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.attacks import VOTES, Attack
+from ostrakon.worker.sampling import ATTACK, BYZANTINE_VOTE, generator
+from ostrakon.worker.submission import Submission
+from ostrakon.worker.transport import Passing, Transport, sat_out
 
 
 class Colluders(Protocol):

@@ -3,17 +3,17 @@
 import grpc
 import structlog
 
-from common.choice import Choice
-from common.identity import ADVERSARY_NAME
-from common.settings import WorkerSettings
-from common.wire import Vector, WireError
-from protos.ostrakon.v1 import adversary_pb2 as pb_adversary
-from protos.ostrakon.v1 import adversary_pb2_grpc as pb_grpc
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from worker.attacks import Attack
-from worker.connection import open_line
-from worker.submission import Submission
-from worker.testbed.copies import header_of, read_parts, to_parts
+from ostrakon.common.choice import Choice
+from ostrakon.common.identity import ADVERSARY_NAME
+from ostrakon.common.settings import WorkerSettings
+from ostrakon.common.wire import Vector, WireError
+from ostrakon.v1 import adversary_pb2 as pb_adversary
+from ostrakon.v1 import adversary_pb2_grpc as pb_grpc
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.attacks import Attack
+from ostrakon.worker.connection import open_line
+from ostrakon.worker.submission import Submission
+from ostrakon.worker.testbed.copies import header_of, read_parts, to_parts
 
 log = structlog.get_logger()
 

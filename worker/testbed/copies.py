@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
-from common.wire import Receiver, Vector, WireError, chunks
-from protos.ostrakon.v1 import adversary_pb2 as pb
-from worker.submission import Submission
+from ostrakon.common.wire import Receiver, Vector, WireError, chunks
+from ostrakon.v1 import adversary_pb2 as pb
+from ostrakon.worker.submission import Submission
 
 MOST_PARAMETERS = 1 << 31  # d of a header that is believed
 

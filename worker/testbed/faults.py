@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from common.errors import OstrakonError
-from common.names import parse_call, unknown
-from common.schedule import NONE, Schedule, read_schedule
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.names import parse_call, unknown
+from ostrakon.common.schedule import NONE, Schedule, read_schedule
 
 
 class Fault(Enum):

@@ -12,13 +12,13 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import numpy as np
 import structlog
 
-from common.schedule import Schedule
-from common.wire import MOST_OPEN_CALLS, Vector
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from worker.rounds import UNREACHABLE
-from worker.submission import Submission
-from worker.testbed.faults import Fault, Planned
-from worker.transport import CallFailed, Passing, Transport, sat_out
+from ostrakon.common.schedule import Schedule
+from ostrakon.common.wire import MOST_OPEN_CALLS, Vector
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.rounds import UNREACHABLE
+from ostrakon.worker.submission import Submission
+from ostrakon.worker.testbed.faults import Fault, Planned
+from ostrakon.worker.transport import CallFailed, Passing, Transport, sat_out
 
 log = structlog.get_logger()
 

@@ -12,12 +12,12 @@ import numpy as np
 import structlog
 import torch
 
-from common.choice import Choice
-from common.clock import Clock
-from common.errors import OstrakonError
-from common.wire import Vector
-from worker.attacks import Attack, Defence, pivotal
-from worker.sampling import COLLUSION, generator
+from ostrakon.common.choice import Choice
+from ostrakon.common.clock import Clock
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.wire import Vector
+from ostrakon.worker.attacks import Attack, Defence, pivotal
+from ostrakon.worker.sampling import COLLUSION, generator
 
 log = structlog.get_logger()
 

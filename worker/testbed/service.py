@@ -11,22 +11,22 @@ import grpc
 import structlog
 import uvloop
 
-from common.aggregation import rule
-from common.choice import Choice
-from common.clock import MonotonicClock
-from common.digest import digest
-from common.errors import OstrakonError
-from common.identity import Credentials, Identity, identity_of, parse
-from common.lifetime import stop_event
-from common.runtime import prepare
-from common.settings import AdversarySettings
-from common.wire import CHUNK_BYTES, IDENTITY_KEY, WireError
-from protos.ostrakon.v1 import adversary_pb2 as pb
-from protos.ostrakon.v1 import adversary_pb2_grpc as pb_grpc
-from protos.ostrakon.v1 import parameter_server_pb2 as pb_server
-from worker.attacks import Defence, attack
-from worker.testbed.copies import read_parts, to_parts
-from worker.testbed.meeting import Key, Meetings
+from ostrakon.common.aggregation import rule
+from ostrakon.common.choice import Choice
+from ostrakon.common.clock import MonotonicClock
+from ostrakon.common.digest import digest
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Credentials, Identity, identity_of, parse
+from ostrakon.common.lifetime import stop_event
+from ostrakon.common.runtime import prepare
+from ostrakon.common.settings import AdversarySettings
+from ostrakon.common.wire import CHUNK_BYTES, IDENTITY_KEY, WireError
+from ostrakon.v1 import adversary_pb2 as pb
+from ostrakon.v1 import adversary_pb2_grpc as pb_grpc
+from ostrakon.v1 import parameter_server_pb2 as pb_server
+from ostrakon.worker.attacks import Defence, attack
+from ostrakon.worker.testbed.copies import read_parts, to_parts
+from ostrakon.worker.testbed.meeting import Key, Meetings
 
 log = structlog.get_logger()
 

@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import grpc
 import structlog
 
-from common.identity import ADVERSARY_NAME
-from common.settings import WorkerSettings
-from protos.ostrakon.v1 import adversary_pb2 as pb_adversary
-from protos.ostrakon.v1 import adversary_pb2_grpc as pb_grpc
-from protos.ostrakon.v1 import parameter_server_pb2 as pb
-from worker.connection import open_line
-from worker.submission import Submission
-from worker.testbed.copies import header_of, to_parts
-from worker.transport import Passing, Transport
+from ostrakon.common.identity import ADVERSARY_NAME
+from ostrakon.common.settings import WorkerSettings
+from ostrakon.v1 import adversary_pb2 as pb_adversary
+from ostrakon.v1 import adversary_pb2_grpc as pb_grpc
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.connection import open_line
+from ostrakon.worker.submission import Submission
+from ostrakon.worker.testbed.copies import header_of, to_parts
+from ostrakon.worker.transport import Passing, Transport
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-from protos.ostrakon.v1 import parameter_server_pb2 as _parameter_server_pb2
+from ostrakon.v1 import parameter_server_pb2 as _parameter_server_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Mapping as _Mapping

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from protos.ostrakon.v1 import adversary_pb2 as protos_dot_ostrakon_dot_v1_dot_adversary__pb2
+from ostrakon.v1 import adversary_pb2 as ostrakon_dot_v1_dot_adversary__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in protos/ostrakon/v1/adversary_pb2_grpc.py depends on'
+        + ' but the generated code in ostrakon/v1/adversary_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,23 +36,23 @@ class AdversaryStub:
         """
         self.CopyMomentum = channel.stream_unary(
                 '/ostrakon.v1.Adversary/CopyMomentum',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VectorPart.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.FromString,
+                request_serializer=ostrakon_dot_v1_dot_adversary__pb2.VectorPart.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.FromString,
                 _registered_method=True)
         self.CopyVote = channel.unary_unary(
                 '/ostrakon.v1.Adversary/CopyVote',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VoteCopy.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.FromString,
+                request_serializer=ostrakon_dot_v1_dot_adversary__pb2.VoteCopy.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.FromString,
                 _registered_method=True)
         self.Conspire = channel.stream_stream(
                 '/ostrakon.v1.Adversary/Conspire',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VectorPart.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VectorPart.FromString,
+                request_serializer=ostrakon_dot_v1_dot_adversary__pb2.VectorPart.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_adversary__pb2.VectorPart.FromString,
                 _registered_method=True)
         self.ConspireVote = channel.unary_unary(
                 '/ostrakon.v1.Adversary/ConspireVote',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteRequest.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteResponse.FromString,
+                request_serializer=ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteRequest.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteResponse.FromString,
                 _registered_method=True)
 
 
@@ -92,23 +92,23 @@ def add_AdversaryServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'CopyMomentum': grpc.stream_unary_rpc_method_handler(
                     servicer.CopyMomentum,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VectorPart.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_adversary__pb2.VectorPart.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.SerializeToString,
             ),
             'CopyVote': grpc.unary_unary_rpc_method_handler(
                     servicer.CopyVote,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VoteCopy.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_adversary__pb2.VoteCopy.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.SerializeToString,
             ),
             'Conspire': grpc.stream_stream_rpc_method_handler(
                     servicer.Conspire,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VectorPart.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VectorPart.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_adversary__pb2.VectorPart.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_adversary__pb2.VectorPart.SerializeToString,
             ),
             'ConspireVote': grpc.unary_unary_rpc_method_handler(
                     servicer.ConspireVote,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteRequest.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteResponse.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteRequest.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -136,8 +136,8 @@ class Adversary:
             request_iterator,
             target,
             '/ostrakon.v1.Adversary/CopyMomentum',
-            protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VectorPart.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.FromString,
+            ostrakon_dot_v1_dot_adversary__pb2.VectorPart.SerializeToString,
+            ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -163,8 +163,8 @@ class Adversary:
             request,
             target,
             '/ostrakon.v1.Adversary/CopyVote',
-            protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VoteCopy.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.FromString,
+            ostrakon_dot_v1_dot_adversary__pb2.VoteCopy.SerializeToString,
+            ostrakon_dot_v1_dot_adversary__pb2.CopyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -190,8 +190,8 @@ class Adversary:
             request_iterator,
             target,
             '/ostrakon.v1.Adversary/Conspire',
-            protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VectorPart.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_adversary__pb2.VectorPart.FromString,
+            ostrakon_dot_v1_dot_adversary__pb2.VectorPart.SerializeToString,
+            ostrakon_dot_v1_dot_adversary__pb2.VectorPart.FromString,
             options,
             channel_credentials,
             insecure,
@@ -217,8 +217,8 @@ class Adversary:
             request,
             target,
             '/ostrakon.v1.Adversary/ConspireVote',
-            protos_dot_ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteRequest.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteResponse.FromString,
+            ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteRequest.SerializeToString,
+            ostrakon_dot_v1_dot_adversary__pb2.ConspireVoteResponse.FromString,
             options,
             channel_credentials,
             insecure,

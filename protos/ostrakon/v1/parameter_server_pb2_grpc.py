@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from protos.ostrakon.v1 import parameter_server_pb2 as protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2
+from ostrakon.v1 import parameter_server_pb2 as ostrakon_dot_v1_dot_parameter__server__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in protos/ostrakon/v1/parameter_server_pb2_grpc.py depends on'
+        + ' but the generated code in ostrakon/v1/parameter_server_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,38 +36,38 @@ class ParameterServerStub:
         """
         self.Join = channel.unary_unary(
                 '/ostrakon.v1.ParameterServer/Join',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.JoinRequest.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.JoinResponse.FromString,
+                request_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.JoinRequest.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.JoinResponse.FromString,
                 _registered_method=True)
         self.Broadcast = channel.unary_stream(
                 '/ostrakon.v1.ParameterServer/Broadcast',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.BroadcastRequest.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.FromString,
+                request_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.BroadcastRequest.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.FromString,
                 _registered_method=True)
         self.SubmitMomentum = channel.stream_unary(
                 '/ostrakon.v1.ParameterServer/SubmitMomentum',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.SubmitMomentumResponse.FromString,
+                request_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.SubmitMomentumResponse.FromString,
                 _registered_method=True)
         self.Propose = channel.unary_stream(
                 '/ostrakon.v1.ParameterServer/Propose',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.ProposeRequest.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.FromString,
+                request_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.ProposeRequest.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.FromString,
                 _registered_method=True)
         self.Vote = channel.unary_unary(
                 '/ostrakon.v1.ParameterServer/Vote',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteRequest.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteResponse.FromString,
+                request_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.VoteRequest.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.VoteResponse.FromString,
                 _registered_method=True)
         self.Restore = channel.stream_unary(
                 '/ostrakon.v1.ParameterServer/Restore',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.RestoreResponse.FromString,
+                request_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.RestoreResponse.FromString,
                 _registered_method=True)
         self.Status = channel.unary_unary(
                 '/ostrakon.v1.ParameterServer/Status',
-                request_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.StatusRequest.SerializeToString,
-                response_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.StatusResponse.FromString,
+                request_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.StatusRequest.SerializeToString,
+                response_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.StatusResponse.FromString,
                 _registered_method=True)
 
 
@@ -128,38 +128,38 @@ def add_ParameterServerServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'Join': grpc.unary_unary_rpc_method_handler(
                     servicer.Join,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.JoinRequest.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.JoinResponse.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.JoinRequest.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.JoinResponse.SerializeToString,
             ),
             'Broadcast': grpc.unary_stream_rpc_method_handler(
                     servicer.Broadcast,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.BroadcastRequest.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.BroadcastRequest.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.SerializeToString,
             ),
             'SubmitMomentum': grpc.stream_unary_rpc_method_handler(
                     servicer.SubmitMomentum,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.SubmitMomentumResponse.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.SubmitMomentumResponse.SerializeToString,
             ),
             'Propose': grpc.unary_stream_rpc_method_handler(
                     servicer.Propose,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.ProposeRequest.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.ProposeRequest.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.SerializeToString,
             ),
             'Vote': grpc.unary_unary_rpc_method_handler(
                     servicer.Vote,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteRequest.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteResponse.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.VoteRequest.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.VoteResponse.SerializeToString,
             ),
             'Restore': grpc.stream_unary_rpc_method_handler(
                     servicer.Restore,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.RestoreResponse.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.RestoreResponse.SerializeToString,
             ),
             'Status': grpc.unary_unary_rpc_method_handler(
                     servicer.Status,
-                    request_deserializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.StatusRequest.FromString,
-                    response_serializer=protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.StatusResponse.SerializeToString,
+                    request_deserializer=ostrakon_dot_v1_dot_parameter__server__pb2.StatusRequest.FromString,
+                    response_serializer=ostrakon_dot_v1_dot_parameter__server__pb2.StatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -187,8 +187,8 @@ class ParameterServer:
             request,
             target,
             '/ostrakon.v1.ParameterServer/Join',
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.JoinRequest.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.JoinResponse.FromString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.JoinRequest.SerializeToString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.JoinResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -214,8 +214,8 @@ class ParameterServer:
             request,
             target,
             '/ostrakon.v1.ParameterServer/Broadcast',
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.BroadcastRequest.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.FromString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.BroadcastRequest.SerializeToString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.FromString,
             options,
             channel_credentials,
             insecure,
@@ -241,8 +241,8 @@ class ParameterServer:
             request_iterator,
             target,
             '/ostrakon.v1.ParameterServer/SubmitMomentum',
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.SubmitMomentumResponse.FromString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.SerializeToString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.SubmitMomentumResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -268,8 +268,8 @@ class ParameterServer:
             request,
             target,
             '/ostrakon.v1.ParameterServer/Propose',
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.ProposeRequest.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.FromString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.ProposeRequest.SerializeToString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.ModelPart.FromString,
             options,
             channel_credentials,
             insecure,
@@ -295,8 +295,8 @@ class ParameterServer:
             request,
             target,
             '/ostrakon.v1.ParameterServer/Vote',
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteRequest.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.VoteResponse.FromString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.VoteRequest.SerializeToString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.VoteResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -322,8 +322,8 @@ class ParameterServer:
             request_iterator,
             target,
             '/ostrakon.v1.ParameterServer/Restore',
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.RestoreResponse.FromString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.MomentumPart.SerializeToString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.RestoreResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -349,8 +349,8 @@ class ParameterServer:
             request,
             target,
             '/ostrakon.v1.ParameterServer/Status',
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.StatusRequest.SerializeToString,
-            protos_dot_ostrakon_dot_v1_dot_parameter__server__pb2.StatusResponse.FromString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.StatusRequest.SerializeToString,
+            ostrakon_dot_v1_dot_parameter__server__pb2.StatusResponse.FromString,
             options,
             channel_credentials,
             insecure,
