@@ -150,7 +150,9 @@ def test_data_for_a_task_that_makes_its_own_is_refused() -> None:
 
 
 def test_a_process_that_needs_another_task_does_not_load_matplotlib() -> None:
-    code = "import sys; from common.tasks.registry import task; task('linear').test_data(1); print(*sys.modules)"
+    code = (
+        "import sys; from ostrakon.common.tasks.registry import task; task('linear').test_data(1); print(*sys.modules)"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "ostrakon.common.tasks.linear" in loaded
     assert not {"matplotlib", "PIL", "ostrakon.common.tasks.glyphs"} & set(loaded)

@@ -48,7 +48,7 @@ def projected_gradient_ascent(
         OstrakonError: the rule cannot be used with so few vectors, or the grid is none: `least` and `steps` must be
             positive, `ratio` above 1, and the last step at most 1e9 times as far out.
 
-    >>> from common.aggregation import rule
+    >>> from ostrakon.common.aggregation import rule
     >>> honest = torch.tensor([[1.0], [2.0], [3.0]])
     >>> projected_gradient_ascent(honest, torch.tensor([[2.0]]), Defence(rule("Avg"), 4, 1))
     tensor([[-254.]])
