@@ -5,5 +5,6 @@ LEDGER = "ledger.sqlite"
 MODELS = "models"  # the last committed models, each with the running sum
 METRICS = "metrics.jsonl"  # what the server measures of its rounds
 EVALUATIONS = "evaluations.jsonl"  # what the evaluator measures of the models
+CONSTANTS = "constants.safetensors"  # what the model holds beside theta; not there where that is nothing
 LAST = "last.safetensors"  # theta_T, by parameter
 AVERAGE = "average.safetensors"  # the average of theta_1..theta_T, by parameter

@@ -130,6 +130,7 @@ class WorkerSettings(_Byzantine):
     beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
     vote: Literal["loss"] = Field("loss", description="criterion of the vote")
     vote_batch: int = Field(64, ge=1, description="examples in a vote's mini-batch")
+    data_timeout: float = Field(60, ge=0, description="seconds that data which cannot be read are waited for")
     tap: Address | None = Field(
         None, description="test bed: address of the adversary that gets copies of what this sends"
     )

@@ -98,17 +98,14 @@ def resumed_run(stored: RunSettings, given: dict[str, str]) -> RunSettings:
 
 
 def check_parts(settings: RunSettings) -> None:
-    """Refuse a rule, an attack or a task that cannot be had, before anything is written.
+    """Refuse a rule or an attack that cannot be had, before anything is written.
 
     Raises:
-        OstrakonError: the name or a parameter of it is unknown, the rule cannot meet the bound, the attack cannot be
-            mounted by so many against so many, or the task's model or data cannot be used.
+        OstrakonError: the name or a parameter of it is unknown, the rule cannot meet the bound, or the attack cannot be
+            mounted by so many against so many.
     """
     # They bring torch, which nobody should wait for whose words are wrong already.
     from ostrakon.common.aggregation import rule
-    from ostrakon.common.flat_model import FlatModel
-    from ostrakon.common.tasks.contract import initial_model
-    from ostrakon.common.tasks.registry import task
     from ostrakon.worker.attacks import Defence, attack_schedule
     from ostrakon.worker.testbed.faults import fault_schedule
 
@@ -120,10 +117,6 @@ def check_parts(settings: RunSettings) -> None:
         for attack in attack_schedule(liars.attack).all():
             if settings.byzantine:
                 attack.rehearse(honest, settings.byzantine, defence)
-    made = task(settings.task, settings.data)
-    FlatModel(initial_model(made, settings.seed), "cpu")
-    made.test_data(settings.seed)
-    made.worker_data(settings.workers - 1, settings.workers, settings.seed)
 
 
 def described() -> str:

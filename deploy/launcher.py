@@ -18,6 +18,7 @@ from ostrakon.deploy import launch_settings, processes
 from ostrakon.deploy.live import Progress, Screen, screen, table
 from ostrakon.deploy.processes import DONE, USER_ERROR, Child
 from ostrakon.deploy.record import read_record
+from ostrakon.deploy.rehearsal import rehearse
 from ostrakon.deploy.run_folder import RunFolder, collusion, roster
 from ostrakon.deploy.watch import Watch
 
@@ -47,10 +48,12 @@ def up(words: list[str]) -> int:
                 print(f"run {folder.name} is over: nothing is left to do")
                 return _report(folder)
             processes.start_fork_server()
+            rehearse(settings, folder.initial)
             return _launch(folder, settings)
     settings = launch_settings.new_run(given)
     processes.start_fork_server()
     launch_settings.check_parts(settings)
+    rehearse(settings, folder.initial)
     with folder.held():
         return _launch(folder, settings)
 

@@ -18,10 +18,11 @@ from pathlib import Path
 
 DONE, USER_ERROR = 0, 2
 
-_CONTEXT = get_context("forkserver")
+CONTEXT = get_context("forkserver")
 PRELOADED = (
     "ostrakon.common.tasks.registry",
     "ostrakon.common.tasks.glyphs",
+    "ostrakon.common.tasks.rehearsal",
     "ostrakon.worker.attacks",
     "ostrakon.worker.process",
     "ostrakon.worker.session",
@@ -41,7 +42,7 @@ _LAST_LINES = 4096  # bytes of a log that are searched for an error
 def start_fork_server() -> None:
     """Start the process that the others are forked from; call it before anything starts threads or gRPC here."""
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-    _CONTEXT.set_forkserver_preload(list(PRELOADED))
+    CONTEXT.set_forkserver_preload(list(PRELOADED))
     # It is to ignore Ctrl-C from its first instruction on, and so are its children: that is the launcher's to answer.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -73,7 +74,7 @@ class Child:
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         arguments = (self.module, str(self.config), str(self.log), str(self.lock))
-        self._process = _CONTEXT.Process(target=enter, args=arguments, name=self.name)
+        self._process = CONTEXT.Process(target=enter, args=arguments, name=self.name)
         self._process.start()
         self._started = time.monotonic()
 
@@ -103,7 +104,7 @@ class Child:
             self._pause = _FIRST_PAUSE
         pause, self._pause = self._pause, min(2 * self._pause, _LONGEST_PAUSE)
         self._due = now + pause
-        return f"{self.name} {_death(code)}, starting again in {pause:g} s (its log: {self.log})"
+        return f"{self.name} {death(code)}, starting again in {pause:g} s (its log: {self.log})"
 
     def error(self) -> str:
         """The user's error that ended it, from its log."""
@@ -165,7 +166,8 @@ def enter(module: str, config: str, log: str, lock: str) -> None:
     importlib.import_module(module).main(Path(config), Path(log))
 
 
-def _death(code: int) -> str:
+def death(code: int) -> str:
+    """How a process ended that was not to end so."""
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
     return f"died with status {code}"

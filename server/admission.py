@@ -2,13 +2,16 @@
 
 from ostrakon.common.digest import DIGEST_SCHEME
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.layout import difference, layout_digest, parameters
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import PROTOCOL
+from ostrakon.server.ledger import Genesis
 from ostrakon.server.refusal import Code, Refused
 from ostrakon.server.roster import KnownHead, Roster
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 LONGEST_NAME = 200  # characters: what a worker makes the server remember
+LONGEST_EXCUSE = 500
 
 
 def check_protocol(stamp: pb.Stamp, run: str, *, run_may_be_empty: bool = False) -> None:
@@ -39,13 +42,15 @@ def check_term(stamp: pb.Stamp, term: int) -> None:
         )
 
 
-def check_built_for(request: pb.JoinRequest, task: str, parameters: int) -> None:
-    """Accept workers that were built for this run.
+def check_built_for(request: pb.JoinRequest, genesis: Genesis) -> None:
+    """Accept workers and observers that were built for this run.
 
     Raises:
-        Refused: the worker learns another task, or its model has not these `parameters`.
+        Refused: the caller learns another task, or its model is another one.
     """
-    if max(map(len, (request.session, request.head.hash, request.task))) > LONGEST_NAME:
+    task = genesis.settings["task"]
+    names = (request.session, request.head.hash, request.task, request.layout_digest, request.constants)
+    if max(map(len, names)) > LONGEST_NAME or len(request.data_not_readable) > LONGEST_EXCUSE:
         raise Refused(Code.INVALID_ARGUMENT, "long name", f"a name in a Join has up to {LONGEST_NAME} characters")
     if request.task != task:
         raise Refused(
@@ -54,19 +59,28 @@ def check_built_for(request: pb.JoinRequest, task: str, parameters: int) -> None
             f"this run learns the task {task}, the worker was built for {request.task}: "
             f"set task = '{task}' in the worker's settings",
         )
-    if request.parameters != parameters:
-        raise Refused(
-            Code.INVALID_ARGUMENT,
-            "different model",
-            f"this run's model has {parameters} parameters, the worker's has {request.parameters}: "
-            "both must be built from the same task code",
-        )
+    if (found := _other_model(request, genesis)) is not None:
+        raise Refused(Code.INVALID_ARGUMENT, "different model", f"{found}: both must be built from the same task code")
     if request.digest_scheme != DIGEST_SCHEME:
         raise Refused(
             Code.INVALID_ARGUMENT,
             "different digest",
             f"this server names models by {DIGEST_SCHEME}, the worker by {request.digest_scheme}",
         )
+
+
+def _other_model(request: pb.JoinRequest, genesis: Genesis) -> str | None:
+    """Where the caller's model differs from the run's, in half a sentence."""
+    layout = tuple((one.name, tuple(one.shape)) for one in request.layout)
+    if request.layout_digest and request.layout_digest != layout_digest(genesis.layout):
+        all_came = parameters(layout) == request.parameters
+        run = genesis.layout if all_came else genesis.layout[: len(layout)]
+        return difference(run, layout, "the caller's") or f"the models differ after {len(layout)} parameters"
+    if request.parameters != genesis.parameters:
+        return f"this run's model has {genesis.parameters} parameters, the caller's has {request.parameters}"
+    if request.layout_digest and genesis.constants is not None and request.constants != genesis.constants:
+        return "the caller's frozen parameters or buffers have other values than those of this run's model"
+    return None
 
 
 def known_head(request: pb.JoinRequest) -> KnownHead | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.model_file import parameters
+from ostrakon.common.layout import parameters
 from ostrakon.common.run_files import LEDGER, MODELS
 from ostrakon.server.ledger.entry import Entry, Genesis, Parent
 from ostrakon.server.ledger.sqlite import SqliteLedger, opened_to_read

@@ -38,24 +38,36 @@ class Calls:
         self._observers: set[Identity] = set()
 
     def join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
-        """Let a worker in, if it is on the roster and was built for this run, task, model and protocol."""
+        """Let a worker in, if it is on the roster and was built for this run, task, model and protocol.
+
+        An observer is told whether it was built for them.
+        """
         state, settings = self._state, self._state.settings
         check_protocol(request.stamp, state.run_id, run_may_be_empty=True)
+        if caller.role == "observer":
+            state.roster.check_not_revoked(caller)
+            check_built_for(request, state.genesis)
+            return self._welcome(0)
         member = state.roster.member(caller)
-        check_built_for(request, settings.task, len(state.theta))
+        check_built_for(request, state.genesis)
         if state.roster.join(member, request.session, known_head(request)):
             # Where the older session lives, this is no process that was started again. One line a round is enough.
             if self.open_calls.of(caller) > 1 and state.refusals.count(member, "older session closed") == 1:
                 log.warning("one certificate, two processes: the older session is closed", member=member)
             state.uploads.close(member)
             state.readers.close(caller)
+        state.tell_unreadable(member, request.data_not_readable)
         failure = old_copy(settings, state.roster, state.head_round, state.head_hash)
         if failure is not None:
             state.fail(failure)
+        return self._welcome(state.roster.position(member))
+
+    def _welcome(self, position: int) -> pb.JoinResponse:
+        state = self._state
         return welcome(
-            settings,
+            state.settings,
             self._outgoing.stamp(),
-            position=state.roster.position(member),
+            position=position,
             parameters=len(state.theta),
             two_phase=state.two_phase,
         )

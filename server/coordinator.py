@@ -29,7 +29,7 @@ from ostrakon.server.metrics import Metrics, Traffic
 from ostrakon.server.model_store import Key, ModelStore
 from ostrakon.server.opening import OpenRun
 from ostrakon.server.proposal import Proposal, entry_of
-from ostrakon.server.refusal import Refusals
+from ostrakon.server.refusal import DATA_NOT_READABLE, Refusals
 from ostrakon.server.revocation import seated
 from ostrakon.server.roster import Roster
 from ostrakon.server.streams import Streams
@@ -64,7 +64,7 @@ class Coordinator:
         shut out; `started`: when, by the clock, this server process began (now, if not given).
         """
         self.settings = settings
-        self.run_id = run.genesis.run
+        self.genesis = run.genesis
         self.term = term
         self.two_phase = two_phase
         self.clock = clock
@@ -105,6 +105,11 @@ class Coordinator:
         self._failure: OstrakonError | None = None
         self._changed = asyncio.Event()
         self.round = self._open_round(patience=settings.join_timeout)
+
+    @property
+    def run_id(self) -> str:
+        """The run's UUID."""
+        return self.genesis.run
 
     @property
     def head_round(self) -> int:
@@ -198,7 +203,15 @@ class Coordinator:
             opened=self.clock.now(),
             patience=patience,
             revoked=self.roster.shut_out(),
+            unreadable=frozenset(self.roster.unreadable),
         )
+
+    def tell_unreadable(self, member: str, why: str) -> None:
+        """A member says why it cannot read its data, or, with "", that it can: it is waited for accordingly."""
+        if self.roster.tell_unreadable(member, why):
+            if why:
+                log.warning("data not readable", member=member, why=why)
+            self.step(rounds.Unreadable(frozenset(self.roster.unreadable)))
 
     def _shut_out(self, revoked: frozenset[Identity]) -> None:
         """Between two rounds: end the part that these have in the run."""
@@ -347,7 +360,11 @@ class Coordinator:
             have, need, what = round.votes.keys(), self.terms.votes_needed, "votes"
         else:
             return ""
-        others = ", ".join(m for m in round.terms.roster if m not in have and m not in round.revoked)
+        others = ", ".join(
+            f"{m} ({DATA_NOT_READABLE})" if m in round.unreadable else m
+            for m in round.terms.roster
+            if m not in have and m not in round.revoked
+        )
         return f"round {round.number} has {len(have)} of the {need} {what} it needs; waiting for {others}"
 
 

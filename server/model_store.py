@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.model_file import Tensor, check_tensor, open_safetensors, sweep, write_safetensors
+from ostrakon.common.fixed_part import NOTHING_FIXED, FixedPart, read_fixed_part
+from ostrakon.common.run_files import CONSTANTS
+from ostrakon.common.safetensors_file import Tensor, check_tensor, open_safetensors, sweep, write_safetensors
 
 _BLOCK = 1 << 18  # values: 2 MiB of float64
 _ADVICE = "put the run's folder back from a backup"
@@ -184,3 +186,21 @@ def _tensor(path: Path, name: str, dtype: np.dtype[Any]) -> NDArray[Any] | None:
             found = file.get_tensor(name)
             return found if found.dtype == dtype and found.ndim == 1 else None
     return None
+
+
+def stored_fixed_part(directory: Path, name: str | None) -> FixedPart:
+    """What the model of the run in a folder holds beside theta.
+
+    Args:
+        name: its digest, as the genesis has it.
+
+    Raises:
+        OstrakonError: its file is missing or damaged.
+    """
+    path = directory / CONSTANTS
+    if not name and not path.exists():
+        return NOTHING_FIXED
+    found = read_fixed_part(path)
+    if (digest := found.digest()) != name:
+        raise OstrakonError(f"{path} is damaged: it has digest {digest}, expected {name}: {_ADVICE}")
+    return found

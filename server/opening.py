@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from ostrakon.common.aggregation import rule
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.fixed_part import write_fixed_part
 from ostrakon.common.identity import Identity
+from ostrakon.common.layout import difference
 from ostrakon.common.model_file import read_model
-from ostrakon.common.run_files import LAST, LEDGER, METRICS, MODELS
+from ostrakon.common.run_files import CONSTANTS, LAST, LEDGER, METRICS, MODELS
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
 from ostrakon.server.ledger import Entry, Genesis, Ledger
@@ -177,6 +179,8 @@ def _begin(settings: ServerSettings, ledger: Ledger, store: ModelStore) -> OpenR
             "write it with `python -m ostrakon.worker init` and the run's task"
         )
     check_nothing_lost(settings, store)
+    if initial.fixed:
+        write_fixed_part(settings.directory / CONSTANTS, initial.fixed)
     key = store.write(initial.theta, None)  # durable before the genesis that names it
     genesis = Genesis(
         run=str(uuid.uuid4()),
@@ -186,6 +190,7 @@ def _begin(settings: ServerSettings, ledger: Ledger, store: ModelStore) -> OpenR
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         layout=initial.layout,
         parent=parent_of(initial),
+        constants=initial.fixed.digest(),
     )
     ledger.create(genesis)
     return OpenRun(genesis, None, initial.theta, np.zeros(initial.theta.size), key, History(), [key])
@@ -245,7 +250,12 @@ def check_same_run(settings: ServerSettings, ledger: Ledger) -> None:
             raise OstrakonError(
                 f"this run was started with {name} = {then!r}, the settings now say {now.get(name)!r}: {advice}"
             )
-    if settings.initial.exists() and (found := digest(read_model(settings.initial).theta)) != genesis.theta_0:
+    if not settings.initial.exists():
+        return
+    initial = read_model(settings.initial)
+    if other := difference(genesis.layout, initial.layout, f"initial = {settings.initial}"):
+        raise OstrakonError(f"{other}: {advice}")
+    if (found := digest(initial.theta)) != genesis.theta_0:
         raise OstrakonError(
             f"this run was started from model {genesis.theta_0[:12]}, initial = {settings.initial} holds "
             f"{found[:12]}: {advice}"

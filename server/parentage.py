@@ -9,7 +9,7 @@ from ostrakon.common.run_files import LEDGER, MODELS
 from ostrakon.server.audit import audit
 from ostrakon.server.ledger import Entry, Genesis, Parent
 from ostrakon.server.ledger.sqlite import opened_to_read
-from ostrakon.server.model_store import Key, ModelStore, initial_key
+from ostrakon.server.model_store import Key, ModelStore, initial_key, stored_fixed_part
 
 
 def metadata_of(genesis: Genesis, head: Entry | None) -> Mapping[str, str]:
@@ -51,5 +51,6 @@ def restore(directory: Path, output: Path) -> Parent:
         raise OstrakonError(f"the ledger in {directory} is empty: no run has begun here")
     key = initial_key(genesis.theta_0, genesis.parameters) if head is None else Key(head.winner, head.running_sum)
     metadata = metadata_of(genesis, head)
-    write_model(output, ModelStore(directory / MODELS).read(key).theta, genesis.layout, metadata)
+    theta = ModelStore(directory / MODELS).read(key).theta
+    write_model(output, theta, genesis.layout, metadata, stored_fixed_part(directory, genesis.constants))
     return Parent(metadata["run"], int(metadata["round"]), metadata["head"])

@@ -17,10 +17,11 @@ from ostrakon.common.clock import Clock, MonotonicClock
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.lifetime import stop_event
-from ostrakon.common.model_file import sweep, write_model
+from ostrakon.common.model_file import write_model
 from ostrakon.common.revocation import revocation_list
 from ostrakon.common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
 from ostrakon.common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
+from ostrakon.common.safetensors_file import sweep
 from ostrakon.common.settings import ServerSettings, read
 from ostrakon.server.aggregator import Aggregator
 from ostrakon.server.calls import Calls
@@ -31,7 +32,7 @@ from ostrakon.server.ledger import Genesis, Ledger
 from ostrakon.server.ledger.sqlite import SqliteLedger
 from ostrakon.server.lock import locked
 from ostrakon.server.metrics import MetricsFile
-from ostrakon.server.model_store import ModelStore
+from ostrakon.server.model_store import ModelStore, stored_fixed_part
 from ostrakon.server.opening import ModelLost, OpenRun, check_ledger_is_there, check_same_run, open_run
 from ostrakon.server.parentage import metadata_of
 from ostrakon.server.recovery import Recovery
@@ -89,6 +90,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         if recovered is None:
             return
         run = recovered
+    stored_fixed_part(settings.directory, run.genesis.constants)  # what cannot be written at the end is said now
     unless_taken_over(ledger, term, lambda: store.prune(run.kept))
     sweep(settings.directory)
     device = resolve_device(settings.device)
@@ -146,10 +148,11 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
 
 def _write_results(directory: Path, coordinator: Coordinator, genesis: Genesis) -> None:
     metadata = metadata_of(genesis, coordinator.last)
-    write_model(directory / LAST, coordinator.theta, genesis.layout, metadata)
+    fixed = stored_fixed_part(directory, genesis.constants)
+    write_model(directory / LAST, coordinator.theta, genesis.layout, metadata, fixed)
     # The average is no committed model: a run that begins from it has no parent.
     anonymous = {name: value for name, value in metadata.items() if name != "head"}
-    write_model(directory / AVERAGE, coordinator.average(), genesis.layout, anonymous)
+    write_model(directory / AVERAGE, coordinator.average(), genesis.layout, anonymous, fixed)
 
 
 async def _watch_term(coordinator: Coordinator, ledger: SqliteLedger) -> None:

@@ -101,8 +101,10 @@ class Recovery:
         """Ask a worker for the model, if it holds it; any other is to come again."""
         settings = self.settings
         check_protocol(request.stamp, self._run.genesis.run, run_may_be_empty=True)
+        if caller.role == "observer":
+            self._come_again()
         member = self._roster.member(caller)
-        check_built_for(request, settings.task, self._d)
+        check_built_for(request, self._run.genesis)
         self._roster.join(member, request.session, known_head(request))
         self._failure = self._failure or old_copy(settings, self._roster, self.head_round, self._run.head_hash)
         wanted = self._run.key.digest

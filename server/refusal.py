@@ -3,6 +3,7 @@
 from collections import Counter
 from enum import Enum, auto
 
+DATA_NOT_READABLE = "data not readable"  # the reason under which a member is missing that says so
 REVOKED = "revoked"  # the reason under which a member is refused, or missing, that is shut out
 
 

@@ -27,6 +27,7 @@ class Roster:
     missed_votes: dict[str, int] = field(default_factory=dict)  # in a row
     chances: dict[str, int] = field(default_factory=dict)  # that a late member was given since it last submitted
     next_chance: dict[str, int] = field(default_factory=dict)  # in this round at the earliest
+    unreadable: dict[str, str] = field(default_factory=dict)  # members that cannot read their data -> why, as they say
     revoked: frozenset[Identity] = frozenset()  # of any role
 
     def member(self, caller: Identity) -> str:
@@ -100,12 +101,22 @@ class Roster:
                 f"another process has joined as {member} since: one certificate serves one process at a time",
             )
 
+    def tell_unreadable(self, member: str, why: str) -> bool:
+        """A member cannot read its data, or can again where `why` is empty; returns whether that is news."""
+        if self.unreadable.get(member, "") == why:
+            return False
+        self.unreadable.pop(member, None)
+        if why:
+            self.unreadable[member] = why
+        return True
+
     def revoke(self, revoked: frozenset[Identity]) -> None:
         """Shut these out for the rest of the run."""
         self.revoked |= revoked
         for member in self.shut_out():
             self.sessions.pop(member, None)
             self.heads.pop(member, None)
+            self.unreadable.pop(member, None)
 
     def expected(self) -> frozenset[str]:
         """Members worth waiting for: all but the revoked and those that missed several rounds running."""

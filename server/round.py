@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ostrakon.common.choice import Choice
-from ostrakon.server.refusal import REVOKED, Code, Refused
+from ostrakon.server.refusal import DATA_NOT_READABLE, REVOKED, Code, Refused
 
 
 class Phase(Enum):
@@ -66,6 +66,7 @@ class Round:
     """The state of one round.
 
     `expected` are the members whose momenta, `voters` those whose votes are worth waiting for; `revoked` are shut out;
+    `unreadable` say that they cannot read their data, and are not waited for;
     `patience` is the least number of seconds to wait for all momenta (join_timeout in a server's first round,
     otherwise 0).
     """
@@ -78,6 +79,7 @@ class Round:
     opened: float
     patience: float = 0.0
     revoked: frozenset[str] = frozenset()
+    unreadable: frozenset[str] = frozenset()
     phase: Phase = Phase.COLLECTING
     submissions: dict[str, Submission] = field(default_factory=dict)
     not_finite: set[str] = field(default_factory=set)
@@ -101,7 +103,7 @@ class Round:
             awaited = self.expected - self.submissions.keys() - self.not_finite
         elif self.phase is Phase.VOTING:
             awaited = self.voters - self.votes.keys()
-        return tuple(member for member in self.terms.roster if member in awaited)
+        return tuple(m for m in self.terms.roster if m in awaited and m not in self.unreadable)
 
     def deadline(self) -> float | None:
         """When this phase ends without those who are still silent; None while it cannot end."""
@@ -148,11 +150,18 @@ class Voted:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """The members that cannot read their data are now these."""
+
+    members: frozenset[str]
+
+
+@dataclass(frozen=True)
 class Tick:
     """Time has passed."""
 
 
-Event = Submitted | GradientNotFinite | Aggregated | Voted | Tick
+Event = Submitted | GradientNotFinite | Aggregated | Voted | Unreadable | Tick
 
 
 # Actions: what to do about it.
@@ -249,6 +258,9 @@ def check_vote(round: Round, member: str, choice: Choice) -> bool:
 def advance(round: Round, event: Event, now: float) -> Action | None:
     """Let one event happen to the round; returns what is to be done about it, if anything."""
     match event:
+        case Unreadable(members):
+            round.unreadable = members
+            return advance(round, Tick(), now)
         case Submitted(member, session, digest) if round.phase is Phase.COLLECTING:
             round.submissions[member] = Submission(session, digest)
             round.not_finite.discard(member)
@@ -295,6 +307,8 @@ def _collect(round: Round, now: float) -> Action | None:
 def _why_missing(round: Round, member: str) -> str:
     if member in round.revoked:
         return REVOKED
+    if member in round.unreadable:
+        return DATA_NOT_READABLE
     return "gradient not finite" if member in round.not_finite else "no submission"
 
 

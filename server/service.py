@@ -30,6 +30,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["ParameterServer"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 LONGEST_MESSAGE = 8 << 10  # bytes, of every message that carries no chunk: the server may keep it while a call waits
+LONGEST_JOIN = 64 << 10  # bytes: it names a model's parameters, and is answered at once
 LONGEST_SENTENCE = 500  # characters: they travel in the trailers, percent-encoded, and clients take 8 KiB of those
 
 M = TypeVar("M", bound=Message)
@@ -86,7 +87,7 @@ class Service(grpc.GenericRpcHandler):
         self._open_calls = calls.open_calls
         self._secure = secure
         self._methods: dict[str, Handler] = {
-            f"/{SERVICE}/Join": self._unary(pb.JoinRequest, self._join),
+            f"/{SERVICE}/Join": self._unary(pb.JoinRequest, self._join, LONGEST_JOIN),
             f"/{SERVICE}/Broadcast": self._stream(pb.BroadcastRequest, calls.broadcast),
             f"/{SERVICE}/SubmitMomentum": self._upload(calls.submit),
             f"/{SERVICE}/Restore": self._upload(calls.restore),
@@ -119,9 +120,11 @@ class Service(grpc.GenericRpcHandler):
         await send((await self._check_health(caller, request)).SerializeToString())
         await asyncio.Event().wait()  # nothing changes until the connection ends
 
-    def _unary(self, kind: type[M], answer: Callable[[Identity, M], Awaitable[Message]]) -> Handler:
+    def _unary(
+        self, kind: type[M], answer: Callable[[Identity, M], Awaitable[Message]], longest: int = LONGEST_MESSAGE
+    ) -> Handler:
         async def answered(caller: Identity, raw: AsyncIterator[bytes], context: Context) -> bytes:
-            request = await self._request(kind, raw, caller)
+            request = await self._request(kind, raw, caller, longest)
             return self._sent((await answer(caller, request)).SerializeToString(), caller)
 
         return grpc.stream_unary_rpc_method_handler(self._judged(answered))
@@ -169,7 +172,9 @@ class Service(grpc.GenericRpcHandler):
 
         return call
 
-    async def _request(self, kind: type[M], raw: AsyncIterator[bytes], caller: Identity) -> M:
+    async def _request(
+        self, kind: type[M], raw: AsyncIterator[bytes], caller: Identity, longest: int = LONGEST_MESSAGE
+    ) -> M:
         seconds = self._coordinator.settings.upload_timeout
         try:
             async with asyncio.timeout(seconds):
@@ -179,7 +184,7 @@ class Service(grpc.GenericRpcHandler):
             raise Refused(Code.DEADLINE_EXCEEDED, "no message", sentence) from None
         if message is None:
             raise Refused(Code.INVALID_ARGUMENT, "no message", f"expected a {kind.__name__}")
-        return self._parse(kind, message, caller, LONGEST_MESSAGE)
+        return self._parse(kind, message, caller, longest)
 
     async def _parts(self, raw_parts: AsyncIterator[bytes], caller: Identity) -> AsyncIterator[pb.MomentumPart]:
         longest: int | None = LONGEST_MESSAGE

@@ -53,6 +53,7 @@ def standing(
         bytes_sent=traffic.sent,
         peak_bytes=peak_bytes(),
         waiting=waiting,
+        data_not_readable=roster.unreadable,
     )
     if last is not None:
         commit = commit_message(last)

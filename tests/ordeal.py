@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ostrakon.common.model_file import TEMPORARY_SUFFIX
+from ostrakon.common.safetensors_file import TEMPORARY_SUFFIX
 from ostrakon.server.audit import audit
 from tests.cluster import Cluster, Process, free_port, wait_for
 from tests.fates import Fate

@@ -9,8 +9,8 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from ostrakon.common.flat_model import FlatModel
-from ostrakon.common.tasks.contract import initial_model
 from ostrakon.common.tasks.linear import Linear
+from ostrakon.common.tasks.passes import initial_model
 from ostrakon.deploy.record import read_record
 from ostrakon.deploy.report import summarise
 from ostrakon.server.audit import audit

@@ -17,11 +17,14 @@ from ostrakon.common.lifetime import stop_event
 from ostrakon.common.run_files import EVALUATIONS
 from ostrakon.common.runtime import prepare, run_to_exit, start_log
 from ostrakon.common.settings import WorkerSettings, read
-from ostrakon.common.tasks.contract import initial_model
+from ostrakon.common.tasks.data import test_data
+from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
+from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import PROTOCOL, Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.backoff import Backoff
+from ostrakon.worker.introduction import introduction
 from ostrakon.worker.measure import Measured, measure
 from ostrakon.worker.rounds import OVERTAKEN, REJOIN, UNREACHABLE
 from ostrakon.worker.sampling import place
@@ -52,13 +55,21 @@ def follow(settings: WorkerSettings) -> None:
 
 
 class Evaluation:
-    """The task's test data, and the file that measurements are written to."""
+    """The task's test data, and the file that measurements are written to.
+
+    Raises:
+        OstrakonError: the task cannot be used: a batch of its test data goes through its code at once.
+    """
 
     def __init__(self, settings: WorkerSettings, path: Path) -> None:
-        self._task = task(settings.task, settings.data)
+        self._seed = settings.seed
+        self._task = task(settings.task, settings.data, settings.seed)
         device = resolve_device(settings.device)
         self._model = FlatModel(initial_model(self._task, settings.seed), device)
-        self._examples = place(self._task.test_data(settings.seed), device)
+        self._examples = place(test_data(self._task, settings.seed), device)
+        model = self._model
+        self.built_for = introduction(settings.task, model.parameters, model.layout, model.fixed().digest())
+        rehearse(self._task, model, seed=settings.seed, test=self._examples)
         self._lines = JsonLines(path)
 
     def model(self, round: int, theta: Vector) -> None:
@@ -72,7 +83,7 @@ class Evaluation:
         self._write(round, accuracy_of_average=found.accuracy, loss_of_average=found.loss)
 
     def _measure(self, theta: Vector) -> Measured:
-        return measure(self._task, self._model, theta, self._examples)
+        return measure(self._task, self._model, theta, self._examples, seed=self._seed)
 
     def _write(self, round: int, **values: float) -> None:
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -128,11 +139,13 @@ class Follower:
         while True:
             try:
                 if not self._run:
-                    status = await self._connection.status()
-                    self._run, self._term = status.stamp.run, status.stamp.term
+                    request = pb.JoinRequest(stamp=pb.Stamp(protocol=PROTOCOL))
+                    request.MergeFrom(self._evaluation.built_for)
+                    response = await self._connection.join(request)
+                    self._run, self._term = response.stamp.run, response.stamp.term
                 stamp = pb.Stamp(protocol=PROTOCOL, run=self._run, term=self._term)
-                request = pb.BroadcastRequest(stamp=stamp, after=after, average=average)
-                return await receive_models(self._connection.broadcast(request), verify=not average)
+                wanted = pb.BroadcastRequest(stamp=stamp, after=after, average=average)
+                return await receive_models(self._connection.broadcast(wanted), verify=not average)
             except CallFailed as error:
                 if error.reason in REJOIN:
                     self._run = ""

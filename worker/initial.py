@@ -5,7 +5,7 @@ from pathlib import Path
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.model_file import write_model
 from ostrakon.common.settings import WorkerSettings
-from ostrakon.common.tasks.contract import initial_model
+from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 
 
@@ -15,6 +15,7 @@ def write_initial(settings: WorkerSettings, path: Path) -> None:
     Raises:
         OstrakonError: the task cannot be used, its model cannot be flattened, or the file cannot be written.
     """
-    model = FlatModel(initial_model(task(settings.task, settings.data), settings.seed), "cpu")
+    made = task(settings.task, settings.data, settings.seed)
+    model = FlatModel(initial_model(made, settings.seed), "cpu")
     metadata = {"task": settings.task, "seed": str(settings.seed)}
-    write_model(path, model.theta.numpy(), model.layout, metadata)
+    write_model(path, model.theta.numpy(), model.layout, metadata, model.fixed())

@@ -2,8 +2,12 @@
 
 from ostrakon.common.device import resolve_device
 from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.layout import Layout
 from ostrakon.common.settings import WorkerSettings
-from ostrakon.common.tasks.contract import Examples, Task, initial_model
+from ostrakon.common.tasks.contract import Examples, Task
+from ostrakon.common.tasks.data import DataNotReadable, flipped, worker_data
+from ostrakon.common.tasks.passes import initial_model
+from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import Vector
 from ostrakon.worker.attacks import attack_schedule
 from ostrakon.worker.sampling import place
@@ -23,23 +27,42 @@ class LocalLearner:
         self._settings = settings
         self._task = task
         self._attacks = attack_schedule(settings.attack)
+        self._flips = any(attack.flips_labels for attack in self._attacks.all())
         self._model = FlatModel(initial_model(task, settings.seed), resolve_device(settings.device))
+        self.constants = self._model.fixed().digest()
         self._place: tuple[int, int] | None = None
 
     @property
-    def parameters(self) -> int:
-        """d."""
-        return self._model.parameters
+    def layout(self) -> Layout:
+        """Which parameter lies where in theta."""
+        return self._model.layout
+
+    def rehearse(self) -> None:
+        """Send one batch through all of the task's code before there is a place on a roster: as the only worker.
+
+        Raises:
+            OstrakonError: the code raises or breaks the contract. Data that cannot be read are no matter yet.
+        """
+        try:
+            examples = worker_data(self._task, 0, 1, self._settings.seed)
+        except DataNotReadable:
+            return
+        self._rehearse(examples, self._flip(examples, 0))
 
     def begin(self, position: int, workers: int) -> None:
-        """Take the examples of this place on the roster; the momentum starts at 0 if the place is a new one."""
+        """Take the examples of this place on the roster; the momentum starts at 0 if the place is a new one.
+
+        Raises:
+            DataNotReadable: they are missing or damaged; they may be there later.
+            OstrakonError: the task's code is wrong.
+        """
         if self._place == (position, workers):
             return
         settings = self._settings
-        self._examples = place(self._task.worker_data(position, workers, settings.seed), self._model.theta.device)
-        self._flipped = self._examples
-        if any(attack.flips_labels for attack in self._attacks.all()):
-            self._flipped = Examples(self._examples.inputs, self._task.flip(self._examples.labels))
+        own = worker_data(self._task, position, workers, settings.seed)
+        flipped = self._flip(own, position)
+        self._examples = place(own, self._model.theta.device)
+        self._flipped = self._examples if flipped is None else place(flipped, self._model.theta.device)
         self._training = Training(
             self._task,
             self._examples,
@@ -69,3 +92,18 @@ class LocalLearner:
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
         """The vote."""
         return self._voter.judge(round, inner, outer)
+
+    def _flip(self, examples: Examples, worker: int) -> Examples | None:
+        return flipped(self._task, examples, worker, self._settings.seed) if self._flips else None
+
+    def _rehearse(self, examples: Examples, flipped: Examples | None) -> None:
+        settings, device = self._settings, self._model.theta.device
+        rehearse(
+            self._task,
+            self._model,
+            seed=settings.seed,
+            training=place(examples, device),
+            flipped=None if flipped is None else place(flipped, device),
+            batch=settings.batch,
+            vote_batch=settings.vote_batch,
+        )

@@ -11,6 +11,7 @@ import uvloop
 
 from ostrakon.common.clock import MonotonicClock
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.layout import parameters
 from ostrakon.common.lifetime import stop_event
 from ostrakon.common.runtime import prepare, run_to_exit, start_log
 from ostrakon.common.settings import WorkerSettings, build, read
@@ -48,7 +49,8 @@ def work(settings: WorkerSettings) -> None:
     """
     prepare(settings.threads)
     _check_company(settings)
-    learner = LocalLearner(settings, task(settings.task, settings.data))
+    learner = LocalLearner(settings, task(settings.task, settings.data, settings.seed))
+    learner.rehearse()
     uvloop.run(_work(settings, learner))
 
 
@@ -77,10 +79,13 @@ async def _work(settings: WorkerSettings, learner: LocalLearner) -> None:
         log.info("starting", identity=connection.identity.urn, server=settings.server, task=settings.task)
         session = Session(
             settings.task,
-            learner.parameters,
+            parameters(learner.layout),
             learner,
             _way(settings, connection, beside),
             MonotonicClock(),
+            layout=learner.layout,
+            constants=learner.constants,
+            data_timeout=settings.data_timeout,
             diagnose=connection.handshake_failure,
         )
         taking_part = asyncio.create_task(session.take_part())

@@ -8,11 +8,14 @@ from typing import Any, Protocol
 import structlog
 
 from ostrakon.common.clock import Clock
-from ostrakon.common.digest import DIGEST_SCHEME, digest
+from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.layout import Layout
+from ostrakon.common.tasks.data import DataNotReadable
 from ostrakon.common.wire import PROTOCOL, Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.backoff import Backoff
+from ostrakon.worker.introduction import introduction
 from ostrakon.worker.rounds import (
     Action,
     Again,
@@ -44,6 +47,9 @@ from ostrakon.worker.voting import Ballot
 
 log = structlog.get_logger()
 
+LOOK_AGAIN_SECONDS = 1.0  # at data that cannot be read
+LONGEST_EXCUSE = 500  # characters
+
 OUTCOMES: dict[int, Outcome] = {pb.RUN_PHASE_COMPLETED: "completed", pb.RUN_PHASE_DIVERGED: "diverged"}
 
 
@@ -74,14 +80,21 @@ class Session:
         transport: Transport,
         clock: Clock,
         *,
+        layout: Layout = (),
+        constants: str = "",
+        data_timeout: float = 60.0,
         diagnose: Callable[[], str | None] = lambda: None,
         offload: Callable[..., Awaitable[Any]] = asyncio.to_thread,
     ) -> None:
-        """`diagnose` says, blocking, why the server cannot be reached if no waiting will help; `offload(f, *args)`
-        runs blocking work off the event loop.
+        """`layout` and `constants` say what the model is, beside its number of parameters: see `introduction`;
+        `data_timeout`: seconds that data which cannot be read are waited for; `diagnose` says, blocking, why the server
+        cannot be reached if no waiting will help; `offload(f, *args)` runs blocking work off the event loop.
         """
-        self._task = task
+        self._built_for = introduction(task, parameters, layout, constants)
         self._parameters = parameters
+        self._data_timeout = data_timeout
+        self._unreadable_since: float | None = None
+        self._clock = clock
         self._learner = learner
         self._transport = transport
         self._backoff = Backoff(clock, diagnose, offload)
@@ -142,21 +155,47 @@ class Session:
         raise RuntimeError(f"{action} is nothing to perform")
 
     async def _join(self) -> Event:
-        response = await self._transport.join(
-            pb.JoinRequest(
-                stamp=self._stamp(),
-                session=self._name,
-                task=self._task,
-                parameters=self._parameters,
-                digest_scheme=DIGEST_SCHEME,
-                head=self._head,
-                holds=list(self._held),
-            )
-        )
-        self._run = response.stamp.run
-        await self._offload(self._learner.begin, response.position, response.workers)
+        response = await self._introduce()
+        while (trouble := await self._unreadable(response)) is not None:
+            response = await self._introduce(trouble)  # nobody is to wait for us meanwhile
+            await self._clock.wait(asyncio.Event(), self._clock.now() + LOOK_AGAIN_SECONDS)
+        if self._unreadable_since is not None:
+            log.info("data are readable now")
+            self._unreadable_since = None
+            response = await self._introduce()
         log.info("joined", run=self._run, term=response.stamp.term, position=response.position, rule=response.rule)
         return Joined(response.stamp.term, response.two_phase, response.wanted)
+
+    async def _introduce(self, data_not_readable: str = "") -> pb.JoinResponse:
+        request = pb.JoinRequest(
+            stamp=self._stamp(),
+            session=self._name,
+            head=self._head,
+            holds=list(self._held),
+            data_not_readable=data_not_readable,
+        )
+        request.MergeFrom(self._built_for)
+        response = await self._transport.join(request)
+        self._run = response.stamp.run
+        return response
+
+    async def _unreadable(self, place: pb.JoinResponse) -> str | None:
+        """Take the examples of this place on the roster; returns what is wrong with them, None for nothing.
+
+        Raises:
+            DataNotReadable: they have been so for too long.
+        """
+        try:
+            await self._offload(self._learner.begin, place.position, place.workers)
+        except DataNotReadable as error:
+            now = self._clock.now()
+            if self._unreadable_since is None:
+                self._unreadable_since = now
+                log.warning("data not readable", why=str(error), waiting_seconds=self._data_timeout)
+            if now - self._unreadable_since >= self._data_timeout:
+                raise
+            return str(error)[:LONGEST_EXCUSE]
+        return None
 
     async def _restore(self, wanted: str) -> Event:
         model = self._held[wanted]

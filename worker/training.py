@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples, Task
+from ostrakon.common.tasks.passes import Draw, Passes
 from ostrakon.worker.sampling import TRAINING, draw, generator, place
 
 
@@ -35,16 +36,15 @@ class Training:
         model: where the computing is done; what it holds is overwritten, so it may be shared with the voter.
         batch: examples in a mini-batch.
         beta: momentum coefficient in [0, 1).
-        seed, worker: the mini-batch of a round follows from these two and the round's number alone.
+        seed, worker: the mini-batch of a round, and whatever the task's code draws in it, follow from these two and
+            the round's number alone.
     """
 
     def __init__(
         self, task: Task, examples: Examples, model: FlatModel, *, batch: int, beta: float, seed: int, worker: int
     ) -> None:
-        self._task = task
-        self.examples = examples
-        """May be replaced between rounds; best in place already, see `worker.sampling.place`."""
-        self._model = model
+        self.examples = examples  # may be replaced between rounds; best in place already, see `sampling.place`
+        self._passes = Passes(task, model)
         self._batch = batch
         self._beta = beta
         self._seed = seed
@@ -64,7 +64,7 @@ class Training:
             theta: the model to take the gradient at, (d,).
 
         Raises:
-            OstrakonError: `theta` does not fit the task's model.
+            OstrakonError: `theta` does not fit the task's model; the task's code raises, or breaks the contract.
         """
         if self._result is None or self._trained != (round, base):
             self._result = self._train(round, theta)
@@ -72,15 +72,12 @@ class Training:
         return self._result
 
     def _train(self, round: int, theta: NDArray[np.float32]) -> Momentum:
-        model = self._model
-        model.load(torch.from_numpy(theta))
-        model.zero_gradient()
-        model.module.train()
-        examples = place(self.examples, model.theta.device)
+        gradient = self._passes.model.gradient
+        examples = place(self.examples, gradient.device)
         batch = draw(examples, self._batch, generator(self._seed, TRAINING, self._worker, round))
-        loss = self._task.losses(model.module(batch.inputs), batch.labels).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        finite = bool(torch.isfinite(model.gradient).all())
+        what = Draw(self._seed, TRAINING, self._worker, round)
+        loss = self._passes.gradient(torch.from_numpy(theta), batch, what)
+        finite = bool(torch.isfinite(gradient).all())
         if finite:
-            self._momentum.mul_(self._beta).add_(model.gradient, alpha=1 - self._beta)
-        return Momentum(self._momentum.cpu().numpy(), loss.item(), finite)
+            self._momentum.mul_(self._beta).add_(gradient, alpha=1 - self._beta)
+        return Momentum(self._momentum.cpu().numpy(), loss, finite)

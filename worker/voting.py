@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ostrakon.common.choice import Choice
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples, Task
+from ostrakon.common.tasks.passes import Draw, Passes
 from ostrakon.worker.sampling import VOTE, draw, generator, place
 
 
@@ -50,7 +51,8 @@ class Voter:
         examples: the worker's own, with their true labels.
         model: where the computing is done; what it holds is overwritten, so it may be shared with the training.
         batch: examples in a vote's mini-batch.
-        seed, worker: the mini-batch of a round follows from these two and the round's number alone.
+        seed, worker: the mini-batch of a round, and whatever the task's code draws for each of its two candidates,
+            follow from these two and the round's number alone.
         criterion: a name in `CRITERIA`.
     """
 
@@ -65,9 +67,8 @@ class Voter:
         worker: int,
         criterion: str = "loss",
     ) -> None:
-        self._task = task
         self._examples = place(examples, model.theta.device)
-        self._model = model
+        self._passes = Passes(task, model)
         self._batch = batch
         self._seed = seed
         self._worker = worker
@@ -77,14 +78,9 @@ class Voter:
         """Vote in round `round` between two candidate models, (d,) each, on the same new mini-batch.
 
         Raises:
-            OstrakonError: a candidate does not fit the task's model.
+            OstrakonError: a candidate does not fit the task's model; the task's code raises, or breaks the contract.
         """
         batch = draw(self._examples, self._batch, generator(self._seed, VOTE, self._worker, round))
-        evidence = Evidence(self._loss(inner, batch), self._loss(outer, batch))
+        what = Draw(self._seed, VOTE, self._worker, round)
+        evidence = Evidence(*(self._passes.loss(torch.from_numpy(theta), batch, what) for theta in (inner, outer)))
         return Ballot(self._prefers(evidence), evidence.inner_loss, evidence.outer_loss)
-
-    @torch.no_grad()
-    def _loss(self, theta: NDArray[np.float32], batch: Examples) -> float:
-        self._model.load(torch.from_numpy(theta))
-        self._model.module.eval()
-        return self._task.losses(self._model.module(batch.inputs), batch.labels).mean().item()

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,21 @@ from ostrakon.common.errors import OstrakonError
 class Examples:
     """m examples: `inputs` (m, ...) in whatever form the model takes, `labels` (m, ...) in the same order.
 
+    The memory layout of the inputs is kept: images that are laid out channels last reach the model so.
+
     Raises:
-        OstrakonError: there is no example, or not one label for each input.
+        OstrakonError: there is no example, not one label for each input, or these are no tensors that a model and a
+            loss can be given.
     """
 
     inputs: Tensor
     labels: Tensor
 
     def __post_init__(self) -> None:
+        for name, values in (("inputs", self.inputs), ("labels", self.labels)):
+            _check_tensor(name, values)
+            if values.dtype == torch.float64:
+                raise OstrakonError(f"{name} are float64, models are float32: write {name}.float()")
         if len(self.inputs) != len(self.labels):
             raise OstrakonError(
                 f"{len(self.inputs)} inputs came with {len(self.labels)} labels: give one label for each input"
@@ -33,6 +40,10 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def copy(self) -> "Examples":
+        """The same examples in memory of their own, laid out as these are."""
+        return Examples(self.inputs.clone(), self.labels.clone())
+
 
 class Task(ABC):
     """What is learned. Subclass it and name it as `package.module:MyTask`.
@@ -41,8 +52,10 @@ class Task(ABC):
     overrides `losses` (squared error, say), `correct` (within a tolerance) and `flip` (the negative target), and
     leaves `classes` out.
 
-    Every draw must follow from the arguments: two processes that call a method with the same ones must get the
-    same tensors. Tensors are made on the CPU; the caller moves them.
+    Every draw must follow from the arguments, or come from torch's, numpy's or Python's global generators, which are
+    seeded before each method is called: two processes that call a method with the same arguments get the same tensors.
+    Tensors are made on the CPU; the caller moves them. Each batch that a method or the model is handed is its own to
+    write into.
 
     Args:
         data: file or folder given in the settings, for tasks that read one.
@@ -67,19 +80,59 @@ class Task(ABC):
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Loss of each example, (m,), from the model's outputs; cross entropy of (m, classes) scores by default."""
+        scores, targets = described(outputs), described(labels)
+        if outputs.dim() != 2 or labels.dim() != 1 or len(outputs) != len(labels):
+            raise OstrakonError(
+                f"cross entropy, the loss of a task that defines none, takes outputs (m, classes) and labels (m,), not "
+                f"outputs {scores} and labels {targets}: reshape them, or define `losses`"
+            )
+        if labels.dtype != torch.int64:
+            raise OstrakonError(
+                f"cross entropy takes int64 labels, not {targets}: write labels.long(), or define `losses`"
+            )
         return nn.functional.cross_entropy(outputs, labels, reduction="none")
 
     def correct(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Whether each example is answered rightly, (m,) bool; the highest score wins by default."""
+        if outputs.dim() != 2 or labels.dim() != 1:
+            raise OstrakonError(
+                f"the highest of (m, classes) scores cannot be compared with labels (m,) where the outputs are "
+                f"{described(outputs)} and the labels {described(labels)}: define `correct`"
+            )
         return outputs.argmax(dim=1) == labels
 
     def flip(self, labels: Tensor) -> Tensor:
         """The labels that a label-flipping worker (LF) trains on; `(classes - 1) - y` by default."""
-        return (self.classes - 1) - labels
+        classes = getattr(self, "classes", None)
+        if not isinstance(classes, int):
+            raise OstrakonError(
+                f"labels are flipped (LF) as (classes - 1) - y, but {type(self).__name__} has no number of `classes`: "
+                "set classes = K, or define `flip`"
+            )
+        return (classes - 1) - labels
 
 
-def initial_model(task: Task, seed: int) -> nn.Module:
-    """The model with the weights that follow from `seed`; torch's global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return task.model()
+def _check_tensor(name: str, values: Any) -> None:
+    """Refuse what is no plain tensor of examples.
+
+    Raises:
+        OstrakonError: saying what it is, and what to write instead.
+    """
+    if not isinstance(values, Tensor):
+        kind = f"{type(values).__module__}.{type(values).__qualname__}".removeprefix("builtins.")
+        advice = "torch.from_numpy(...)" if kind == "numpy.ndarray" else "torch.tensor(...) or torch.stack(...)"
+        raise OstrakonError(f"{name} are a {kind}: expected one tensor (m, ...): write {advice}")
+    if values.dim() == 0:
+        raise OstrakonError(f"{name} are one number, {described(values)}: expected a tensor (m, ...) of m examples")
+    if values.requires_grad:
+        raise OstrakonError(f"{name} are attached to a graph of gradients: write {name}.detach()")
+    if values.layout != torch.strided:
+        raise OstrakonError(f"{name} are a tensor of layout {values.layout}: write {name}.to_dense()")
+
+
+def described(values: Any) -> str:
+    """What something is, for a sentence: `float32 (16, 3)` for a tensor, the name of its type otherwise."""
+    if not isinstance(values, Tensor):
+        return type(values).__name__
+    shape = ", ".join(map(str, values.shape)) + ("," if values.dim() == 1 else "")
+    return f"{str(values.dtype).removeprefix('torch.')} ({shape})"

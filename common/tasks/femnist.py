@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.tasks.characters import SIDE, Characters
+from ostrakon.common.tasks.characters import SIDE, Characters, image_examples
 from ostrakon.common.tasks.contract import Examples
 from ostrakon.common.tasks.streams import POPULATION, stream
 
@@ -71,7 +70,7 @@ class Femnist(Characters):
                 f"data file {self.data} has too few images: {len(labels)} leave none {purpose}; use a larger file"
             )
         pixels = (images[chosen, None].astype(np.float32) / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
-        return Examples(torch.from_numpy(pixels), torch.from_numpy(labels[chosen]))
+        return image_examples(pixels, labels[chosen])
 
 
 def _held_out(supply: Labels) -> int:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import nn
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.tasks.characters import CHARACTERS, SIDE, Characters
+from ostrakon.common.tasks.characters import CHARACTERS, SIDE, Characters, image_examples
 from ostrakon.common.tasks.contract import Examples
 from ostrakon.common.tasks.streams import TEST, WORKERS, stream
 
@@ -69,7 +69,7 @@ def _draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> Examples:
     ink = np.clip((coverage - edge) * np.float32(_SHARPNESS), 0, 1) * _uniform(rng, m, *_INK)
     noise = rng.standard_normal(ink.shape, np.float32) * _uniform(rng, m, *_NOISE)
     pixels = (np.clip(1 - ink + noise, 0, 1) - np.float32(MEAN)) / np.float32(STD)
-    return Examples(torch.from_numpy(pixels), torch.from_numpy(labels))
+    return image_examples(pixels, labels)
 
 
 def _distortions(rng: np.random.Generator, m: int) -> Pixels:

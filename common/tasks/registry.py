@@ -1,13 +1,20 @@
 """From the setting `task` to a task. Only the module of the task that was named is imported."""
 
+import contextlib
 import importlib
 import inspect
+import io
 import sys
 from pathlib import Path
+from types import ModuleType
+
+import torch
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.names import unknown
 from ostrakon.common.tasks.contract import Task
+from ostrakon.common.tasks.streams import TASK, seed_generators
+from ostrakon.common.tasks.user_code import last_line, place, user_code
 
 _BUILT_IN = {
     "glyphs": "ostrakon.common.tasks.glyphs:Glyphs",
@@ -17,43 +24,70 @@ _BUILT_IN = {
 _READING_DATA = ("femnist",)
 
 
-def task(name: str, data: Path | None = None) -> Task:
+def task(name: str, data: Path | None = None, seed: int = 1) -> Task:
     """Make the task called `name`.
 
     Args:
         name: glyphs, linear, femnist, or `package.module:MyTask`, looked up in the current directory too.
         data: file or folder for a task that reads one.
+        seed: of what a user's module draws when it is imported, or the task when it is made.
 
     Raises:
-        OstrakonError: nothing has this name, it is no usable `Task`, or it cannot use `data`.
+        OstrakonError: nothing has this name, its module cannot be imported, it is no usable `Task`, or it cannot use
+            `data`.
     """
     if name in _BUILT_IN:
         if data is not None and name not in _READING_DATA:
             raise OstrakonError(f"task {name} makes its own data, but data = {data} was given: remove the setting data")
-        return _find(_BUILT_IN[name])(data)
-    if ":" not in name:
+    elif ":" not in name:
         raise unknown("task", name, (*_BUILT_IN, "package.module:MyTask"))
-    return _find(name)(data)
+    seed_generators(torch.device("cpu"), seed, TASK)
+    found = _find(_BUILT_IN.get(name, name))
+    with user_code(f"task {name!r}"):
+        return found(data)
 
 
 def _find(name: str) -> type[Task]:
     module_name, _, class_name = name.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise OstrakonError(
-            f"task {name!r}: there is no module {error.name!r}: save it in this folder ({Path.cwd()}) or install it"
-        ) from error
-    except Exception as error:  # a user's module may raise anything while it is imported
-        raise OstrakonError(f"task {name!r}: module {module_name!r} cannot be imported ({error!r})") from error
+    module = _import(name, module_name)
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Task)):
+        where = getattr(module, "__file__", None) or f"module {module_name}"
         what = "has no such class" if found is None else f"{class_name} is no subclass of ostrakon.Task"
-        raise OstrakonError(f"task {name!r}: {module.__file__} {what}")
+        raise OstrakonError(f"task {name!r}: {where} {what}")
     if inspect.isabstract(found):
         raise OstrakonError(
             f"task {name!r}: {class_name} must also define {', '.join(sorted(found.__abstractmethods__))}"
         )
     return found
+
+
+def _import(name: str, module_name: str) -> ModuleType:
+    """Import a module that may do anything meanwhile: print, read the command line, exit.
+
+    Raises:
+        OstrakonError: it cannot be imported.
+    """
+    said, arguments = io.StringIO(), sys.argv
+    sys.argv = [module_name]  # these words are not for the module
+    try:
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise OstrakonError(
+            f"task {name!r}: there is no module {error.name!r}: save it in this folder ({Path.cwd()}) or install it"
+        ) from error
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:
+        words = said.getvalue().strip().splitlines() if isinstance(error, SystemExit) else []
+        after = f" after printing {words[-1]!r}" if words else ""
+        raise OstrakonError(
+            f"task {name!r}: module {module_name!r} cannot be imported: {last_line(error)}{after}{place(error)}"
+        ) from error
+    finally:
+        sys.argv = arguments
+        if said.getvalue():
+            print(said.getvalue(), end="", file=sys.stderr)

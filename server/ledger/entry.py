@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ostrakon.common.choice import Choice
-from ostrakon.common.model_file import Layout
+from ostrakon.common.layout import Layout
 from ostrakon.server.refusal import REVOKED
 
 _EXACTLY = ConfigDict(extra="forbid")
@@ -46,6 +46,7 @@ class Genesis:
     created: str  # ISO 8601
     layout: Layout  # names and shapes of the parameters, in flat order
     parent: Parent | None = None  # whose model is theta_0
+    constants: str | None = None  # digest of what the model holds beside theta; None: nothing, or not recorded
 
     @property
     def hash(self) -> str:
@@ -53,10 +54,11 @@ class Genesis:
         return _sha256(self.to_json())
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no spaces; no `parent` where there is none."""
+        """Canonical JSON: sorted keys, no spaces; no `parent` and no `constants` where there are none."""
         values = asdict(self)
-        if self.parent is None:
-            del values["parent"]
+        for name in ("parent", "constants"):
+            if values[name] is None:
+                del values[name]
         return _canonical(values)
 
     @staticmethod

@@ -17,7 +17,8 @@ from ostrakon.common.aggregation.registry import EXAMPLES
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Credentials, identity_of, parse, read_certificate
-from ostrakon.common.model_file import parameters, read_model
+from ostrakon.common.layout import parameters
+from ostrakon.common.model_file import read_model
 from ostrakon.common.revocation import read_revoked
 from ostrakon.common.settings import RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
 from ostrakon.common.tasks.registry import task

@@ -1,11 +1,16 @@
 """FlatModel: one vector of parameters, one of gradients, and a module that sees both."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.fixed_part import read_fixed_part, write_fixed_part
 from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.model_file import read_model, write_model
 
 
 def small() -> nn.Module:
@@ -67,12 +72,78 @@ def test_tied_weights_are_held_once_and_stay_tied() -> None:
     assert torch.equal(flat.module(torch.ones(1, 3)), torch.full((1, 3), 4.0))
 
 
-def test_a_frozen_parameter_is_held_and_gets_no_gradient() -> None:
+def test_a_frozen_parameter_is_no_part_of_theta_and_stays_what_it_is() -> None:
     module = nn.Linear(2, 1)
     module.bias.requires_grad_(False)
+    bias = module.bias.item()
     flat = FlatModel(module, "cpu")
+    assert flat.layout == (("weight", (1, 2)),)
     flat.module(torch.ones(1, 2)).sum().backward()
-    assert flat.gradient.tolist() == [1, 1, 0]
+    assert flat.gradient.tolist() == [1, 1]
+    flat.load(torch.tensor([3.0, 4.0]))
+    assert flat.module(torch.ones(1, 2)).item() == pytest.approx(7 + bias)
+    assert [tensor.name for tensor in flat.fixed().constants] == ["bias"]
+
+
+def test_weights_that_a_forward_cut_off_from_theta_come_back_with_the_next_model() -> None:
+    flat = FlatModel(nn.Linear(2, 1, bias=False), "cpu")
+    flat.module.weight.data = torch.zeros(1, 2)  # as a max-norm constraint does: weight.data = renorm(weight.data)
+    flat.load(torch.tensor([3.0, 4.0]))
+    assert flat.module(torch.ones(1, 2)).item() == 7
+
+
+def test_a_gradient_that_arrived_elsewhere_is_brought_home() -> None:
+    flat = FlatModel(nn.Linear(2, 1), "cpu")
+    flat.module.zero_grad(set_to_none=True)
+    flat.module(torch.tensor([[5.0, 6.0]])).sum().backward()
+    flat.collect_gradient()
+    assert flat.gradient.tolist() == [5, 6, 1]
+
+
+class Masked(nn.Module):
+    """A constant that is no state, a counter, and tied weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(3, 3, bias=False)
+        self.second = nn.Linear(3, 3, bias=False)
+        self.second.weight = self.first.weight
+        self.frozen = nn.Linear(3, 2).requires_grad_(False)
+        self.register_buffer("mask", torch.tensor([1.0, 0.0, 1.0]), persistent=False)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.mask.mul_(2)
+        return self.frozen(self.second(self.first(x * self.mask)))
+
+
+def test_buffers_are_what_they_were_before_every_pass() -> None:
+    flat = FlatModel(Masked(), "cpu")
+    theta = flat.theta.clone()
+    found = set()
+    for _ in range(3):
+        flat.load(theta)
+        found.add(flat.module(torch.ones(1, 3)).sum().item())
+        assert flat.module.calls == 1
+    assert len(found) == 1
+    assert len(flat.written()) == 2
+
+
+def test_a_model_file_holds_all_that_load_state_dict_asks_for(tmp_path: Path) -> None:
+    flat = FlatModel(Masked(), "cpu")
+    write_model(tmp_path / "m.safetensors", flat.theta.numpy(), flat.layout, {"task": "t"}, flat.fixed())
+    other = Masked()
+    other.load_state_dict(load_file(tmp_path / "m.safetensors"))
+    assert torch.equal(FlatModel(other, "cpu").theta, flat.theta)
+    assert torch.equal(other.frozen.weight, flat.module.frozen.weight)
+    assert other.second.weight is other.first.weight
+    found = read_model(tmp_path / "m.safetensors")
+    assert found.layout == flat.layout == (("first.weight", (3, 3)),)
+    assert found.fixed.aliases == {"second.weight": "first.weight"}
+    assert found.fixed.digest() == flat.fixed().digest() != FlatModel(Masked(), "cpu").fixed().digest()
+    write_fixed_part(tmp_path / "f.safetensors", found.fixed)
+    assert read_fixed_part(tmp_path / "f.safetensors").digest() == found.fixed.digest()
 
 
 def test_a_model_of_another_task_is_refused() -> None:
@@ -87,6 +158,7 @@ def test_a_model_of_another_task_is_refused() -> None:
         (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), r"buffer 1\.running_mean.*GroupNorm"),
         (nn.Linear(2, 2).double(), r"parameter weight .* is float64"),
         (nn.ReLU(), r"ReLU has no parameters"),
+        (nn.Linear(2, 2).requires_grad_(False), r"Linear requires a gradient"),
         (nn.LazyLinear(2), r"parameter weight .* has no shape yet"),
     ],
 )

@@ -14,7 +14,8 @@ from safetensors import safe_open
 
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.model_file import Layout, parameters, read_model, write_model
+from ostrakon.common.layout import Layout, parameters
+from ostrakon.common.model_file import read_model, write_model
 from ostrakon.server.model_store import Key, ModelStore, initial_key
 
 LAYOUT: Layout = (("z.weight", (3, 2)), ("scale", ()), ("a.bias", (5,)))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.characters import CHARACTERS
-from ostrakon.common.tasks.contract import Examples, Task, initial_model
+from ostrakon.common.tasks.contract import Examples, Task
+from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 
 OWN_TASK = """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
-from ostrakon.common.tasks.contract import initial_model
+from ostrakon.common.tasks.passes import initial_model
 from ostrakon.worker.training import Training
 from ostrakon.worker.voting import Choice, Evidence, Voter, smaller_loss
 from tests.unit.small_task import SmallTask

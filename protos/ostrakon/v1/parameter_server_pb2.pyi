@@ -62,7 +62,7 @@ class Head(_message.Message):
     def __init__(self, round: _Optional[int] = ..., hash: _Optional[str] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
-    __slots__ = ("stamp", "session", "task", "parameters", "digest_scheme", "head", "holds")
+    __slots__ = ("stamp", "session", "task", "parameters", "digest_scheme", "head", "holds", "layout_digest", "layout", "constants", "data_not_readable")
     STAMP_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,10 @@ class JoinRequest(_message.Message):
     DIGEST_SCHEME_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     HOLDS_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LAYOUT_FIELD_NUMBER: _ClassVar[int]
+    CONSTANTS_FIELD_NUMBER: _ClassVar[int]
+    DATA_NOT_READABLE_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     session: str
     task: str
@@ -77,7 +81,19 @@ class JoinRequest(_message.Message):
     digest_scheme: str
     head: Head
     holds: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., session: _Optional[str] = ..., task: _Optional[str] = ..., parameters: _Optional[int] = ..., digest_scheme: _Optional[str] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., holds: _Optional[_Iterable[str]] = ...) -> None: ...
+    layout_digest: str
+    layout: _containers.RepeatedCompositeFieldContainer[Parameter]
+    constants: str
+    data_not_readable: str
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., session: _Optional[str] = ..., task: _Optional[str] = ..., parameters: _Optional[int] = ..., digest_scheme: _Optional[str] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., holds: _Optional[_Iterable[str]] = ..., layout_digest: _Optional[str] = ..., layout: _Optional[_Iterable[_Union[Parameter, _Mapping]]] = ..., constants: _Optional[str] = ..., data_not_readable: _Optional[str] = ...) -> None: ...
+
+class Parameter(_message.Message):
+    __slots__ = ("name", "shape")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
     __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "gamma", "wanted")
@@ -244,7 +260,14 @@ class Count(_message.Message):
     def __init__(self, worker: _Optional[str] = ..., reason: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("stamp", "phase", "rounds", "rule", "task", "roster", "byzantine", "inner_wins", "outer_wins", "awaited", "absent", "refused", "missing", "reported_loss", "winner_votes", "loser_votes", "last_winner", "seconds", "seconds_to_first_commit", "bytes_received", "bytes_sent", "peak_bytes", "waiting", "committed", "revoked")
+    __slots__ = ("stamp", "phase", "rounds", "rule", "task", "roster", "byzantine", "inner_wins", "outer_wins", "awaited", "absent", "refused", "missing", "reported_loss", "winner_votes", "loser_votes", "last_winner", "seconds", "seconds_to_first_commit", "bytes_received", "bytes_sent", "peak_bytes", "waiting", "committed", "revoked", "data_not_readable")
+    class DataNotReadableEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     STAMP_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
@@ -270,6 +293,7 @@ class StatusResponse(_message.Message):
     WAITING_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
+    DATA_NOT_READABLE_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     phase: RunPhase
     rounds: int
@@ -295,4 +319,5 @@ class StatusResponse(_message.Message):
     waiting: str
     committed: Commit
     revoked: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., rounds: _Optional[int] = ..., rule: _Optional[str] = ..., task: _Optional[str] = ..., roster: _Optional[_Iterable[str]] = ..., byzantine: _Optional[int] = ..., inner_wins: _Optional[int] = ..., outer_wins: _Optional[int] = ..., awaited: _Optional[_Iterable[str]] = ..., absent: _Optional[_Iterable[str]] = ..., refused: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., reported_loss: _Optional[float] = ..., winner_votes: _Optional[int] = ..., loser_votes: _Optional[int] = ..., last_winner: _Optional[_Union[Choice, str]] = ..., seconds: _Optional[float] = ..., seconds_to_first_commit: _Optional[float] = ..., bytes_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., waiting: _Optional[str] = ..., committed: _Optional[_Union[Commit, _Mapping]] = ..., revoked: _Optional[_Iterable[str]] = ...) -> None: ...
+    data_not_readable: _containers.ScalarMap[str, str]
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., rounds: _Optional[int] = ..., rule: _Optional[str] = ..., task: _Optional[str] = ..., roster: _Optional[_Iterable[str]] = ..., byzantine: _Optional[int] = ..., inner_wins: _Optional[int] = ..., outer_wins: _Optional[int] = ..., awaited: _Optional[_Iterable[str]] = ..., absent: _Optional[_Iterable[str]] = ..., refused: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., reported_loss: _Optional[float] = ..., winner_votes: _Optional[int] = ..., loser_votes: _Optional[int] = ..., last_winner: _Optional[_Union[Choice, str]] = ..., seconds: _Optional[float] = ..., seconds_to_first_commit: _Optional[float] = ..., bytes_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., waiting: _Optional[str] = ..., committed: _Optional[_Union[Commit, _Mapping]] = ..., revoked: _Optional[_Iterable[str]] = ..., data_not_readable: _Optional[_Mapping[str, str]] = ...) -> None: ...

@@ -75,7 +75,8 @@ class ParameterServerServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Join(self, request, context):
-        """Who I am and what I was built for; answered with the run's settings, or refused with the reason.
+        """Who I am and what I was built for, a worker or an observer; answered with the run's settings, or refused with the
+        reason.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

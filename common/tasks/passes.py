@@ -1,0 +1,149 @@
+"""Passes of a batch through a task's model and losses: what user code computes, and cannot spoil.
+
+Each pass gets a batch of its own and a model in the same state, whatever an earlier one wrote into either; it draws
+from generators that were seeded for it; what it raises becomes a sentence, and what it returns is checked.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.tasks.contract import Examples, Task, described
+from ostrakon.common.tasks.streams import MODEL, seed_generators
+from ostrakon.common.tasks.user_code import user_code
+
+_CPU = torch.device("cpu")
+_PASS = 1  # apart from the generator that the pass's batch is drawn with
+
+
+def initial_model(task: Task, seed: int) -> nn.Module:
+    """The model with the weights that follow from `seed`; torch's global generator is left as it was.
+
+    Raises:
+        OstrakonError: the task's code raises, or makes no module.
+    """
+    what = f"task {type(task).__name__}: model"
+    with torch.random.fork_rng(devices=[]), user_code(what):
+        seed_generators(_CPU, seed, MODEL)
+        torch.manual_seed(seed)
+        module = task.model()
+    if not isinstance(module, nn.Module):
+        raise OstrakonError(f"{what} returned a {described(module)}: expected a torch.nn.Module")
+    return module
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a pass draws random numbers for: the same numbers in the same draw, wherever and whenever it is."""
+
+    seed: int
+    purpose: int  # see `ostrakon.worker.sampling`
+    worker: int = 0
+    round: int = 0
+
+
+class Passes:
+    """A task's computing on one device.
+
+    Attributes:
+        model: where it is done. Passes overwrite what it holds.
+    """
+
+    def __init__(self, task: Task, model: FlatModel) -> None:
+        self.model = model
+        self._task = task
+        self._name = f"task {type(task).__name__}"
+
+    def gradient(self, theta: Tensor, batch: Examples, draw: Draw) -> float:
+        """The mean loss of a batch at theta, (d,); its gradient lies in `model.gradient` then.
+
+        Raises:
+            OstrakonError: `theta` does not fit the model; the task's code raises, or breaks the contract.
+        """
+        model = self.model
+        with torch.enable_grad():
+            losses, _ = self._losses(theta, batch, draw, training=True)
+            loss = losses.mean()
+            if not loss.requires_grad:
+                raise OstrakonError(
+                    f"{self._name}: the losses do not depend on the model's parameters by any operation that torch "
+                    "follows: compute them from the outputs, without detach(), item() or numpy"
+                )
+            model.zero_gradient()
+            with user_code(f"{self._name}: the gradient of the losses"):
+                loss.backward()  # type: ignore[no-untyped-call]
+        model.collect_gradient()
+        return loss.item()
+
+    @torch.no_grad()
+    def loss(self, theta: Tensor, batch: Examples, draw: Draw) -> float:
+        """The mean loss of a batch at theta, (d,), in evaluation mode.
+
+        Raises:
+            OstrakonError: as `gradient`.
+        """
+        return self._losses(theta, batch, draw, training=False)[0].mean().item()
+
+    @torch.no_grad()
+    def answers(self, theta: Tensor, batch: Examples, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Loss of each example of a batch at theta, (m,), and whether it is answered rightly, (m,) bool.
+
+        Raises:
+            OstrakonError: as `gradient`.
+        """
+        losses, outputs = self._losses(theta, batch, draw, training=False)
+        with user_code(f"{self._name}: correct"):
+            correct = self._task.correct(outputs, batch.labels.clone())
+        m = len(batch)
+        if not isinstance(correct, Tensor) or correct.dtype != torch.bool or correct.shape != (m,):
+            raise OstrakonError(
+                f"{self._name}: correct returned {described(correct)} for outputs {described(outputs)} and labels "
+                f"{described(batch.labels)}: expected bool ({m},), whether each example is answered rightly"
+                + _advice(correct, outputs, batch.labels)
+            )
+        return losses, correct
+
+    def _losses(self, theta: Tensor, batch: Examples, draw: Draw, *, training: bool) -> tuple[Tensor, Tensor]:
+        """The losses of a batch, (m,), and the outputs, as they were before `losses` could write into them."""
+        model, own = self.model, batch.copy()
+        model.load(theta)
+        model.module.train(training)
+        seed_generators(model.theta.device, draw.seed, draw.purpose, draw.worker, draw.round, _PASS)
+        with user_code(f"{self._name}: the model's forward"):
+            outputs = model.module(own.inputs)
+        if not isinstance(outputs, Tensor):
+            raise OstrakonError(f"{self._name}: the model returned a {described(outputs)}: expected one tensor")
+        kept = outputs if training else outputs.clone()
+        with user_code(f"{self._name}: losses"):
+            losses = self._task.losses(outputs, own.labels)
+        m = len(batch)
+        if not isinstance(losses, Tensor) or losses.shape != (m,) or not losses.is_floating_point():
+            raise OstrakonError(
+                f"{self._name}: losses returned {described(losses)} for outputs {described(outputs)} and labels "
+                f"{described(batch.labels)}: expected one loss for each example, float32 ({m},)"
+                + _advice(losses, outputs, batch.labels)
+            )
+        return losses, kept
+
+
+def _advice(found: object, outputs: Tensor, labels: Tensor) -> str:
+    """What to write instead, where that can be guessed."""
+    m = len(labels)
+    if not isinstance(found, Tensor):
+        return ": return a tensor"
+    if found.dim() == 0:
+        return ": write reduction='none', and no mean() or sum()"
+    if found.shape == (m, m) and outputs.dim() != labels.dim():
+        return ", but outputs and labels were spread over each other: write outputs[:, 0] or outputs.squeeze(1)"
+    if found.shape == (m, 1):
+        return ": write [:, 0] or squeeze(1)"
+    if found.dim() >= 2 and len(found) == m:
+        return ", so take the mean over all other dimensions: write .flatten(1).mean(dim=1)"
+    if found.dim() >= 1 and m and found.numel() % m == 0 and found.numel() > m:
+        return f": write .view({m}, -1).mean(dim=1)"
+    if found.dtype != torch.bool and found.shape == (m,):
+        return ": compare, as in outputs.argmax(dim=1) == labels" if not found.is_floating_point() else ": write > 0"
+    return ""
