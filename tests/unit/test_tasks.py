@@ -34,6 +34,19 @@ class NoTask: ...
 """
 
 
+BROKEN_MODULES = {
+    "broken_task": "import no_such_package_at_all",
+    "exits": "import sys\nsys.exit(3)",
+    "parses": "import argparse\np = argparse.ArgumentParser()\np.add_argument('--lr', required=True)\np.parse_args()",
+    "words": "import argparse\nargparse.ArgumentParser().parse_args()\nfrom own_task import Pairs\nprint('hello')",
+    "misses": "from own_task import Pears",
+    "misspelt": "x = 1\nprin('hello')",
+    "unfinished": "class A(:\n  pass",
+    "interrupted": "raise KeyError('x')",
+    "neighbour": "from common import Pairs",
+}
+
+
 def same(a: Examples, b: Examples) -> bool:
     return torch.equal(a.inputs, b.inputs) and torch.equal(a.labels, b.labels)
 
@@ -116,9 +129,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "own_task.py").write_text(OWN_TASK)
-    (tmp_path / "broken_task.py").write_text("import no_such_package_at_all")
+    for name, source in BROKEN_MODULES.items():
+        (tmp_path / f"{name}.py").write_text(source)
     yield tmp_path
-    for name in ("own_task", "broken_task"):
+    for name in ("own_task", "common", *BROKEN_MODULES):
         sys.modules.pop(name, None)
 
 
@@ -135,6 +149,13 @@ def test_a_users_task_is_found_in_the_current_directory_and_given_its_data(own: 
         ("no_such_module:Mine", r"there is no module 'no_such_module': save it in this folder"),
         ("broken_task:Mine", r"'broken_task:Mine': there is no module 'no_such_package_at_all'"),
         (":Mine", r"module '' cannot be imported"),
+        ("exits:Mine", r"'exits' cannot be imported: the code ends the process, with status 3 \(exits\.py, line 2"),
+        ("parses:Mine", r"with status 2 after printing '.*required: --lr' \(parses\.py, line 4, in <module>\)"),
+        ("misses:Mine", r"ImportError: cannot import name 'Pears' from 'own_task' .* \(misses\.py, line 1"),
+        ("misspelt:Mine", r"NameError: name 'prin' is not defined.* \(misspelt\.py, line 2, in <module>\)"),
+        ("unfinished:Mine", r"SyntaxError: .* \(unfinished\.py, line 1\)"),
+        ("interrupted:Mine", r"KeyError: 'x' \(interrupted\.py, line 1"),
+        ("sys:Mine", r"module sys has no such class"),
         ("own_task:Pears", r"own_task\.py has no such class"),
         ("own_task:NoTask", r"NoTask is no subclass of ostrakon\.Task"),
         ("own_task:Unfinished", r"Unfinished must also define test_data, worker_data"),
@@ -143,6 +164,24 @@ def test_a_users_task_is_found_in_the_current_directory_and_given_its_data(own: 
 def test_a_name_that_is_no_task_is_refused_with_a_sentence(own: Path, name: str, sentence: str) -> None:
     with pytest.raises(OstrakonError, match=sentence):
         task(name)
+
+
+def test_a_module_that_reads_the_command_line_or_prints_is_imported_without_harm(
+    own: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["ostrakon", "--config", "worker.toml"])
+    task("words:Pairs")
+    assert sys.argv == ["ostrakon", "--config", "worker.toml"]
+    assert capsys.readouterr() == ("", "hello\n")  # standard output is not the module's
+
+
+def test_a_users_modules_may_be_called_as_ours(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where ostrakon is installed, its folders are not on the path.
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if not Path(path, "pyproject.toml").exists()])
+    (own / "common.py").write_text(OWN_TASK)
+    for name in ("server", "worker", "deploy", "protos", "bench"):
+        (own / f"{name}.py").write_text("raise RuntimeError('this was imported')")
+    assert len(task("neighbour:Pairs").worker_data(0, 1, 1)) == 4
 
 
 def test_data_for_a_task_that_makes_its_own_is_refused() -> None:
