@@ -1,0 +1,145 @@
+"""Tasks as people write them, with the command that people give."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ostrakon.server.ledger.sqlite import SqliteLedger
+from tests.cluster import PATIENCE, importing
+
+SMALL = ("WORKERS=3", "BYZANTINE=1", "F=1", "GAMMA=0.5", "GRACE_FLOOR=60", "EVALUATE_EVERY=2")
+
+SOURCE = """
+import random
+import numpy as np
+import torch
+from torch import nn
+from ostrakon import Examples, Task
+
+class Net(nn.Module):
+    # Draws from every generator, writes into its input, and has one of each thing that is no part of theta.
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(6, 6)
+        self.second = nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+        self.frozen = nn.Linear(6, 8).requires_grad_(False)
+        self.last = nn.Linear(8, 3)
+        self.drop = nn.Dropout(0.3)
+        self.register_buffer("mask", torch.ones(6), persistent=False)
+        self.register_buffer("order", torch.randperm(6))
+    def forward(self, x):
+        x.mul_(self.mask)
+        x = x[:, self.order] + 0.1 * torch.randn_like(x) + 0.1 * float(np.random.rand()) + 0.1 * random.random()
+        return self.last(self.drop(torch.relu(self.frozen(self.second(self.first(x))))))
+
+class Noisy(Task):
+    classes = 3
+    def model(self): return Net()
+    def draw(self, m):  # from global generators
+        x = torch.randn(m, 6) + torch.from_numpy(np.random.randn(m, 6)).float()
+        return Examples(x, x[:, :3].argmax(dim=1))
+    def worker_data(self, worker, workers, seed): return self.draw(60)
+    def test_data(self, seed): return self.draw(700)
+
+class Raises(Noisy):
+    def losses(self, outputs, labels): return outputs.no_such_thing
+
+class NoClasses(Noisy):
+    classes = None
+
+class Exits(Noisy):
+    def test_data(self, seed):
+        import os
+        os._exit(0)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "mine.py").write_text(SOURCE)
+    return tmp_path
+
+
+def up(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "ostrakon.deploy.local", "up", *SMALL, *words]
+    return subprocess.run(command, cwd=folder, env=importing(), capture_output=True, text=True, timeout=PATIENCE)
+
+
+def chain(folder: Path, run: str) -> list[str]:
+    ledger = SqliteLedger(folder / "runs" / run / "ledger.sqlite")
+    try:
+        return [entry.winner for entry in ledger.entries()]
+    finally:
+        ledger.close()
+
+
+def test_one_seed_is_one_chain_whatever_a_model_draws_and_its_files_load(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run in ("a", "b"):
+        done = up(folder, "TASK=mine:Noisy", "ATTACK=SF", "ROUNDS=4", f"RUN={run}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert 0 <= json.loads((folder / "runs" / run / "summary.json").read_text())["accuracy"] <= 1
+    assert chain(folder, "a") == chain(folder, "b")
+    evaluations = [(folder / "runs" / run / "evaluations.jsonl").read_text() for run in "ab"]
+    assert evaluations[0].splitlines()[-2:] == evaluations[1].splitlines()[-2:]
+
+    monkeypatch.syspath_prepend(str(folder))
+    module: Any = __import__("mine").Net()
+    initial, last, average = (
+        load_file(folder / "runs" / "a" / f"{name}.safetensors") for name in ("initial", "last", "average")
+    )
+    for state in (initial, last, average):
+        module.load_state_dict(state)
+        assert torch.equal(module.order, initial["order"])
+        assert torch.equal(module.frozen.weight, initial["frozen.weight"])
+    assert not torch.equal(last["last.weight"], initial["last.weight"])
+
+    (folder / "mine.py").write_text(SOURCE.replace("self.last", "self.head"))  # of the same size
+    again = up(folder, "RUN=a", "ROUNDS=5")
+    assert again.returncode == 2
+    assert "of this run's model is last.weight (3, 8), of task mine:Noisy head.weight (3, 8)" in again.stderr
+    assert len(chain(folder, "a")) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("TASK=mine:Raises",), r"losses: AttributeError: 'Tensor' object has no attribute 'no_such_thing' (mine.py, "),
+        (("TASK=mine:NoClasses", "ATTACK=LF"), "NoClasses has no number of `classes`: set classes = K, or define"),
+        (("TASK=mine:Exits",), "task 'mine:Exits': the process that rehearsed it died with status 0"),
+        (("TASK=femnist", "DATA=nowhere.npz"), "nowhere.npz does not exist: give the path of an npz"),
+    ],
+)
+def test_code_that_cannot_work_is_a_sentence_before_anything_is_started(
+    folder: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    done = up(folder, *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert sentence in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (folder / "runs").exists()
+
+
+def test_a_worker_on_its_own_host_rehearses_before_it_calls_anybody(folder: Path) -> None:
+    (folder / "worker.toml").write_text('task = "mine:Raises"\nid = "a"\nserver = "127.0.0.1:9"\n')
+    for command in ([], ["evaluate"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "ostrakon.worker", *command, "--config", "worker.toml"],
+            cwd=folder,
+            env=importing(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 2
+        assert "no_such_thing' (mine.py, line" in done.stderr or "output is missing" in done.stderr
+        assert "Traceback" not in done.stderr
