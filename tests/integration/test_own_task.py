@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_task_of_the_readme_learns_although_one_of_three_workers_lies(tmp_path: Path) -> None:
-    (source,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    source, load = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     (words,) = re.findall(r"^make up (TASK=mytask:Spirals .*)$", README, re.MULTILINE)
     assert len(source.splitlines()) < 30
     (tmp_path / "mytask.py").write_text(source, encoding="utf-8")
@@ -27,3 +27,5 @@ def test_the_task_of_the_readme_learns_although_one_of_three_workers_lies(tmp_pa
     assert summary["accuracy"] > 0.8  # guessing gives a third
     assert not summary["missing"]
     assert not summary["refused"]
+
+    subprocess.run([sys.executable, "-c", load], cwd=tmp_path, env=importing(), check=True, timeout=PATIENCE)
