@@ -28,12 +28,6 @@ M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
 
 
-def quieten_grpc() -> None:
-    """Call it before gRPC is imported: nothing here forks once it runs, and its failures reach us as statuses."""
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-
 def prepare(threads: int) -> None:
     """Set up this process for large vectors.
 

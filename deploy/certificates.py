@@ -28,6 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from rich.console import Console
 from rich.table import Table
 
+from ostrakon.common.command import begin
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import (
     ADVERSARY_NAME,
@@ -363,4 +364,5 @@ def _role(role: str, id: str) -> Role:
 
 
 if __name__ == "__main__":
+    begin()
     run_to_exit(app, None)

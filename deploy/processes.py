@@ -18,6 +18,8 @@ from multiprocessing import connection, forkserver, get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from ostrakon.common.command import open_standard_streams
+from ostrakon.common.errors import OstrakonError
 from ostrakon.common.lifetime import ending_signal
 from ostrakon.common.runtime import DIED, ERROR
 
@@ -45,7 +47,11 @@ _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|[0-9]+")  # an error that differs only in
 
 
 def start_fork_server() -> None:
-    """Start the process that the others are forked from; call it before anything starts threads or gRPC here."""
+    """Start the process that the others are forked from; call it before anything starts threads or gRPC here.
+
+    Raises:
+        OstrakonError: there is no temporary folder for its socket.
+    """
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     _CONTEXT.set_forkserver_preload(list(PRELOADED))
     # It is to ignore Ctrl-C and the end of the terminal from its first instruction on, and so are its children: these
@@ -53,6 +59,11 @@ def start_fork_server() -> None:
     previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
         forkserver.ensure_running()
+    except OSError as error:
+        raise OstrakonError(
+            f"no process can be started without a temporary folder ({error.strerror or error}): make /tmp writable, or "
+            "set TMPDIR to a folder with a short path"
+        ) from None
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -202,6 +213,7 @@ def enter(module: str, config: str, log: str, lock: str) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
+    open_standard_streams("utf-8")
     fcntl.flock(os.open(lock, os.O_RDONLY), fcntl.LOCK_SH)
     importlib.import_module(module).main(Path(config), Path(log))
 

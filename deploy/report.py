@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ostrakon.common.command import begin
 from ostrakon.common.runtime import run_to_exit
 from ostrakon.deploy import plots
 from ostrakon.deploy.files import write_atomically
@@ -182,4 +183,5 @@ def report(
 
 
 if __name__ == "__main__":
+    begin()
     run_to_exit(app, None)
