@@ -17,6 +17,7 @@ from ostrakon.bench.attacks import PLACE, ROWS, RULES, Setting, accuracy, markdo
 from ostrakon.bench.plot import draw
 from ostrakon.bench.rows import HOSTILE
 from ostrakon.common.aggregation import rule
+from ostrakon.common.command import begin
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.markdown import renew
@@ -151,4 +152,5 @@ def _hostile_table(found: dict[str, dict[str, float]]) -> Table:
 
 
 if __name__ == "__main__":
+    begin()
     app()

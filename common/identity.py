@@ -15,6 +15,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.ids import EXPECTED, ID
 from ostrakon.common.settings import TlsFiles
 
 Role = Literal["server", "worker", "observer", "operator", "adversary"]
@@ -23,7 +24,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 ADVERSARY_NAME = "adversary.ostrakon"
 """The only host name in an adversary's certificate: a worker that calls a server cannot be led to an adversary."""
 
-_URN = re.compile(rf"urn:ostrakon:({'|'.join(ROLES)}):([A-Za-z0-9][A-Za-z0-9._-]{{0,63}})")
+_URN = re.compile(rf"urn:ostrakon:({'|'.join(ROLES)}):({ID})")
 _LONGEST_CHAIN = 8
 UNREADABLE = (  # what cryptography says of keys and certificates that are damaged, or that it does not know
     *(ValueError, TypeError, UnsupportedAlgorithm),
@@ -55,7 +56,7 @@ def parse(urn: str) -> Identity:
     if match is None:
         raise OstrakonError(
             f"{urn!r} is no identity: expected urn:ostrakon:ROLE:ID with ROLE one of {', '.join(ROLES)} "
-            "and ID up to 64 letters, digits, dots, dashes or underscores"
+            f"and ID {EXPECTED}"
         )
     role = next(known for known in ROLES if known == match[1])
     return Identity(role, match[2])

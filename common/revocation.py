@@ -30,7 +30,7 @@ def read_revoked(path: Path) -> frozenset[Identity]:
         OstrakonError: it cannot be read, or a line is no identity.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         return frozenset()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""What every process does before it works: allocator, threads, log. And what it tells about its memory."""
+"""What every process does before it works: allocator, threads, log. What it tells of its memory, and of its end."""
 
 import contextlib
 import ctypes
@@ -6,25 +6,26 @@ import logging
 import os
 import resource
 import sys
+import sysconfig
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 import structlog
 
-from ostrakon.common.errors import OstrakonError, disk_trouble
+from ostrakon.common.errors import OstrakonError, file_trouble
+
+ERROR, DIED = "error: ", "died: "
+"""How the last line of a process begins that ended with status 2, or with status 1."""
+
+_LONGEST_MESSAGE = 500  # characters of an exception that nobody foresaw
 
 # glibc's mallopt, <malloc.h>.
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
 M_ARENA_MAX = -8
-
-
-def quieten_grpc() -> None:
-    """Call it before gRPC is imported: nothing here forks once it runs, and its failures reach us as statuses."""
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def prepare(threads: int) -> None:
@@ -86,7 +87,7 @@ def start_log(path: Path | None) -> None:
     stream: TextIO = sys.stderr
     if path is not None:
         with contextlib.suppress(OSError):  # where the disk takes no log, what is to be said goes to the terminal
-            stream = path.open("a", encoding="utf-8", buffering=1)
+            stream = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer(colors=stream.isatty())
         if path is None
@@ -107,24 +108,32 @@ def start_log(path: Path | None) -> None:
 def run_to_exit(work: Callable[[], None], log: Path | None) -> None:
     """Run a process's work and turn what stopped it into an exit status.
 
-    Exit status 0: done; 1: it died; 2: a user's error or the disk's, its sentence on the last line after `error: `.
+    Exit status 0: done. 2: a user's error, or a file or disk that has to be mended before it can go on; its sentence is
+    on the last line, after `error: `. 1: it died of what nobody foresaw or of what may pass, so that whoever started it
+    may do so again; the last line says of what and where, after `died: `.
     """
     try:
         work()
     except OstrakonError as error:
-        _tell(f"error: {error}", log)
+        _tell(f"{ERROR}{error}", log)
         sys.exit(2)
-    except OSError as error:
-        trouble = disk_trouble(error)
-        if trouble is None:
-            structlog.get_logger().exception("died")
-            sys.exit(1)
-        _tell(f"error: {trouble}", log)
-        sys.exit(2)
-    except Exception:
-        structlog.get_logger().exception("died")
-        sys.exit(1)
+    except Exception as error:
+        trouble = file_trouble(error) if isinstance(error, OSError) else None
+        if log is not None or not isinstance(error, OSError):  # what the system says is told on a terminal without it
+            structlog.get_logger().exception("died" if trouble is None else "a file cannot be used")
+        _tell(f"{DIED}{_described(error)}" if trouble is None else f"{ERROR}{trouble}", log)
+        sys.exit(1 if trouble is None else 2)
     sys.exit(0)
+
+
+def _described(error: Exception) -> str:
+    """An exception in one line: its kind, its message, and where it was raised, in the user's code if it was there."""
+    message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
+    places = traceback.extract_tb(error.__traceback__)
+    libraries = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    own = [place for place in places if not place.filename.startswith((*libraries, "<"))]
+    place = (own or places)[-1]
+    return f"{type(error).__name__}: {message} ({Path(place.filename).name}, line {place.lineno}, in {place.name})"
 
 
 def _tell(line: str, log: Path | None) -> None:
@@ -132,7 +141,7 @@ def _tell(line: str, log: Path | None) -> None:
         print(line, file=sys.stderr)
         return
     try:
-        with log.open("a", encoding="utf-8") as file:
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(line + "\n")
     except OSError:  # the log lies on the disk that is full, or read-only
         print(line, file=sys.stderr)

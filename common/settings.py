@@ -4,15 +4,31 @@
 the files of one server and of one worker; `AdversarySettings` that of the colluders' meeting place in a test bed.
 """
 
-import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.schedule import NONE, read_schedule
+from ostrakon.common.setting_types import (
+    MOST_WORKERS,
+    Address,
+    Batch,
+    Count,
+    FewerWorkers,
+    Id,
+    Ids,
+    Rate,
+    Seconds,
+    SecondsOrNone,
+    Seed,
+    Settings,
+    Threads,
+    Workers,
+)
+from ostrakon.common.toml_file import read_toml
 
 Device = str
 DEFAULT_ATTACK = "SF@0,Omn@200"
@@ -24,21 +40,7 @@ _FAULT = "how the machine fails: docs/attacks.md; over time as in silent@20,none
 _BYZANTINE_VOTE = "honest, larger-loss, inner, outer, random, silent, or pivotal: only if it changes the outcome"
 
 
-def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError("expected HOST:PORT, as in 127.0.0.1:7433")
-    return value
-
-
-Address = Annotated[str, AfterValidator(_address)]
-
-
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class TlsFiles(_Settings):
+class TlsFiles(Settings):
     """Where a process finds its certificate, its key and the authority it trusts (PEM)."""
 
     ca: Path
@@ -46,44 +48,44 @@ class TlsFiles(_Settings):
     key: Path
 
 
-class ServerSettings(_Settings):
+class ServerSettings(Settings):
     """One parameter server and its run."""
 
     # What makes the run the run it is: kept in the genesis entry; a resume with other values is refused.
     task: str = Field(description="name of the task; workers built for another one are refused")
     rule: str = Field("Mean2P", description="aggregation rule, as in docs/rules.md")
-    roster: tuple[str, ...] = Field(min_length=1, description="worker ids, in the order in which rows are summed")
-    f: int = Field(ge=0, description="bound on Byzantine workers given to the rule, below n/2")
-    gamma: float = Field(gt=0, description="learning rate")
+    roster: Ids = Field(min_length=1, description="worker ids, in the order in which rows are summed")
+    f: FewerWorkers = Field(description="bound on Byzantine workers given to the rule, below n/2")
+    gamma: Rate = Field(description="learning rate")
     quorum: Quorum = Field(
         "synchronous",
         description="synchronous: silent workers count as some of the f; asynchronous: needs 2f+1 and keeps the full f",
     )
 
     # Where and how this process runs.
-    rounds: int = Field(ge=1, description="the run ends after this many committed rounds")
+    rounds: Count = Field(description="the run ends after this many committed rounds")
     directory: Path = Field(description="the run's folder: ledger, models, metrics")
     initial: Path = Field(description="theta_0, written by `python -m ostrakon.worker init`")
     listen: Address = Field("127.0.0.1:7433", description="address to serve on, HOST:PORT")
     tls: TlsFiles | None = Field(None, description="certificate of this server; without it loopback only")
     device: Device = Field("auto", description="auto, cpu, cuda, cuda:1: where the rule runs")
-    threads: int = Field(0, ge=0, description="threads for the rule; 0 means one per core")
-    uploads: int = Field(8, ge=1, description="uploads received at the same time")
-    upload_timeout: float = Field(
-        30, gt=0, description="seconds a call may let the server wait for its message, and an upload stall in all"
+    threads: Threads = Field(0, description="threads for the rule; 0 means one per core")
+    uploads: int = Field(8, ge=1, le=MOST_WORKERS, description="uploads received at the same time")
+    upload_timeout: Seconds = Field(
+        30, description="seconds a call may let the server wait for its message, and an upload stall in all"
     )
     upload_rate: float = Field(
         125_000,
         gt=0,
         description="bytes a second an upload has to bring at least: half of what a line of 2 Mbit/s does",
     )
-    join_timeout: float = Field(60, gt=0, description="seconds the first round waits for all workers")
-    grace: float = Field(1, ge=0, description="wait this multiple of the time that the first n-f took ...")
-    grace_floor: float = Field(2, gt=0, description="... but at least so many seconds")
-    absent_after: int = Field(3, ge=1, description="rounds missed in a row after which a worker is not waited for")
-    keep_models: int = Field(2, ge=1, description="committed models kept on disk")
-    observers: int = Field(0, ge=0, description="observers to expect: at the end they are waited for, seen or not")
-    linger: float = Field(10, ge=0, description="seconds to tell workers and observers that the run is over")
+    join_timeout: Seconds = Field(60, description="seconds the first round waits for all workers")
+    grace: float = Field(1, ge=0, le=1e6, description="wait this multiple of the time that the first n-f took ...")
+    grace_floor: Seconds = Field(2, description="... but at least so many seconds")
+    absent_after: Count = Field(3, description="rounds missed in a row after which a worker is not waited for")
+    keep_models: Count = Field(2, description="committed models kept on disk")
+    observers: FewerWorkers = Field(0, description="observers to expect: at the end they are waited for, seen or not")
+    linger: SecondsOrNone = Field(10, description="seconds to tell workers and observers that the run is over")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -97,7 +99,7 @@ class ServerSettings(_Settings):
         return self.model_dump(mode="json", include={"task", "rule", "roster", "f", "gamma", "quorum"})
 
 
-class _Byzantine(_Settings):
+class _Byzantine(Settings):
     """How a worker of a test bed lies and fails."""
 
     attack: str | None = Field(None, description=_ATTACK)
@@ -122,38 +124,38 @@ class WorkerSettings(_Byzantine):
 
     task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
     data: Path | None = Field(None, description="data file or folder, for tasks that read one")
-    seed: int = Field(1, ge=0, description="seed of the data and of every mini-batch")
+    seed: Seed = Field(1, description="seed of the data and of every mini-batch")
     server: Address = Field("127.0.0.1:7433", description="address of the server, HOST:PORT")
-    id: str | None = Field(None, description="who I am where there is no certificate (loopback only)")
+    id: Id | None = Field(None, description="who I am where there is no certificate (loopback only)")
     tls: TlsFiles | None = Field(None, description="certificate of this worker")
-    batch: int = Field(16, ge=1, description="examples in a training mini-batch")
+    batch: Batch = Field(16, description="examples in a training mini-batch")
     beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
     vote: Literal["loss"] = Field("loss", description="criterion of the vote")
-    vote_batch: int = Field(64, ge=1, description="examples in a vote's mini-batch")
-    data_timeout: float = Field(60, ge=0, description="seconds that data which cannot be read are waited for")
+    vote_batch: Batch = Field(64, description="examples in a vote's mini-batch")
+    data_timeout: SecondsOrNone = Field(60, description="seconds that data which cannot be read are waited for")
     tap: Address | None = Field(
         None, description="test bed: address of the adversary that gets copies of what this sends"
     )
     adversary: Address | None = Field(None, description="test bed: address of the adversary that this one colludes at")
-    tap_deadline: float = Field(2, gt=0, description="seconds that a copy may take")
+    tap_deadline: Seconds = Field(2, description="seconds that a copy may take")
     device: Device = Field("auto", description="auto, cpu, cuda, cuda:1")
-    threads: int = Field(0, ge=0, description="threads of this process; 0 means one per core")
-    evaluate_every: int = Field(10, ge=1, description="evaluator: rounds between two measurements")
+    threads: Threads = Field(0, description="threads of this process; 0 means one per core")
+    evaluate_every: Count = Field(10, description="evaluator: rounds between two measurements")
     output: Path | None = Field(None, description="evaluator: folder for evaluations.jsonl")
 
 
-class AdversarySettings(_Settings):
+class AdversarySettings(Settings):
     """The meeting place of a test bed's colluders, which know what honest workers send."""
 
     listen: Address = Field("127.0.0.1:7434", description="address to serve on, HOST:PORT")
     tls: TlsFiles | None = Field(None, description="certificate of this adversary; without it loopback only")
-    honest: tuple[str, ...] = Field((), description="workers with a tap, in roster order")
-    corrupted: tuple[str, ...] = Field((), description="workers that ask here what to send, in roster order")
-    voters: tuple[str, ...] = Field((), description="workers that ask here what to vote, in roster order")
-    tap_deadline: float = Field(2, gt=0, description="seconds that colluders wait for copies in a round")
-    absent_after: int = Field(3, ge=1, description="rounds missed in a row after which a worker is not waited for")
-    seed: int = Field(1, ge=0, description="seed of what the colluders draw")
-    threads: int = Field(0, ge=0, description="threads of this process; 0 means one per core")
+    honest: Ids = Field((), description="workers with a tap, in roster order")
+    corrupted: Ids = Field((), description="workers that ask here what to send, in roster order")
+    voters: Ids = Field((), description="workers that ask here what to vote, in roster order")
+    tap_deadline: Seconds = Field(2, description="seconds that colluders wait for copies in a round")
+    absent_after: Count = Field(3, description="rounds missed in a row after which a worker is not waited for")
+    seed: Seed = Field(1, description="seed of what the colluders draw")
+    threads: Threads = Field(0, description="threads of this process; 0 means one per core")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -169,38 +171,41 @@ class AdversarySettings(_Settings):
 class Liars(_Byzantine):
     """Some workers of a run that lie or fail in the same way."""
 
-    count: int = Field(1, ge=1, description="how many")
+    count: Workers = Field(1, description="how many")
 
 
-class RunSettings(_Settings):
+class RunSettings(Settings):
     """What `make up` takes: a server, an evaluator and N workers on this machine."""
 
     run: str = Field(
-        "default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run, a folder in runs/"
+        "default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=200,
+        description="name of the run, a folder in runs/",
     )
-    workers: int = Field(10, ge=1, description="n, workers on the roster")
-    byzantine: int = Field(4, ge=0, description="how many of them lie (the first ones)")
-    f: int = Field(4, ge=0, description="bound given to the rule; its own setting")
+    workers: Workers = Field(10, description="n, workers on the roster")
+    byzantine: FewerWorkers = Field(4, description="how many of them lie (the first ones)")
+    f: FewerWorkers = Field(4, description="bound given to the rule; its own setting")
     attack: str = Field(DEFAULT_ATTACK, description="what they send: docs/attacks.md; none beside a FAULT")
     byzantine_vote: ByzantineVote = Field("larger-loss", description=f"what they vote: {_BYZANTINE_VOTE}")
     fault: str = Field(NONE, description="how their machines fail: docs/attacks.md")
     rule: str = Field("Mean2P", description="Mean2P, Cent2P, Krum, NNM+CWTM, ...: docs/rules.md lists them")
-    rounds: int = Field(400, ge=1, description="rounds to commit")
+    rounds: Count = Field(400, description="rounds to commit")
     task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
     data: Path | None = Field(None, description="data file, for tasks that read one")
-    seed: int = Field(1, ge=0, description="seed of theta_0, of the data and of every mini-batch")
-    batch: int = Field(16, ge=1, description="examples in a training mini-batch")
-    gamma: float = Field(0.8, gt=0, description="learning rate")
+    seed: Seed = Field(1, description="seed of theta_0, of the data and of every mini-batch")
+    batch: Batch = Field(16, description="examples in a training mini-batch")
+    gamma: Rate = Field(0.8, description="learning rate")
     beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
     vote: Literal["loss"] = Field("loss", description="criterion of the vote")
-    vote_batch: int = Field(64, ge=1, description="examples in a vote's mini-batch")
+    vote_batch: Batch = Field(64, description="examples in a vote's mini-batch")
     quorum: Quorum = Field("synchronous", description="synchronous or asynchronous")
     device: Device = Field("auto", description="auto, cpu, cuda")
     port: int = Field(0, ge=0, le=65535, description="port of the server; 0 picks a free one")
-    evaluate_every: int = Field(10, ge=1, description="rounds between two measurements on the test data")
-    join_timeout: float = Field(60, gt=0, description="seconds the first round waits for all workers")
-    grace_floor: float = Field(10, gt=0, description="least seconds to wait for late workers once n-f have answered")
-    tap_deadline: float = Field(2, gt=0, description="seconds that colluders wait for copies of what the honest send")
+    evaluate_every: Count = Field(10, description="rounds between two measurements on the test data")
+    join_timeout: Seconds = Field(60, description="seconds the first round waits for all workers")
+    grace_floor: Seconds = Field(10, description="least seconds to wait for late workers once n-f have answered")
+    tap_deadline: Seconds = Field(2, description="seconds that colluders wait for copies of what the honest send")
     team: tuple[Liars, ...] = Field((), description="liars of several kinds, in a settings file: SETTINGS=FILE")
 
     @model_validator(mode="before")
@@ -275,9 +280,11 @@ def check_bound(n: int, f: int) -> None:
         raise ValueError(f"f={f} of n={n} workers: f must be below n/2, so at most {(n - 1) // 2}")
 
 
-_NESTED: dict[int | str, type[_Settings]] = {"team": Liars, "tls": TlsFiles}
+_NESTED: dict[int | str, type[Settings]] = {"team": Liars, "tls": TlsFiles}
 
-S = TypeVar("S", bound=_Settings)
+_LONGEST_SHOWN = 200  # characters of a value
+
+S = TypeVar("S", bound=Settings)
 
 
 def read(kind: type[S], path: Path) -> S:
@@ -286,25 +293,7 @@ def read(kind: type[S], path: Path) -> S:
     Raises:
         OstrakonError: the file is missing, is not TOML, or holds a setting that is unknown or unusable.
     """
-    return build(kind, read_values(path), source=str(path))
-
-
-def read_values(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises:
-        OstrakonError: it is missing or no TOML.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise OstrakonError(f"settings file {path} does not exist: give the path of a TOML file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise OstrakonError(f"settings file {path} cannot be read ({error})") from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise OstrakonError(f"settings file {path} is damaged: expected TOML, found {error}") from None
+    return build(kind, read_toml(path), source=str(path))
 
 
 def build(kind: type[S], values: dict[str, Any], *, source: str) -> S:
@@ -319,7 +308,7 @@ def build(kind: type[S], values: dict[str, Any], *, source: str) -> S:
         raise OstrakonError(f"{source}: {_sentence(kind, error)}") from None
 
 
-def _sentence(kind: type[_Settings], error: ValidationError) -> str:
+def _sentence(kind: type[Settings], error: ValidationError) -> str:
     errors = error.errors(include_url=False)
     first = min(errors, key=lambda found: found["type"] == "missing")  # what is missing may be there, misspelt
     name = ".".join(str(part) for part in first["loc"])
@@ -335,4 +324,13 @@ def _sentence(kind: type[_Settings], error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if not name:
         return message
-    return f"setting {name} = {first['input']!r} cannot be used: {message[0].lower()}{message[1:]}"
+    return f"setting {name} = {_shown(first['input'])} cannot be used: {message[0].lower()}{message[1:]}"
+
+
+def _shown(value: Any) -> str:
+    """A value for a sentence, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -28,6 +28,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from rich.console import Console
 from rich.table import Table
 
+from ostrakon.common.command import begin
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import (
     ADVERSARY_NAME,
@@ -48,6 +49,7 @@ from ostrakon.deploy.files import write_atomically
 
 AUTHORITY_DAYS = 3650
 CERTIFICATE_DAYS = 825
+LONGEST_DAYS = 1_000_000  # the dates of certificates end with the year 9999
 LOOPBACK = ("localhost", "127.0.0.1")
 SERVING: tuple[Role, ...] = ("server", "adversary")  # others call them
 
@@ -318,7 +320,7 @@ def issue_command(
     role: Annotated[str, typer.Argument(help="server, worker, observer, operator or adversary")],
     id: Annotated[str, typer.Argument(help="id within the role, for a worker as on the roster")],
     host: Annotated[list[str] | None, typer.Option(help="a name or IP address of this server; repeatable")] = None,
-    days: Annotated[int, typer.Option(min=1, help="how long it is valid")] = CERTIFICATE_DAYS,
+    days: Annotated[int, typer.Option(min=1, max=LONGEST_DAYS, help="how long it is valid")] = CERTIFICATE_DAYS,
     renew: Annotated[bool, typer.Option("--renew", help="a new one although the old one is still valid")] = False,
 ) -> None:
     """Make DIR/ROLE-ID.pem and DIR/ROLE-ID.key, unless they exist and are valid.
@@ -362,4 +364,5 @@ def _role(role: str, id: str) -> Role:
 
 
 if __name__ == "__main__":
+    begin()
     run_to_exit(app, None)

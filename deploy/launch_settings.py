@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.settings import Liars, RunSettings, build, read_values
+from ostrakon.common.settings import Liars, RunSettings, build
+from ostrakon.common.toml_file import read_toml
 
 MAY_DIFFER = ("port", "device")  # on a resume; rounds may grow
 DEFAULT_RUN = "default"
@@ -149,7 +150,7 @@ def _read_file(given: dict[str, str]) -> dict[str, Any]:
     if FILE not in given:
         return {}
     path = Path(given[FILE]).expanduser()
-    values = read_values(path)
+    values = read_toml(path)
     build(RunSettings, values, source=str(path))  # what cannot be used is to be found under the file's name
     if "data" in values:
         values["data"] = (path.parent / Path(values["data"]).expanduser()).resolve()

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ostrakon.common.runtime import quieten_grpc, run_to_exit
+from ostrakon.common.command import begin
+from ostrakon.common.runtime import run_to_exit
 from ostrakon.deploy.launch_settings import described, parse, run_name
 
 _SETTINGS = f"""\b
@@ -54,5 +55,5 @@ def _name(words: list[str] | None) -> str:
 
 
 if __name__ == "__main__":
-    quieten_grpc()
+    begin()
     run_to_exit(app, None)

@@ -5,16 +5,23 @@ which does not survive a fork. A process that ends with 0 is done, with 2 it has
 names; with anything else it has died and is started again after a pause.
 """
 
+import contextlib
 import fcntl
 import importlib
 import os
+import re
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import connection, forkserver, get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+from ostrakon.common.command import open_standard_streams
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.lifetime import ending_signal
+from ostrakon.common.runtime import DIED, ERROR
 
 DONE, USER_ERROR = 0, 2
 
@@ -36,19 +43,31 @@ PRELOADED = (
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds before a restart
 _STEADY = 60.0  # seconds of life after which the pauses start over
-_LAST_LINES = 4096  # bytes of a log that are searched for an error
+_LAST_LINES = 1 << 16  # bytes of a log that are searched for an error
+_NUMBERS = re.compile(r"0x[0-9a-fA-F]+|[0-9]+")  # an error that differs only in these is the same one
 
 
 def start_fork_server() -> None:
-    """Start the process that the others are forked from; call it before anything starts threads or gRPC here."""
+    """Start the process that the others are forked from; call it before anything starts threads or gRPC here.
+
+    Raises:
+        OstrakonError: there is no temporary folder for its socket.
+    """
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     CONTEXT.set_forkserver_preload(list(PRELOADED))
-    # It is to ignore Ctrl-C from its first instruction on, and so are its children: that is the launcher's to answer.
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # It is to ignore Ctrl-C and the end of the terminal from its first instruction on, and so are its children: these
+    # are the launcher's to answer.
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
     try:
         forkserver.ensure_running()
+    except OSError as error:
+        raise OstrakonError(
+            f"no process can be started without a temporary folder ({error.strerror or error}): make /tmp writable, or "
+            "set TMPDIR to a folder with a short path"
+        ) from None
     finally:
-        signal.signal(signal.SIGINT, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @dataclass
@@ -66,13 +85,23 @@ class Child:
     restarts: int = 0
     status: int | None = None
     """How it ended for good, DONE or USER_ERROR; None while it lives or is to be started again."""
+    deaths: list[str] = field(default_factory=list)
+    """What each of its lives died of, as far as it is known."""
     _process: ForkServerProcess | None = None
     _started: float = 0.0
+    _log_start: int = 0
     _pause: float = _FIRST_PAUSE
     _due: float = 0.0
 
     def start(self) -> None:
+        """Start it.
+
+        Raises:
+            OSError: its log cannot be written.
+        """
         self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as file:
+            self._log_start = file.tell()
         arguments = (self.module, str(self.config), str(self.log), str(self.lock))
         self._process = CONTEXT.Process(target=enter, args=arguments, name=self.name)
         self._process.start()
@@ -89,16 +118,10 @@ class Child:
             self.restarts += 1
             self.start()
             return None
-        code = self._process.exitcode
-        if code is None:
-            return None
-        self._process.close()
-        self._process = None
-        if code == DONE:
-            self.status = DONE
+        code = self.settle()
+        if code is None or code == DONE:
             return None
         if code == USER_ERROR:
-            self.status = USER_ERROR
             return f"{self.name}: {self.error()}"
         if now - self._started > _STEADY:
             self._pause = _FIRST_PAUSE
@@ -106,13 +129,40 @@ class Child:
         self._due = now + pause
         return f"{self.name} {death(code)}, starting again in {pause:g} s (its log: {self.log})"
 
+    def settle(self) -> int | None:
+        """Take in how its last life ended; returns the exit status, or None if it lives or that was taken in before."""
+        code = None if self._process is None else self._process.exitcode
+        if self._process is None or code is None:
+            return None
+        self._process.close()
+        self._process = None
+        if code in (DONE, USER_ERROR):
+            self.status = code
+        else:
+            self.deaths.append(self._last(DIED) or death(code))
+        return code
+
     def error(self) -> str:
         """The user's error that ended it, from its log."""
+        return self._last(ERROR) or f"ended with status {USER_ERROR} (its log: {self.log})"
+
+    def died_the_same_way(self, times: int) -> bool:
+        """Whether its last so many lives all died of the same error, numbers in it apart."""
+        last = {_NUMBERS.sub("#", death) for death in self.deaths[-times:]}
+        return len(self.deaths) >= times and len(last) == 1
+
+    @property
+    def alive(self) -> bool:
+        """Whether it lives, as far as was taken in."""
+        return self._process is not None
+
+    def _last(self, beginning: str) -> str | None:
+        """What follows the last such beginning of a line that its present life has written into its log."""
         with self.log.open("rb") as file:
-            file.seek(max(0, self.log.stat().st_size - _LAST_LINES))
+            file.seek(max(self._log_start, self.log.stat().st_size - _LAST_LINES))
             lines = file.read().decode("utf-8", "replace").splitlines()
-        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return errors[-1] if errors else f"ended with status {USER_ERROR} (its log: {self.log})"
+        found = [line.removeprefix(beginning) for line in lines if line.startswith(beginning)]
+        return found[-1] if found else None
 
     @property
     def sentinel(self) -> int | None:
@@ -120,8 +170,10 @@ class Child:
         return None if self._process is None else self._process.sentinel
 
     def terminate(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
+        """Tell it to end in good order."""
+        if self._process is not None and self._process.pid is not None and self._process.exitcode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, ending_signal())
 
     def kill(self) -> None:
         if self._process is not None:
@@ -147,7 +199,7 @@ def wait_for_all(children: Sequence[Child], seconds: float) -> bool:
 
 
 def stop(children: Sequence[Child], seconds: float) -> None:
-    """End them all: SIGTERM, and SIGKILL for those that still live after so many seconds."""
+    """End them all: told to, and by SIGKILL for those that still live after so many seconds."""
     for child in children:
         child.terminate()
     if not wait_for_all(children, seconds):
@@ -162,6 +214,7 @@ def enter(module: str, config: str, log: str, lock: str) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
+    open_standard_streams("utf-8")
     fcntl.flock(os.open(lock, os.O_RDONLY), fcntl.LOCK_SH)
     importlib.import_module(module).main(Path(config), Path(log))
 

@@ -10,6 +10,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.run_files import EVALUATIONS, LEDGER, METRICS, SETTINGS
 from ostrakon.common.schedule import NONE, read_schedule
 from ostrakon.common.settings import RunSettings, read
+from ostrakon.deploy.ending import Ending, read_ending
 from ostrakon.server.ledger import Entry, Genesis
 from ostrakon.server.ledger.sqlite import opened_to_read
 
@@ -53,14 +54,21 @@ class Record:
     lives: tuple[Life, ...]
     measurements: tuple[Measurement, ...]  # by round
     accuracy_of_average: float | None
+    averaged_round: int | None  # the average that was measured is that of the models of rounds 1 to this one
+    ending: Ending  # as its launcher saw it
     against: str  # what the liars do, see `RunSettings.against`; empty: nobody lies, or the run was not started here
     attack_changes: tuple[tuple[int, str], ...]  # the rounds from which the liars' attack is another one, and its name
 
     @property
     def status(self) -> str:
-        """How the last server process ended: completed, diverged, stopped; interrupted where it has written no end."""
+        """How the last server process ended: completed, diverged, stopped; interrupted where nobody has written an end.
+
+        A run that its launcher was told to stop was stopped, although its server may have had to be killed.
+        """
         finished = self.lives[-1].finished if self.lives else None
-        return "interrupted" if finished is None else str(finished["status"])
+        if finished is None:
+            return "interrupted" if self.ending.stopped_by is None else "stopped"
+        return str(finished["status"])
 
     @property
     def rounds(self) -> int:
@@ -102,13 +110,14 @@ def read_record(folder: Path) -> Record:
         genesis, entries = ledger.genesis(), tuple(ledger.entries())
     measurements: dict[int, Measurement] = {}
     accuracy_of_average: float | None = None
+    averaged_round: int | None = None
     for line in read_lines(folder / EVALUATIONS):
         if "accuracy" in line:
             # Rounds repeat after a resume: the last one counts.
             round = int(line["round"])
             measurements[round] = Measurement(round, float(line["accuracy"]), _loss(line["loss"]))
         elif "accuracy_of_average" in line:
-            accuracy_of_average = float(line["accuracy_of_average"])
+            accuracy_of_average, averaged_round = float(line["accuracy_of_average"]), int(line["round"])
     return Record(
         name=folder.name,
         genesis=genesis,
@@ -116,9 +125,36 @@ def read_record(folder: Path) -> Record:
         lives=_lives(folder / METRICS),
         measurements=tuple(measurements[round] for round in sorted(measurements)),
         accuracy_of_average=accuracy_of_average,
+        averaged_round=averaged_round,
+        ending=read_ending(folder),
         against="" if settings is None else settings.against(),
         attack_changes=() if settings is None else _attack_changes(settings),
     )
+
+
+def is_over(folder: Path, rounds: int) -> bool:
+    """Whether nothing is left to do in a run of so many rounds.
+
+    Raises:
+        OstrakonError: ledger or settings are damaged.
+    """
+    if not (folder / LEDGER).exists():
+        return False
+    record = read_record(folder)
+    return record.status == "diverged" or (record.status == "completed" and record.rounds >= rounds)
+
+
+def last_round(folder: Path) -> int:
+    """The last committed round; 0 where none is.
+
+    Raises:
+        OstrakonError: the ledger is damaged.
+    """
+    if not (folder / LEDGER).exists():
+        return 0
+    with opened_to_read(folder / LEDGER) as ledger:
+        head = ledger.head()
+    return 0 if head is None else head.round
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from ostrakon.common.command import begin
 from ostrakon.common.runtime import run_to_exit
 from ostrakon.deploy import plots
 from ostrakon.deploy.files import write_atomically
@@ -28,9 +30,12 @@ class Summary:
     """How a run went; None where nothing was measured."""
 
     status: str  # completed, diverged, stopped, or interrupted: no process has written an end
+    stopped_by: str | None  # the signal that stopped the run before its last round
     rounds: int  # committed
     accuracy: float | None  # of the last committed model that was measured, on the test data
+    accuracy_round: int | None  # whose model that is
     accuracy_of_average: float | None  # of the average of the committed models
+    accuracy_of_average_round: int | None  # up to which they were averaged for that
     seconds: float  # over all server processes of the run
     rounds_per_second: float | None  # rounds / seconds
     seconds_to_first_commit: float | None  # from the start of the first server process
@@ -41,6 +46,7 @@ class Summary:
     missing: dict[str, dict[str, int]]  # worker -> reason -> rounds
     revoked: tuple[str, ...]  # workers
     server_peak_bytes: int | None  # resident memory, the largest of all server processes
+    errors: dict[str, str]  # evaluator or worker -> the error that ended it, although the run went on
 
 
 def summarise(record: Record) -> Summary:
@@ -49,9 +55,12 @@ def summarise(record: Record) -> Summary:
     history = _history(record)
     return Summary(
         status=record.status,
+        stopped_by=record.ending.stopped_by,
         rounds=record.rounds,
         accuracy=record.measurements[-1].accuracy if record.measurements else None,
+        accuracy_round=record.measurements[-1].round if record.measurements else None,
         accuracy_of_average=record.accuracy_of_average,
+        accuracy_of_average_round=record.averaged_round,
         seconds=seconds,
         rounds_per_second=record.rounds / seconds if seconds else None,
         seconds_to_first_commit=_first_commit(record),
@@ -62,6 +71,7 @@ def summarise(record: Record) -> Summary:
         missing=_by_worker(history.missing),
         revoked=record.entries[-1].revoked if record.entries else (),
         server_peak_bytes=max((int(line["peak_bytes"]) for life in record.lives for line in life.lines), default=None),
+        errors=record.ending.errors,
     )
 
 
@@ -81,12 +91,16 @@ def write(folder: Path) -> Summary:
 
 def table(name: str, summary: Summary) -> Table:
     """The summary for a terminal."""
-    shown = Table(title=f"run {name}: {summary.status}", show_header=False, title_justify="left", min_width=50)
+    by = f" by {summary.stopped_by}" if summary.stopped_by else ""
+    shown = Table(
+        title=Text(f"run {name}: {summary.status}{by}"), show_header=False, title_justify="left", min_width=50
+    )
     shown.add_column("what", style="bold")
     shown.add_column("value")
     shown.add_row("rounds", str(summary.rounds))
-    shown.add_row("test accuracy", _percent(summary.accuracy))
-    shown.add_row("of the averaged model", _percent(summary.accuracy_of_average))
+    shown.add_row("test accuracy", _percent(summary.accuracy, f"round {summary.accuracy_round}"))
+    averaged = f"rounds 1 to {summary.accuracy_of_average_round}"
+    shown.add_row("of the averaged model", _percent(summary.accuracy_of_average, averaged))
     rate = f", {summary.rounds_per_second:.2f} rounds a second" if summary.rounds_per_second else ""
     shown.add_row("time", f"{summary.seconds:.1f} s{rate}")
     shown.add_row("first commit after", _unit(summary.seconds_to_first_commit, 1, "s"))
@@ -98,6 +112,8 @@ def table(name: str, summary: Summary) -> Table:
     if summary.revoked:
         shown.add_row("revoked", ", ".join(summary.revoked))
     shown.add_row("server memory, peak", _unit(summary.server_peak_bytes, 1e6, "MB"))
+    for process, error in summary.errors.items():
+        shown.add_row(f"{process} ended", Text(error))
     return shown
 
 
@@ -141,8 +157,8 @@ def _by_worker(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     }
 
 
-def _percent(value: float | None) -> str:
-    return "not measured" if value is None else f"{100 * value:.1f} %"
+def _percent(value: float | None, when: str) -> str:
+    return "not measured" if value is None else f"{100 * value:.1f} % ({when})"
 
 
 def _unit(value: float | None, unit: float, name: str) -> str:
@@ -167,4 +183,5 @@ def report(
 
 
 if __name__ == "__main__":
+    begin()
     run_to_exit(app, None)

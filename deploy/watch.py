@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 
 from ostrakon.common.identity import Credentials
+from ostrakon.common.proxy import channel_options
 from ostrakon.common.run_files import EVALUATIONS
 from ostrakon.common.settings import ServerSettings, read
 from ostrakon.common.wire import PROTOCOL
@@ -32,7 +33,8 @@ class Watch:
     def __init__(self, folder: RunFolder) -> None:
         address = read(ServerSettings, folder.server).listen
         credentials = Credentials.load(folder.tls("operator-local"), "operator")
-        self._channel = grpc.secure_channel(address, credentials.channel_credentials(), options=_OPTIONS)
+        options = (*_OPTIONS, *channel_options(address))
+        self._channel = grpc.secure_channel(address, credentials.channel_credentials(), options=options)
         self._status: grpc.UnaryUnaryMultiCallable[pb.StatusRequest, pb.StatusResponse] = self._channel.unary_unary(
             "/ostrakon.v1.ParameterServer/Status",
             request_serializer=pb.StatusRequest.SerializeToString,
@@ -64,11 +66,12 @@ class _Tail:
         self._offset = 0
 
     def new_lines(self) -> list[dict[str, Any]]:
-        if not self._path.exists():
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                whole, newline, _ = file.read().rpartition(b"\n")
+        except OSError:  # not there yet, or unreadable: that is the evaluator's to say
             return []
-        with self._path.open("rb") as file:
-            file.seek(self._offset)
-            whole, newline, _ = file.read().rpartition(b"\n")
         self._offset += len(whole) + len(newline)
         lines = []
         for text in whole.splitlines():

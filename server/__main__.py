@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ostrakon.common.runtime import quieten_grpc, run_to_exit
+from ostrakon.common.command import begin
+from ostrakon.common.runtime import run_to_exit
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 
@@ -52,5 +53,5 @@ def restore(
 
 
 if __name__ == "__main__":
-    quieten_grpc()
+    begin()
     app()

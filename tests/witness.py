@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ostrakon.common.settings import read_values
+from ostrakon.common.toml_file import read_toml
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 SUFFIX = ".told"
@@ -56,7 +56,7 @@ def main(config: Path, log_file: Path) -> None:
             os.write(told, f"{stamp.term} {head.round} {head.hash}\n".encode())
 
     _listen(connection.Connection, keep)
-    (evaluator if "output" in read_values(config) else process).main(config, log_file)
+    (evaluator if "output" in read_toml(config) else process).main(config, log_file)
 
 
 def _listen(kind: Any, keep: Any) -> None:

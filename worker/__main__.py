@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ostrakon.common.runtime import quieten_grpc, run_to_exit
+from ostrakon.common.command import begin
+from ostrakon.common.runtime import run_to_exit
 from ostrakon.common.settings import WorkerSettings, read
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
@@ -50,5 +51,5 @@ def evaluate(config: Config) -> None:
 
 
 if __name__ == "__main__":
-    quieten_grpc()
+    begin()
     app()

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from ostrakon.common.runtime import quieten_grpc, run_to_exit, start_log
+from ostrakon.common.command import begin
+from ostrakon.common.runtime import run_to_exit, start_log
 from ostrakon.common.settings import AdversarySettings, read
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -26,5 +27,5 @@ def main(config: Path, log_file: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    quieten_grpc()
+    begin()
     app()

@@ -7,9 +7,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
+import structlog
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Credentials, Identity, Role, handshake_failure
+from ostrakon.common.proxy import channel_options, proxy_of
 from ostrakon.common.renewal import RenewableCredentials
 from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.wire import IDENTITY_KEY, PROTOCOL, REASON_KEY
@@ -32,6 +34,8 @@ CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 10_000),  # what one attempt may take, TLS included, over a slow line
 )
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 Method = Callable[[pb_grpc.ParameterServerStub], Callable[..., T]]  # a stub's method, to be called with a request
@@ -61,12 +65,13 @@ def open_line(settings: WorkerSettings, address: str, role: Role, name: str | No
     if settings.id is None:
         raise OstrakonError("this process has no certificate: give tls.ca, tls.certificate and tls.key, or id")
     identity = Identity(role, settings.id)
-    channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+    channel = grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, *channel_options(address)))
     return Line(channel, identity, ((IDENTITY_KEY, identity.urn),), ())
 
 
 def _secure_line(credentials: Credentials, address: str, name: str | None = None) -> Line:
-    options = (*CHANNEL_OPTIONS, *([("grpc.ssl_target_name_override", name)] if name else []))
+    override = [("grpc.ssl_target_name_override", name)] if name else []
+    options = (*CHANNEL_OPTIONS, *channel_options(address), *override)
     channel = grpc.aio.secure_channel(address, credentials.channel_credentials(), options=options)
     return Line(channel, credentials.identity, (), credentials.warnings)
 
@@ -93,6 +98,7 @@ class Connection:
         self._channel = line.channel
         self._metadata = line.metadata if claimed is None else ((IDENTITY_KEY, claimed),)
         self._stub = pb_grpc.ParameterServerStub(self._channel)
+        self._said_waiting = False
         self._closing: set[asyncio.Task[None]] = set()  # channels of certificates that were renewed
 
     async def __aenter__(self) -> Self:
@@ -133,10 +139,18 @@ class Connection:
         return await self._unary(lambda stub: stub.Status, request)
 
     def handshake_failure(self) -> str | None:
-        """Why TLS fails, which gRPC reports only as unavailable; None if it does not. Blocks for up to 3 s."""
-        if self._settings.tls is None:
-            return None
-        return handshake_failure(self._settings.server, self._settings.tls)
+        """Why TLS fails, which gRPC reports only as unavailable; None if it does not. Blocks for up to 3 s.
+
+        Says once in the log that the server is waited for, and over which proxy; nothing is found out beyond one.
+        """
+        address, tls = self._settings.server, self._settings.tls
+        proxy = proxy_of(address)
+        sentence = handshake_failure(address, tls) if tls is not None and proxy is None else None
+        if sentence is None and not self._said_waiting:
+            over = {} if proxy is None else {"proxy": proxy, "hint": "with the host in no_proxy it is called directly"}
+            log.warning("no answer from the server yet, trying on", server=address, **over)
+            self._said_waiting = True
+        return sentence
 
     def _renew(self) -> None:
         """Change over to a renewed certificate; calls on the channel before have three seconds to end."""

@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from ostrakon.common.aggregation import table
+from ostrakon.common.command import begin
 from ostrakon.common.errors import OstrakonError
 
 
@@ -37,4 +38,5 @@ def main(
 
 
 if __name__ == "__main__":
+    begin()
     typer.run(main)

@@ -63,6 +63,12 @@ def run(folder: Path, command: str, *words: str) -> Launcher:
     return launcher
 
 
+def stopped(folder: Path) -> tuple[str, str]:
+    """What the summary says of the run's end."""
+    summary = json.loads((folder / "runs" / "small" / "summary.json").read_text())
+    return summary["status"], summary["stopped_by"]
+
+
 def children(folder: Path) -> list[int]:
     """Processes that a launcher in this folder has started: they hold the run's lock file open."""
     lock = str(folder / "runs" / "small" / "processes.lock")
@@ -131,6 +137,7 @@ def test_ctrl_c_kill_9_and_down_lose_nothing_and_leave_nobody_behind(folder: Pat
     wait_for(lambda: committed(folder) >= before + 3, "rounds after the launcher was killed")
     up.process.send_signal(signal.SIGINT)
     assert up.wait() == 130
+    assert stopped(folder) == ("stopped", "SIGINT")
     wait_for(lambda: not children(folder), "the end of all processes after Ctrl-C")
 
     before = committed(folder)
@@ -138,7 +145,8 @@ def test_ctrl_c_kill_9_and_down_lose_nothing_and_leave_nobody_behind(folder: Pat
     wait_for(lambda: committed(folder) >= before + 3, "rounds after Ctrl-C")
     down = run(folder, "down", "RUN=small")
     assert down.process.returncode == 0, down.text
-    assert up.wait() == 0
+    assert up.wait() == 143
+    assert stopped(folder) == ("stopped", "SIGTERM")
     assert not children(folder)
     audit(folder / "runs" / "small")
 

@@ -1,13 +1,16 @@
 """The summary of a run is drawn from what survives kill -9, in whatever state that is."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.deploy import plots, report
+from ostrakon.deploy.ending import ENDING, Ending, keep_ending
 from ostrakon.deploy.record import read_record
 from ostrakon.server.ledger import Committed, CountedVote, Entry, Genesis
 from ostrakon.server.ledger.sqlite import SqliteLedger
@@ -97,9 +100,12 @@ def test_the_summary_holds_the_figures_of_the_run(folder: Path) -> None:
     report.write(folder)
     assert json.loads((folder / "summary.json").read_text()) == {
         "status": "completed",
+        "stopped_by": None,
         "rounds": 4,
         "accuracy": 0.75,
+        "accuracy_round": 4,
         "accuracy_of_average": 0.5,
+        "accuracy_of_average_round": 4,
         "seconds": 4.0,
         "rounds_per_second": 1.0,
         "seconds_to_first_commit": 1.5,
@@ -110,6 +116,7 @@ def test_the_summary_holds_the_figures_of_the_run(folder: Path) -> None:
         "missing": {"w01": {"gone": 1}, "w02": {"late": 2}},
         "revoked": [],
         "server_peak_bytes": 1000,
+        "errors": {},
     }
     assert (folder / "curves.png").read_bytes().startswith(PNG)
 
@@ -120,6 +127,32 @@ def test_a_killed_run_is_interrupted_and_a_torn_line_is_left_out(folder: Path) -
     summary = report.write(folder)
     assert (summary.status, summary.rounds, summary.accuracy) == ("interrupted", 4, 0.1)
     assert (summary.accuracy_of_average, summary.server_peak_bytes) == (None, 900)
+
+
+def test_an_accuracy_is_shown_with_the_round_it_was_measured_in(folder: Path) -> None:
+    write_lines(folder / "evaluations.jsonl", [{"round": 2, "accuracy": 0.5, "loss": 4.0}])
+    assert "50.0 % (round 2)" in shown(folder)
+    write_lines(folder / "evaluations.jsonl", [{"round": 3, "accuracy_of_average": 0.25, "loss_of_average": 2.0}])
+    assert "25.0 % (rounds 1 to 3)" in shown(folder)
+
+
+def test_what_the_launcher_saw_is_in_every_summary(folder: Path) -> None:
+    write_lines(folder / "metrics.jsonl", [started(), round_line(1, 2.0)])  # its server had to be killed
+    keep_ending(folder, Ending("SIGTERM", {"evaluator": "no [room] for evaluations.jsonl"}))
+    summary = report.write(folder)
+    assert (summary.status, summary.stopped_by) == ("stopped", "SIGTERM")
+    assert json.loads((folder / "summary.json").read_text())["errors"] == summary.errors
+    assert "small: stopped by SIGTERM" in shown(folder).replace(folder.name, "small")
+    assert "no [room] for evaluations.jsonl" in shown(folder)
+    for damage in ("", "[]", "{", '{"errors": 3, "stopped_by": 4}'):
+        (folder / ENDING).write_text(damage)
+        assert report.summarise(read_record(folder)).status == "interrupted"
+
+
+def shown(folder: Path) -> str:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(report.table(folder.name, report.summarise(read_record(folder))))
+    return console.export_text()
 
 
 def test_time_adds_up_over_the_server_processes_of_a_run(folder: Path) -> None:

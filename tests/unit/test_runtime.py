@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,9 +53,43 @@ def test_a_disk_that_fails_is_named_in_a_sentence(tmp_path: Path, number: int, f
 
 @pytest.mark.parametrize("error", [ValueError("oh"), ConnectionResetError("oh"), PermissionError(errno.EPERM, "oh")])
 def test_what_nobody_foresaw_is_a_death_with_its_traceback(tmp_path: Path, error: Exception) -> None:
-    status, _ = ends(error, tmp_path / "log")
+    status, line = ends(error, tmp_path / "log")
     assert status == 1
     assert "Traceback" in (tmp_path / "log").read_text()
+    assert line.startswith(f"died: {type(error).__name__}: ")
+    assert re.search(r"oh \(test_runtime.py, line \d+, in work\)$", line)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [
+        (errno.ENOTDIR, "leads through a file"),
+        (errno.EEXIST, "is in the way"),
+        (errno.EISDIR, "is a folder where a file is needed"),
+        (errno.ENOENT, "does not exist"),
+        (errno.ENAMETOOLONG, "is too long a path"),
+        (errno.ELOOP, "is a link that leads to itself"),
+    ],
+)
+def test_a_path_that_cannot_be_used_is_a_sentence_and_nothing_to_begin_again(
+    tmp_path: Path, number: int, said: str
+) -> None:
+    status, line = ends(OSError(number, os.strerror(number), "runs/one"), tmp_path / "log")
+    assert (status, line.partition(said)[0]) == (2, "error: runs/one ")
+    assert "Traceback" in (tmp_path / "log").read_text()  # for whoever wants to know where
+    assert said in ends(OSError(number, os.strerror(number)), tmp_path / "log")[1]
+
+
+def test_what_the_system_refuses_for_now_may_be_tried_again(tmp_path: Path) -> None:
+    for number in (errno.EMFILE, errno.ENOMEM, errno.EAGAIN, errno.ECONNRESET):
+        assert ends(OSError(number, os.strerror(number), "runs/one"), tmp_path / "log")[0] == 1
+
+
+def test_a_message_of_many_lines_and_no_end_is_one_line(tmp_path: Path) -> None:
+    status, line = ends(ValueError("one\ntwo " + 5000 * "x"), tmp_path / "log")
+    assert status == 1
+    assert line.startswith("died: ValueError: one two xxx")
+    assert len(line) < 700
 
 
 def test_a_users_error_is_its_sentence(tmp_path: Path) -> None:

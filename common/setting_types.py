@@ -1,0 +1,71 @@
+"""What a setting can be: numbers that a machine can work with, addresses, ids. Settings are made of these."""
+
+import struct
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from ostrakon.common.ids import check_id
+
+MOST_WORKERS = 1024  # on a roster
+_LARGEST = 2**63 - 1  # what files and messages can hold
+_LONGEST = 1e9  # seconds: 31 years; any clock can wait for so long
+_MANY = 10**15  # of what is only counted
+_HELD = 2**24  # of what is held in memory
+
+
+class Settings(BaseModel):
+    """What all settings of a process have in common: none is unknown, infinite, or more than anything can hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _can_be_held(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ValueError(f"expected a number of at most {_LARGEST}")
+        if isinstance(value, str | Path):
+            text = str(value)
+            if "\0" in text or (not text.isascii() and not _is_unicode(text)):
+                raise ValueError("expected a text without bytes that stand for no letter")
+        return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
+        raise ValueError("expected HOST:PORT, as in 127.0.0.1:7433")
+    return value
+
+
+def _float32(value: float) -> float:
+    try:
+        held = struct.unpack("<f", struct.pack("<f", value))[0]
+    except OverflowError:
+        held = 0.0
+    if not held:
+        raise ValueError("float32, in which models are computed, cannot hold it: expected about 1e-45 to 3.4e38")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Id = Annotated[str, AfterValidator(check_id)]
+Rate = Annotated[float, Field(gt=0), AfterValidator(_float32)]
+Seconds = Annotated[float, Field(gt=0, le=_LONGEST)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=_LONGEST)]  # 0: no time at all
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy can be seeded with
+Count = Annotated[int, Field(ge=1, le=_MANY)]
+Batch = Annotated[int, Field(ge=1, le=_HELD)]
+Threads = Annotated[int, Field(ge=0, le=1024)]
+Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS)]
+FewerWorkers = Annotated[int, Field(ge=0, le=MOST_WORKERS)]
+Ids = Annotated[tuple[Id, ...], Field(max_length=MOST_WORKERS)]

@@ -1,0 +1,103 @@
+"""How `make up` ends where not all goes well: its status, its sentence, and its summary tell."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.cluster import PATIENCE, importing, wait_for
+
+NOWHERE = "http://127.0.0.1:9"  # where no proxy listens
+SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=0", "F=1", "GAMMA=0.5", "RUN=small", "GRACE_FLOOR=3")
+
+
+def start(folder: Path, *words: str, **how: Any) -> subprocess.Popen[str]:
+    """`make up` in a session of its own, as a terminal has one."""
+    command = [sys.executable, "-m", "ostrakon.deploy.local", "up", *words]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "env": importing()}
+    return subprocess.Popen(command, cwd=folder, text=True, start_new_session=True, **pipes | how)
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status, and what it says that is wrong."""
+    said, wrong = process.communicate(timeout=PATIENCE)
+    assert "Traceback" not in f"{said}{wrong}"
+    return process.returncode, wrong
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "runs" / "small" / "summary.json").read_text())
+    return found
+
+
+def rounds(folder: Path) -> int:
+    """How many rounds the server has measured."""
+    metrics = folder / "runs" / "small" / "metrics.jsonl"
+    return metrics.read_text().count('"event": "round"') if metrics.exists() else 0
+
+
+def cut_off() -> None:
+    """As a shell's nohup, and more, leave it to their child: no signals, and nothing to read from or write to."""
+    for number in (signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    os.closerange(0, 3)
+
+
+def test_a_run_goes_on_without_terminal_streams_or_room_for_sockets_and_beside_a_proxy(tmp_path: Path) -> None:
+    deep = tmp_path / ("t" * (116 - len(str(tmp_path))))
+    deep.mkdir()
+    # Talk on this machine goes over no proxy; a liar that colludes has everybody talk to the adversary, too.
+    words = (*(word for word in SMALL if word != "BYZANTINE=0"), "BYZANTINE=1", "ATTACK=Omn", "ROUNDS=100000")
+    proxies = dict.fromkeys(("grpc_proxy", "https_proxy", "http_proxy", "HTTPS_PROXY", "all_proxy"), NOWHERE)
+    nothing = {"stdout": None, "stderr": None, "stdin": None}
+    up = start(tmp_path, *words, preexec_fn=cut_off, env=importing() | proxies | {"TMPDIR": str(deep)}, **nothing)
+    wait_for(lambda: rounds(tmp_path) >= 2, "two rounds")
+    for number in (signal.SIGHUP, signal.SIGINT):
+        os.killpg(up.pid, number)  # the terminal's whole group, as it is when that goes
+    before = rounds(tmp_path)
+    wait_for(lambda: rounds(tmp_path) >= before + 3, "rounds after the terminal has gone")
+    up.send_signal(signal.SIGTERM)
+    assert up.wait(PATIENCE) == 143
+    found = summary(tmp_path)
+    assert (found["status"], found["stopped_by"], found["missing"]) == ("stopped", "SIGTERM", {})
+    assert not any("Traceback" in log.read_text() for log in (tmp_path / "runs/small/logs").iterdir())
+
+
+def test_an_evaluator_that_cannot_work_is_told_though_the_run_is_completed(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "small" / "evaluations.jsonl").mkdir(parents=True)
+    up = start(tmp_path, *SMALL, "ROUNDS=3")
+    assert up.stdout is not None
+    up.stdout.readline()
+    up.stdout.close()  # as in make up | head -1
+    up.stdout = None
+    status, wrong = end(up)
+    assert status == 2
+    assert "what is shown goes nowhere any more (Broken pipe)" in wrong
+    assert wrong.splitlines()[-1].startswith("error: the run is over, but its evaluator ended: ")
+    found = summary(tmp_path)
+    assert (found["status"], found["rounds"], found["stopped_by"]) == ("completed", 3, None)
+    assert "evaluations.jsonl is a folder where a file is needed" in found["errors"]["evaluator"]
+
+
+def test_a_process_that_dies_of_the_same_error_before_the_first_round_ends_the_run_with_it(tmp_path: Path) -> None:
+    (tmp_path / "mytask.py").write_text(
+        "import multiprocessing\n"
+        "from ostrakon.common.tasks.linear import Linear\n"
+        "print('\u03b8 \u2014 \\udcff')\n"  # which neither terminal nor log can hold
+        "class Mine(Linear):\n"
+        "    def worker_data(self, worker, workers, seed):\n"
+        "        if worker == 1 and multiprocessing.parent_process() is not None:\n"
+        "            raise RuntimeError(f'\u03b8 {id(object())} is too odd')\n"
+        "        return super().worker_data(worker, workers, seed)\n",
+        encoding="utf-8",
+    )
+    words = [word for word in SMALL if not word.startswith("TASK=")]
+    ascii_only = importing() | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+    status, wrong = end(start(tmp_path, *words, "TASK=mytask:Mine", "ROUNDS=3", env=ascii_only))
+    assert status == 2
+    last = wrong.splitlines()[-1]
+    assert last.startswith("error: w01 died 3 times of the same error before a round was committed: RuntimeError: ")
+    assert "is too odd (mytask.py, line 7, in worker_data)" in last
