@@ -6,9 +6,7 @@ import logging
 import os
 import resource
 import sys
-import sysconfig
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
@@ -16,11 +14,10 @@ from typing import TextIO
 import structlog
 
 from ostrakon.common.errors import OstrakonError, file_trouble
+from ostrakon.common.traces import last_line, place
 
 ERROR, DIED = "error: ", "died: "
 """How the last line of a process begins that ended with status 2, or with status 1."""
-
-_LONGEST_MESSAGE = 500  # characters of an exception that nobody foresaw
 
 # glibc's mallopt, <malloc.h>.
 M_TRIM_THRESHOLD = -1
@@ -121,19 +118,9 @@ def run_to_exit(work: Callable[[], None], log: Path | None) -> None:
         trouble = file_trouble(error) if isinstance(error, OSError) else None
         if log is not None or not isinstance(error, OSError):  # what the system says is told on a terminal without it
             structlog.get_logger().exception("died" if trouble is None else "a file cannot be used")
-        _tell(f"{DIED}{_described(error)}" if trouble is None else f"{ERROR}{trouble}", log)
+        _tell(f"{DIED}{last_line(error)}{place(error, ours=True)}" if trouble is None else f"{ERROR}{trouble}", log)
         sys.exit(1 if trouble is None else 2)
     sys.exit(0)
-
-
-def _described(error: Exception) -> str:
-    """An exception in one line: its kind, its message, and where it was raised, in the user's code if it was there."""
-    message = " ".join(str(error).split())[:_LONGEST_MESSAGE]
-    places = traceback.extract_tb(error.__traceback__)
-    libraries = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    own = [place for place in places if not place.filename.startswith((*libraries, "<"))]
-    place = (own or places)[-1]
-    return f"{type(error).__name__}: {message} ({Path(place.filename).name}, line {place.lineno}, in {place.name})"
 
 
 def _tell(line: str, log: Path | None) -> None:

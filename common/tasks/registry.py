@@ -14,7 +14,8 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.names import unknown
 from ostrakon.common.tasks.contract import Task
 from ostrakon.common.tasks.streams import TASK, seed_generators
-from ostrakon.common.tasks.user_code import last_line, place, user_code
+from ostrakon.common.tasks.user_code import user_code
+from ostrakon.common.traces import last_line, place
 
 _BUILT_IN = {
     "glyphs": "ostrakon.common.tasks.glyphs:Glyphs",
