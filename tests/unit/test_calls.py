@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.in_process import (
     House,
     Member,
     Pull,
+    Upload,
     cancel,
     play,
     reached,
@@ -42,26 +43,11 @@ FIVE: dict[str, Any] = {"roster": tuple(APART), "f": 2}
 # Uploads.
 
 
-class Upload:
-    """A submission that stops after its first value until it is released."""
-
-    def __init__(self, member: Member, momentum: Vector, *, stubborn: bool = False) -> None:
-        self.started, self.released = asyncio.Event(), asyncio.Event()
-        self.task = asyncio.create_task(member.connection.submit(self._parts(member, momentum, stubborn)))
-
-    async def _parts(self, member: Member, momentum: Vector, stubborn: bool) -> AsyncIterator[pb.MomentumPart]:
-        header = pb.MomentumHeader(base=member.base, parameters=3, session=member.session, digest=digest(momentum))
-        yield pb.MomentumPart(stamp=member.stamp(), header=header)
-        data = momentum.tobytes()
-        yield pb.MomentumPart(stamp=member.stamp(), chunk=pb.Chunk(offset=0, data=data[:4]))
-        self.started.set()
-        while not self.released.is_set():
-            try:
-                await self.released.wait()
-            except asyncio.CancelledError:
-                if not stubborn:
-                    raise
-        yield pb.MomentumPart(stamp=member.stamp(), chunk=pb.Chunk(offset=4, data=data[4:]))
+def upload_of(member: Member, momentum: Vector, *, stubborn: bool = False, keep: int = 4) -> Upload:
+    """A submission that stops after its first `keep` bytes until it is released."""
+    header = pb.MomentumHeader(base=member.base, parameters=3, session=member.session, digest=digest(momentum))
+    data = momentum.tobytes()
+    return Upload(member.connection.submit, member.stamp(), header, data[:keep], data[keep:], stubborn=stubborn)
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
@@ -71,7 +57,7 @@ def test_an_upload_ends_with_its_phase_and_never_writes_after(tmp_path: Path, st
         house = House(tmp_path, clock=clock, **FIVE)
         house.start()
         *others, late = await house.members()
-        upload = Upload(late, vector(9.0), stubborn=stubborn)
+        upload = upload_of(late, vector(9.0), stubborn=stubborn)
         await upload.started.wait()
         await submit_all(others)
         clock.advance(GRACE)
@@ -94,9 +80,9 @@ def test_a_row_belongs_to_the_newest_upload(tmp_path: Path, stubborn: bool) -> N
         house = House(tmp_path, grace_floor=GRACE)
         house.start()
         _, _, c = await house.members()
-        older = Upload(c, vector(9.0), stubborn=stubborn)
+        older = upload_of(c, vector(9.0), stubborn=stubborn)
         await older.started.wait()
-        newer = Upload(c, vector(8.0))
+        newer = upload_of(c, vector(8.0))
         await newer.started.wait()
         older.released.set()
         assert await refusal(older.task) == ("CANCELLED", "newer upload")
@@ -114,7 +100,7 @@ def test_an_upload_that_broke_off_leaves_nothing_behind_and_may_be_repeated(tmp_
         house = House(tmp_path, uploads=1, grace_floor=GRACE)
         house.start()
         _, _, c = await house.members()
-        broken = Upload(c, vector(9.0))
+        broken = upload_of(c, vector(9.0))
         await broken.started.wait()
         broken.task.cancel()
         await reached(lambda: len(house.coordinator.uploads) == 0)
@@ -231,7 +217,7 @@ def test_a_new_process_ends_the_upload_of_the_older_one(tmp_path: Path) -> None:
         house = House(tmp_path, grace_floor=GRACE)
         house.start()
         _, _, c = await house.members()
-        upload = Upload(c, vector(9.0))
+        upload = upload_of(c, vector(9.0))
         await upload.started.wait()
         newer = await Member(house, "c", session="newer").enter()
         upload.released.set()
