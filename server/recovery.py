@@ -85,10 +85,12 @@ class Recovery:
         """
         log.warning("recovering", because=str(self._lost))
         say = self._clock.now()
-        while self._theta is None:
+        while True:
             self._shut_out(self._revoked())
             if self._failure is not None:
                 raise self._failure
+            if self._theta is not None:
+                return self._theta
             if not self._may_hold_it():
                 raise self._nobody_left()
             now = self._clock.now()
@@ -96,7 +98,6 @@ class Recovery:
                 log.warning("recovering", why=self.waiting())
                 say = now + SAY_AGAIN_SECONDS
             await self._clock.wait(self._changed, min(say, now + LOOK_SECONDS))
-        return self._theta
 
     def fail(self, error: OstrakonError) -> None:
         """End the search with this error."""

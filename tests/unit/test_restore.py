@@ -284,6 +284,18 @@ def test_an_old_copy_without_its_model_is_an_old_copy(tmp_path: Path) -> None:
     play(scenario())
 
 
+def test_a_server_that_was_taken_over_does_not_go_on_with_the_model_that_came_meanwhile(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        searching, _, theta = await lost_run(tmp_path)
+        finding = asyncio.create_task(searching.calls.theta())
+        await (await holding(searching, "a", theta)).restore(theta, digest(theta))
+        searching.calls.fail(OstrakonError("another has taken over"))
+        with pytest.raises(OstrakonError, match="another has taken over"):
+            await finding
+
+    play(scenario())
+
+
 def test_a_server_that_has_its_model_takes_none_back(tmp_path: Path) -> None:
     async def scenario() -> None:
         house = House(tmp_path)
