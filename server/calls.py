@@ -95,7 +95,9 @@ class Calls:
                 or (state.round.number > request.after and (not worker or self._wanted(caller.id)))
             )
         )
-        state.roster.check_not_revoked(caller)  # it may have been while it waited
+        state.roster.check_not_revoked(caller)  # it may have been while it waited,
+        if worker:
+            state.roster.check_session(caller.id, request.session)  # or another process has joined in its name
         finished = state.finished is not None
         parts = (
             self._outgoing.average()

@@ -41,8 +41,9 @@ class Outgoing:
 
     def average(self) -> Iterator[bytes]:
         """The average of the committed iterates."""
+        average = self._chunks(self._coordinator.average())  # that of the header's round, however slowly it is read
         yield self._header([AVERAGE], [AVERAGE]).SerializeToString()
-        yield from self._chunks(self._coordinator.average())
+        yield from average
 
     def _header(self, digests: list[str], follow: list[str]) -> pb.ModelPart:
         state = self._coordinator

@@ -80,11 +80,12 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
     ledger = SqliteLedger(settings.directory / LEDGER)
     metrics = MetricsFile(settings.directory / METRICS)
     check_same_run(settings, ledger)  # before the term, which ends every other server
+    revoked = frozenset if settings.tls is None else Revocations(revocation_list(settings.tls))
     term = ledger.draw_term(f"{socket.gethostname()} process {os.getpid()}")
     try:
         run = open_run(settings, ledger, store)  # after the term: nobody else can move the head any more
     except ModelLost as lost:
-        recovery = Recovery(settings, lost, term, clock, two_phase=chosen.two_phase)
+        recovery = Recovery(settings, lost, term, clock, two_phase=chosen.two_phase, revoked=revoked)
         front.answering = Service(recovery, recovery, secure=settings.tls is not None)
         recovered = await _recover(server, recovery, lost, ledger, stop)
         if recovered is None:
@@ -105,7 +106,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
         aggregator=aggregator,
         clock=clock,
         metrics=metrics,
-        revoked=frozenset if settings.tls is None else Revocations(revocation_list(settings.tls)),
+        revoked=revoked,
         started=started,
     )
     calls = Calls(coordinator)
@@ -155,14 +156,14 @@ def _write_results(directory: Path, coordinator: Coordinator, genesis: Genesis) 
     write_model(directory / AVERAGE, coordinator.average(), genesis.layout, anonymous, fixed)
 
 
-async def _watch_term(coordinator: Coordinator, ledger: SqliteLedger) -> None:
+async def _watch_term(waiting: Coordinator | Recovery, ledger: Ledger) -> None:
     """End this server when another has taken over: without its quorum it would never come to a commit that says so."""
     while True:
         await asyncio.sleep(TERM_CHECK_SECONDS)
         try:
-            await asyncio.to_thread(check_not_taken_over, ledger, coordinator.term)
+            await asyncio.to_thread(check_not_taken_over, ledger, waiting.term)
         except OstrakonError as error:
-            coordinator.fail(error)
+            waiting.fail(error)
 
 
 async def _recover(
@@ -171,6 +172,7 @@ async def _recover(
     """The run with the model that a worker sent back; None if a signal ends this process before."""
     await server.start()
     looking, stopped = asyncio.create_task(recovery.theta()), asyncio.create_task(stop.wait())
+    watch = asyncio.create_task(_watch_term(recovery, ledger))
     try:
         await asyncio.wait({looking, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if looking.done():
@@ -180,6 +182,8 @@ async def _recover(
     except BaseException:
         await server.stop(grace=1)
         raise
+    finally:
+        watch.cancel()
     looking.cancel()
     await server.stop(grace=1)
     ledger.close()

@@ -2,10 +2,12 @@
 
 Stands where a coordinator and its calls stand otherwise. A Join is answered to workers that hold the model only: they
 send it. Nobody has to be trusted with that: a model is taken for what its digest says, and the ledger names the digest.
+
+It is given up only when every member that is not revoked has said no: f liars say so too, and others come late.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import NoReturn
 
 import numpy as np
@@ -24,19 +26,30 @@ from ostrakon.server.opening import ModelLost
 from ostrakon.server.refusal import Code, Refusals, Refused
 from ostrakon.server.roster import Roster
 from ostrakon.server.status import check_reader, standing
-from ostrakon.server.uploads import Uploads, upload_seconds, upload_slots
+from ostrakon.server.uploads import Uploads, upload_slots
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 log = structlog.get_logger()
 
 SAY_AGAIN_SECONDS = 30.0
+LOOK_SECONDS = 2.0  # between two looks at who is revoked: no round begins, in which that is looked up otherwise
 RECOVERING = "recovering"  # the reason of those who are to come again: they have done nothing wrong
 
 
 class Recovery:
     """Answers while the model of the head is looked for. Calls raise `Refused` if they must not be answered."""
 
-    def __init__(self, settings: ServerSettings, lost: ModelLost, term: int, clock: Clock, *, two_phase: bool) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        lost: ModelLost,
+        term: int,
+        clock: Clock,
+        *,
+        two_phase: bool,
+        revoked: Callable[[], frozenset[Identity]] = frozenset,
+    ) -> None:
+        """`revoked` is asked time and again who is shut out."""
         self.term = term
         self.traffic = Traffic()
         self.open_calls = OpenCalls(lost.run.genesis.parameters)
@@ -45,13 +58,14 @@ class Recovery:
         self._run = lost.run
         self._clock = clock
         self._two_phase = two_phase
+        self._revoked = revoked
         self._roster = Roster(settings.roster, settings.absent_after, revoked=lost.run.revoked)
         self._d = lost.run.genesis.parameters
         # As in a round: a row of memory per member, and one more upload at a time than there are liars.
         self._uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate)
         self._rows: dict[str, Vector] = {}
         self._refusals = Refusals()
-        self._in_vain: set[str] = set()  # members that do not hold it, or sent something else
+        self._in_vain: set[str] = set()  # members whose newest session does not hold it, or sent something else
         self._spoilt: dict[str, str] = {}  # member -> session that sent something else
         self._theta: Vector | None = None
         self._failure: OstrakonError | None = None
@@ -66,36 +80,76 @@ class Recovery:
         """The model, (d,) float32, once a worker has sent it.
 
         Raises:
-            OstrakonError: nobody has it, or an old copy of the run was put back.
+            OstrakonError: everybody who is not revoked was asked and does not have it, or an old copy of the run was
+                put back, or another server has taken over.
         """
-        log.warning("recovering", why=self.waiting())
-        settings, now = self.settings, self._clock.now()
-        give_up, say = now + settings.join_timeout + upload_seconds(settings, self._d), now + SAY_AGAIN_SECONDS
-        while self._theta is None:
+        log.warning("recovering", because=str(self._lost))
+        say = self._clock.now()
+        while True:
+            self._shut_out(self._revoked())
             if self._failure is not None:
                 raise self._failure
+            if self._theta is not None:
+                return self._theta
+            if not self._may_hold_it():
+                raise self._nobody_left()
             now = self._clock.now()
-            needed = len(settings.roster) - (settings.f if now >= give_up else 0)
-            if len(self._in_vain) >= needed:
-                raise OstrakonError(
-                    f"{self._lost}: {', '.join(sorted(self._in_vain))} were asked for the committed model of round "
-                    f"{self.head_round} and do not hold it. If other workers still run, start them first"
-                )
             if now >= say:
                 log.warning("recovering", why=self.waiting())
                 say = now + SAY_AGAIN_SECONDS
-            await self._clock.wait(self._changed, min(say, give_up) if now < give_up else say)
-        return self._theta
+            await self._clock.wait(self._changed, min(say, now + LOOK_SECONDS))
+
+    def fail(self, error: OstrakonError) -> None:
+        """End the search with this error."""
+        self._failure = self._failure or error
+        self._notify()
 
     def waiting(self) -> str:
-        """What is looked for, and where, in a sentence."""
+        """What is looked for, at whom in vain, who is still to answer, and what to do, in a sentence."""
         if self._theta is not None:
             return f"the committed model of round {self.head_round} came back; it is being written to the disk"
-        others = [member for member in self.settings.roster if member not in self._in_vain]
-        return (
-            f"the committed model of round {self.head_round} ({self._run.key.digest[:12]}) is missing or damaged on "
-            f"the disk; waiting for a worker that holds it: {', '.join(others)}"
+        left = self._may_hold_it()
+        asked = [member for member in left if member in self._roster.sessions]
+        absent = [member for member in left if member not in asked]
+        in_vain = [member for member in self._members() if member not in left]
+        parts = [f"the committed model of round {self.head_round} ({self._run.key.digest[:12]}) is missing or damaged"]
+        if absent:
+            parts.append(
+                f"waiting for a worker that holds it: {', '.join(absent)} did not come yet: start them where they are "
+                "not running, revoke those that are gone for good"
+            )
+        if asked:
+            parts.append(f"{', '.join(asked)} announced it and did not send it yet: revoke those that never do")
+        if in_vain:
+            parts.append(f"asked in vain: {', '.join(in_vain)}")
+        if self._spoilt:
+            parts.append(f"sent something else: {', '.join(sorted(self._spoilt))}")
+        return "; ".join([*parts, "with a backup: end this server, put the file back, start again"])
+
+    def _members(self) -> list[str]:
+        """Whoever counts: the roster, without the revoked."""
+        shut_out = self._roster.shut_out()
+        return [member for member in self.settings.roster if member not in shut_out]
+
+    def _may_hold_it(self) -> list[str]:
+        """Members that have not said no."""
+        return [member for member in self._members() if member not in self._in_vain]
+
+    def _nobody_left(self) -> OstrakonError:
+        members = ", ".join(self._members()) or "none is left"
+        return OstrakonError(
+            f"{self._lost}. All workers that are not revoked ({members}) were asked for the committed model of round "
+            f"{self.head_round}, and they do not hold it"
         )
+
+    def _shut_out(self, revoked: frozenset[Identity]) -> None:
+        """End the part that these have in the run; what they said does not count any more."""
+        news = revoked - self._roster.revoked
+        if news:
+            self._roster.revoke(news)
+            for member in self._roster.shut_out():
+                self._uploads.close(member)
+            log.warning("revoked", who=", ".join(sorted(identity.urn for identity in news)))
 
     def join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
         """Ask a worker for the model, if it holds it; any other is to come again."""
@@ -106,7 +160,9 @@ class Recovery:
         member = self._roster.member(caller)
         check_built_for(request, self._run.genesis)
         self._roster.join(member, request.session, known_head(request))
-        self._failure = self._failure or old_copy(settings, self._roster, self.head_round, self._run.head_hash)
+        failure = old_copy(settings, self._roster, self.head_round, self._run.head_hash)
+        if failure is not None:
+            self.fail(failure)
         wanted = self._run.key.digest
         if wanted in request.holds and self._spoilt.get(member) != request.session:
             self._in_vain.discard(member)
@@ -143,7 +199,9 @@ class Recovery:
             row = self._rows.setdefault(member, np.empty(self._d, dtype=np.float32))
             await self._uploads.receive(member, parts, row, first)
         except Refused as refusal:
-            if refusal.code in (Code.INVALID_ARGUMENT, Code.DEADLINE_EXCEEDED):
+            # A newer session is asked anew; and who is slow has not said no: it may send it again.
+            newest = self._roster.sessions.get(member) == first.header.session
+            if refusal.code is Code.INVALID_ARGUMENT and newest:
                 if member not in self._spoilt:
                     log.warning("no use as the committed model", member=member, why=str(refusal))
                 self._spoilt[member] = first.header.session
@@ -179,7 +237,7 @@ class Recovery:
         """Where the run stands, and what it waits for."""
         check_reader(caller, self._roster, "the status")
         check_protocol(request.stamp, self._run.genesis.run, run_may_be_empty=True)
-        return standing(
+        response = standing(
             self.settings,
             self._stamp(),
             history=self._run.history,
@@ -189,6 +247,8 @@ class Recovery:
             traffic=self.traffic,
             waiting=self.waiting(),
         )
+        response.awaited.extend([] if self._theta is not None else self._may_hold_it())
+        return response
 
     def refuse(self, caller: Identity | None, reason: str) -> None:
         """Count a refused call, for the status: an entry holds those of its round, and none is open."""

@@ -107,8 +107,3 @@ class Uploads:
 def upload_slots(settings: ServerSettings) -> int:
     """Uploads at the same time: one more than liars at least, so that those that hang in theirs keep nobody out."""
     return max(settings.uploads, settings.f + 1)
-
-
-def upload_seconds(settings: ServerSettings, d: int) -> float:
-    """How long one upload of d values may take."""
-    return settings.upload_timeout + 4 * d / settings.upload_rate

@@ -303,7 +303,13 @@ class Searching:
     """A server whose model of the head is lost, as long as it looks for it; a house opens when it has found it."""
 
     def __init__(
-        self, directory: Path, *, port: Port | None = None, clock: Clock | None = None, **settings: Any
+        self,
+        directory: Path,
+        *,
+        port: Port | None = None,
+        clock: Clock | None = None,
+        revoked: Callable[[], frozenset[Identity]] = frozenset,
+        **settings: Any,
     ) -> None:
         self.directory = directory
         self.settings = server_settings(directory, **settings)
@@ -319,7 +325,9 @@ class Searching:
         finally:
             ledger.close()
         two_phase = rule(self.settings.rule).two_phase
-        self.calls = Recovery(self.settings, self.lost, term, clock or MonotonicClock(), two_phase=two_phase)
+        self.calls = Recovery(
+            self.settings, self.lost, term, clock or MonotonicClock(), two_phase=two_phase, revoked=revoked
+        )
         self.serving: set[asyncio.Task[Any]] = set()
         self.port.house = self
 
@@ -357,6 +365,44 @@ class Member(ByHand):
         await self.join("pull", D)
         await self.receive()
         return self
+
+
+class Upload:
+    """An upload that stops after its first bytes until it is released."""
+
+    def __init__(
+        self,
+        send: Callable[[AsyncIterator[pb.MomentumPart]], Coroutine[Any, Any, Any]],
+        stamp: pb.Stamp,
+        header: pb.MomentumHeader,
+        first: bytes,
+        last: bytes,
+        *,
+        stubborn: bool = False,
+    ) -> None:
+        """`stubborn`: it does not end when it is cancelled."""
+        self.started, self.released = asyncio.Event(), asyncio.Event()
+        self._stubborn = stubborn
+        self._parts = [pb.MomentumPart(stamp=stamp, header=header)]
+        self._parts += [
+            pb.MomentumPart(stamp=stamp, chunk=pb.Chunk(offset=offset, data=data))
+            for offset, data in ((0, first), (len(first), last))
+        ]
+        self.task = asyncio.create_task(send(self._send()))
+
+    async def _send(self) -> AsyncIterator[pb.MomentumPart]:
+        header, first, last = self._parts
+        yield header
+        yield first
+        self.started.set()
+        while not self.released.is_set():
+            try:
+                await self.released.wait()
+            except asyncio.CancelledError:
+                if not self._stubborn:
+                    raise
+        if last.chunk.data:
+            yield last
 
 
 def vector(*values: float) -> Vector:

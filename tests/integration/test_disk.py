@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from ostrakon.common.model_file import read_model
+from ostrakon.deploy.certificates import revoke
 from ostrakon.server.audit import audit
+from ostrakon.server.ledger.sqlite import SqliteLedger
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.cluster import Cluster, Process, wait_for
 
@@ -169,7 +171,16 @@ def test_a_damaged_model_comes_back_from_a_worker_over_tls_and_the_run_goes_on(
     assert audit(run.run).rounds >= before + 3
 
 
-def test_a_server_says_what_it_waits_for_while_no_worker_has_its_model(cluster: Callable[..., Cluster]) -> None:
+def taken_over(run: Cluster) -> None:
+    """What another server does first."""
+    ledger = SqliteLedger(run.run / "ledger.sqlite")
+    ledger.draw_term("another server")
+    ledger.close()
+
+
+def test_a_server_that_looks_for_its_model_says_for_whom_it_waits_and_hears_who_is_revoked_or_takes_over(
+    cluster: Callable[..., Cluster],
+) -> None:
     run = cluster(rounds=100_000)
     server, workers = run.server(), run.workers()
     wait_for(lambda: len(run.entries()) >= 2, "two rounds")
@@ -182,7 +193,15 @@ def test_a_server_says_what_it_waits_for_while_no_worker_has_its_model(cluster: 
     found = wait_for(run.status, "an answer to Status")
     assert "committed model of round" in found.waiting
     assert found.committed.head.round == len(run.entries())
-    run.workers()  # which have begun anew, and hold nothing
+    taken_over(run)
+    assert "has taken over this run" in last_line(server)
+    server = run.server()
+    wait_for(run.status, "an answer to Status")
+    gone, *others = run.roster
+    for name in others:
+        run.worker(name)  # which have begun anew, and hold nothing
+    wait_for(lambda: (status := run.status()) and list(status.awaited) == [gone], "the answer of all but one")
+    revoke(run.certificates, "worker", gone)
     last = last_line(server)
     assert damaged.name in last and "do not hold it" in last and "backup" in last
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.wire import Vector
+from ostrakon.server.outgoing import Outgoing
 from ostrakon.server.refusal import Refused
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed
@@ -21,10 +22,12 @@ from tests import in_process
 from tests.by_hand import refusal
 from tests.in_process import (
     APART,
+    D,
     FakeClock,
     House,
     Member,
     Pull,
+    Upload,
     cancel,
     play,
     reached,
@@ -42,36 +45,22 @@ FIVE: dict[str, Any] = {"roster": tuple(APART), "f": 2}
 # Uploads.
 
 
-class Upload:
-    """A submission that stops after its first value until it is released."""
-
-    def __init__(self, member: Member, momentum: Vector, *, stubborn: bool = False) -> None:
-        self.started, self.released = asyncio.Event(), asyncio.Event()
-        self.task = asyncio.create_task(member.connection.submit(self._parts(member, momentum, stubborn)))
-
-    async def _parts(self, member: Member, momentum: Vector, stubborn: bool) -> AsyncIterator[pb.MomentumPart]:
-        header = pb.MomentumHeader(base=member.base, parameters=3, session=member.session, digest=digest(momentum))
-        yield pb.MomentumPart(stamp=member.stamp(), header=header)
-        data = momentum.tobytes()
-        yield pb.MomentumPart(stamp=member.stamp(), chunk=pb.Chunk(offset=0, data=data[:4]))
-        self.started.set()
-        while not self.released.is_set():
-            try:
-                await self.released.wait()
-            except asyncio.CancelledError:
-                if not stubborn:
-                    raise
-        yield pb.MomentumPart(stamp=member.stamp(), chunk=pb.Chunk(offset=4, data=data[4:]))
+def upload_of(member: Member, momentum: Vector, *, stubborn: bool = False, kept: int = 4) -> Upload:
+    """A submission that stops after its first `kept` bytes until it is released."""
+    header = pb.MomentumHeader(base=member.base, parameters=3, session=member.session, digest=digest(momentum))
+    data = momentum.tobytes()
+    return Upload(member.connection.submit, member.stamp(), header, data[:kept], data[kept:], stubborn=stubborn)
 
 
+@pytest.mark.parametrize("kept", [4, 12], ids=["before its last byte", "before its end"])
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_an_upload_ends_with_its_phase_and_never_writes_after(tmp_path: Path, stubborn: bool) -> None:
+def test_an_upload_ends_with_its_phase_and_never_writes_after(tmp_path: Path, stubborn: bool, kept: int) -> None:
     async def scenario() -> None:
         clock = FakeClock()
         house = House(tmp_path, clock=clock, **FIVE)
         house.start()
         *others, late = await house.members()
-        upload = Upload(late, vector(9.0), stubborn=stubborn)
+        upload = upload_of(late, vector(9.0), stubborn=stubborn, kept=kept)
         await upload.started.wait()
         await submit_all(others)
         clock.advance(GRACE)
@@ -88,15 +77,16 @@ def test_an_upload_ends_with_its_phase_and_never_writes_after(tmp_path: Path, st
     play(scenario())
 
 
+@pytest.mark.parametrize("kept", [4, 12], ids=["before its last byte", "before its end"])
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_a_row_belongs_to_the_newest_upload(tmp_path: Path, stubborn: bool) -> None:
+def test_a_row_belongs_to_the_newest_upload(tmp_path: Path, stubborn: bool, kept: int) -> None:
     async def scenario() -> None:
         house = House(tmp_path, grace_floor=GRACE)
         house.start()
         _, _, c = await house.members()
-        older = Upload(c, vector(9.0), stubborn=stubborn)
+        older = upload_of(c, vector(9.0), stubborn=stubborn, kept=kept)
         await older.started.wait()
-        newer = Upload(c, vector(8.0))
+        newer = upload_of(c, vector(8.0))
         await newer.started.wait()
         older.released.set()
         assert await refusal(older.task) == ("CANCELLED", "newer upload")
@@ -114,7 +104,7 @@ def test_an_upload_that_broke_off_leaves_nothing_behind_and_may_be_repeated(tmp_
         house = House(tmp_path, uploads=1, grace_floor=GRACE)
         house.start()
         _, _, c = await house.members()
-        broken = Upload(c, vector(9.0))
+        broken = upload_of(c, vector(9.0))
         await broken.started.wait()
         broken.task.cancel()
         await reached(lambda: len(house.coordinator.uploads) == 0)
@@ -188,6 +178,27 @@ def test_a_member_that_asks_for_models_and_never_reads_them_does_not_fill_the_se
     assert play(scenario()) < 6  # models; two a round would be 18
 
 
+def test_an_average_is_that_of_the_round_in_its_header_however_slowly_it_is_read(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        house.start()
+        members = await house.members()
+        for round in (1, 2):
+            for member in members:
+                await member.receive(after=round - 1)
+            await submit_all(members)
+            if round == 2:
+                expected = house.coordinator.average()
+                parts = Outgoing(house.coordinator).average()
+                assert pb.ModelPart.FromString(next(parts)).header.head.round == 1
+            await vote_all(members)
+        sent = b"".join(pb.ModelPart.FromString(part).chunk.data for part in parts)
+        assert sent == expected.tobytes() != house.coordinator.average().tobytes()
+        await house.stop()
+
+    play(scenario())
+
+
 # Two processes with one certificate.
 
 
@@ -205,6 +216,34 @@ def test_of_two_processes_with_one_certificate_the_older_is_closed_and_says_why(
             await older
         assert ("a", "older session closed") in {(one.worker, one.reason) for one in house.status().refused}
         assert await refusal(newer.submit(vector(7.0))) == ("ALREADY_EXISTS", "already submitted")
+        await house.stop()
+
+    play(scenario())
+
+
+def test_an_older_process_that_waits_for_a_model_is_not_told_it_in_place_of_the_newer_one(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, rounds=1)
+        running = house.start()
+        members = await house.members()
+        older = asyncio.create_task(refusal(members[0].receive(after=1)))
+        await settle()
+        newer = Member(house, "a", session="newer")
+        await newer.join("pull", D)
+        newer.round = 1
+        await submit_all(members[1:])
+        await newer.receive()
+        await newer.submit(APART["a"])
+        await vote_all([newer, *members[1:]])
+        assert await running == "completed"
+        assert await older == ("FAILED_PRECONDITION", "older session")
+        farewell = asyncio.create_task(house.calls.farewell())
+        for member in members[1:]:
+            await member.receive(after=1)
+        await settle()
+        assert not farewell.done()  # one has yet to hear the end
+        await newer.receive(after=1)
+        await farewell
         await house.stop()
 
     play(scenario())
@@ -231,7 +270,7 @@ def test_a_new_process_ends_the_upload_of_the_older_one(tmp_path: Path) -> None:
         house = House(tmp_path, grace_floor=GRACE)
         house.start()
         _, _, c = await house.members()
-        upload = Upload(c, vector(9.0))
+        upload = upload_of(c, vector(9.0))
         await upload.started.wait()
         newer = await Member(house, "c", session="newer").enter()
         upload.released.set()

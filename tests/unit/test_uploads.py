@@ -1,0 +1,171 @@
+"""Uploads into rows: what was accepted lies in its row, whoever else writes there, and however its stream ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ostrakon.common.digest import digest
+from ostrakon.common.wire import PROTOCOL, Vector
+from ostrakon.server.refusal import Refused
+from ostrakon.server.uploads import FEWEST_PARTS, Uploads
+from ostrakon.v1 import parameter_server_pb2 as pb
+from tests.in_process import D, Upload, cancel, play, settle, vector
+
+STAMP = pb.Stamp(protocol=PROTOCOL, run="run", term=1, round=1)
+PATIENT: dict[str, Any] = {"slots": 8, "timeout": 60.0, "rate": 1e6}
+
+
+def part(offset: int, data: bytes) -> pb.MomentumPart:
+    return pb.MomentumPart(stamp=STAMP, chunk=pb.Chunk(offset=offset, data=data))
+
+
+async def stream(*parts: pb.MomentumPart | None) -> AsyncIterator[pb.MomentumPart]:
+    """These parts; None stands for a pause without an end."""
+    for one in parts:
+        if one is None:
+            await asyncio.Event().wait()
+        else:
+            yield one
+
+
+async def received(uploads: Uploads, member: str, row: Vector, parts: AsyncIterator[pb.MomentumPart]) -> str:
+    """The reason for which an upload is refused; empty if it is accepted."""
+    try:
+        await uploads.receive(member, parts, row, await uploads.header(parts))
+    except Refused as refusal:
+        return refusal.reason
+    return ""
+
+
+def header(model: Vector) -> pb.MomentumHeader:
+    return pb.MomentumHeader(parameters=model.size, digest=digest(model))
+
+
+def whole(model: Vector, cuts: Iterable[int] = ()) -> list[pb.MomentumPart]:
+    """The parts of an upload, with its bytes cut here."""
+    data, ends = model.tobytes(), [0, *cuts, model.nbytes]
+    chunks = [part(start, data[start:end]) for start, end in pairwise(ends)]
+    return [pb.MomentumPart(stamp=STAMP, header=header(model)), *chunks]
+
+
+@pytest.mark.parametrize("kept", [4, 8, 4 * D])
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_what_is_accepted_lies_in_the_row_whenever_a_newer_stream_took_it_over(kept: int, stubborn: bool) -> None:
+    async def scenario() -> None:
+        uploads, row = Uploads(**PATIENT), np.zeros(D, dtype=np.float32)
+        old, new = vector(9.0), vector(8.0)
+
+        def upload(model: Vector, first: int, **how: Any) -> Upload:
+            data = model.tobytes()
+            return Upload(partial(received, uploads, "a", row), STAMP, header(model), data[:first], data[first:], **how)
+
+        older = upload(old, kept, stubborn=stubborn)
+        await older.started.wait()
+        newer = upload(new, 4)
+        await newer.started.wait()
+        older.released.set()
+        assert await older.task == "late submission"
+        newer.released.set()
+        assert await newer.task == ""
+        assert digest(row) == digest(new)
+        assert len(uploads) == 0
+
+    play(scenario())
+
+
+@pytest.mark.parametrize("kept", [4, 4 * D])
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_no_stream_is_accepted_after_its_phase(kept: int, stubborn: bool) -> None:
+    async def scenario() -> None:
+        uploads, row, model = Uploads(**PATIENT), np.zeros(D, dtype=np.float32), vector(9.0)
+        data = model.tobytes()
+        send = partial(received, uploads, "a", row)
+        late = Upload(send, STAMP, header(model), data[:kept], data[kept:], stubborn=stubborn)
+        await late.started.wait()
+        uploads.close_all()
+        row[:] = 7.0  # it is somebody else's now
+        late.released.set()
+        assert await late.task == "late submission"
+        assert row.tolist() == [7.0] * D
+
+    play(scenario())
+
+
+def test_an_upload_that_waits_for_a_slot_may_be_closed_and_one_that_ends_frees_its_own() -> None:
+    async def scenario() -> None:
+        uploads, rows = Uploads(**PATIENT | {"slots": 1}), np.zeros((3, D), dtype=np.float32)
+        model = vector(1.0)
+        hanging = asyncio.create_task(received(uploads, "a", rows[0], stream(*whole(model)[:1], None)))
+        await settle()
+        waiting = [
+            asyncio.create_task(received(uploads, name, row, stream(*whole(model))))
+            for name, row in zip("bc", rows[1:], strict=True)
+        ]
+        await settle()
+        assert len(uploads) == 3 and not any(task.done() for task in waiting)
+        uploads.close("b")
+        assert await waiting[0] == "late submission"
+        await settle()
+        assert not waiting[1].done()
+        uploads.close("a")
+        assert await asyncio.gather(hanging, waiting[1]) == ["late submission", ""]
+        assert rows[2].tolist() == model.tolist() and not rows[1].any()
+
+    play(scenario())
+
+
+def test_a_caller_that_goes_away_is_no_displaced_stream() -> None:
+    async def scenario() -> None:
+        uploads, row = Uploads(**PATIENT), np.zeros(D, dtype=np.float32)
+        gone = asyncio.create_task(received(uploads, "a", row, stream(*whole(vector(1.0))[:1], None)))
+        await settle()
+        await cancel(gone)
+        assert gone.cancelled() and len(uploads) == 0
+
+    play(scenario())
+
+
+def test_the_time_for_an_upload_grows_with_what_has_come_and_starts_with_its_slot() -> None:
+    async def scenario() -> None:
+        # 8 bytes a second: 4 bytes, one value, bring half a second more.
+        uploads, row = Uploads(slots=1, timeout=0.05, rate=8.0), np.zeros(D, dtype=np.float32)
+        loop, model = asyncio.get_running_loop(), vector(1.0)
+        start = loop.time()
+        assert await received(uploads, "a", row, stream(*whole(model, [4])[:2], None)) == "slow upload"
+        assert 0.5 < loop.time() - start < 5.0
+        start = loop.time()
+        both = [received(uploads, name, row, stream(*whole(model)[:1], None)) for name in "ab"]
+        assert await asyncio.gather(*both) == ["slow upload"] * 2
+        assert loop.time() - start >= 0.1  # the second one's time began when the first one's was over
+
+    play(scenario())
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([], "no header"),
+        (whole(vector(1.0))[1:], "no header"),
+        (whole(vector(1.0))[:1] * 2, "no chunk"),
+        (whole(vector(1.0))[:1], "wrong length"),
+        (whole(vector(1.0))[:1] + whole(vector(2.0))[1:], "wrong digest"),
+        (whole(vector(np.nan)), "not finite"),
+        ([*whole(vector(1.0), [4])[:2], pb.MomentumPart(chunk=part(4, b"....").chunk)], "mixed stamps"),
+    ],
+)
+def test_what_is_no_vector_is_refused_by_name(parts: list[pb.MomentumPart], reason: str) -> None:
+    row = np.zeros(D, dtype=np.float32)
+    assert play(received(Uploads(**PATIENT), "a", row, stream(*parts))) == reason
+
+
+def test_a_vector_in_crumbs_is_refused_and_one_in_few_parts_is_not() -> None:
+    d = FEWEST_PARTS + 1
+    model, row = np.ones(d, dtype=np.float32), np.zeros(d, dtype=np.float32)
+    every, fewer = range(4, 4 * d, 4), range(8, 4 * d, 4)
+    assert play(received(Uploads(**PATIENT), "a", row, stream(*whole(model, every)))) == "too many parts"
+    assert play(received(Uploads(**PATIENT), "a", row, stream(*whole(model, fewer)))) == ""
