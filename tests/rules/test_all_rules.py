@@ -187,6 +187,7 @@ def test_the_mean_of_the_largest_numbers_does_not_overflow(name: str) -> None:
         assert aggregate.vector.tolist() == pytest.approx([MAXIMUM] * 3, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*EVERY, "DnC(coordinates=1000000)"])
 @pytest.mark.parametrize(("n", "d"), [(11, 3_000_000), (200, 50_000)])
 def test_no_rule_takes_more_memory_than_it_declares(name: str, n: int, d: int) -> None:

@@ -72,6 +72,7 @@ def test_bounds_hold_for_every_set_of_rows(
     assert max(worst(name, make(kind, n, f, d, seed), f)) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROVED)
 @pytest.mark.parametrize(
     ("n", "f", "d"),
