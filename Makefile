@@ -1,5 +1,6 @@
 # make up      train: a server, an evaluator and N workers on this machine
-# make test    everything that CI runs; make test-all: also every attack and fault under two rules
+# make check   lint, types and the fast tests, within a minute
+# make test    everything that CI runs, within five; make test-all: also every attack and fault under two rules
 # make soak    simulate 10,000 runs, kill 100 servers, train 10,000 rounds, fuzz parsers, send 100,000 messages per RPC
 # make bench   time the aggregation rules beside the floor of what they cannot do without
 # make attacks every attack against seven rules on this machine, for docs/attacks.md: about an hour
@@ -17,16 +18,26 @@ quote = '$(subst ','\'',$(1))'
 given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARIABLES)),$(if \
   $(filter command line,$(origin $(name))),$(call quote,$(name)=$(value $(name)))))
 
-.PHONY: up status down test test-all soak lint format proto bench attacks docs clean help
+.PHONY: up status down check test test-all tests soak lint format proto bench attacks docs clean help
 
 up status down: $(VENV)/installed
 	@$(BIN)/python -m ostrakon.deploy.local $@ $(given)
 
-test: $(VENV)/installed lint
-	@$(BIN)/python -m pytest -n 2
+# Each process takes one test at a time, in their order: the long ones come first, and all processes end together.
+PYTEST = $(BIN)/python -m pytest --maxschedchunk 1
 
-test-all: $(VENV)/installed lint
-	@$(BIN)/python -m pytest -n 2 -m 'not soak'
+check: $(VENV)/installed lint
+	@$(PYTEST) -n 2 -m 'not slow and not matrix and not soak' tests/unit tests/property tests/rules
+
+# Three processes, for two cores: a test of real processes also waits. mypy takes half a minute where it has no cache yet.
+test: $(VENV)/installed
+	@$(MAKE) --no-print-directory -j 2 lint tests
+
+test-all: $(VENV)/installed
+	@$(MAKE) --no-print-directory -j 2 lint tests SELECTED="-m 'not soak'"
+
+tests: $(VENV)/installed
+	@$(PYTEST) -n 3 $(SELECTED)
 
 soak: $(VENV)/fuzzer
 	@$(BIN)/python -m tests.simulation --seeds 0-9999 --jobs 2
@@ -74,5 +85,5 @@ clean:
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: $(VENV)/installed
-	@sed -n 's/^# //p' Makefile | head -7
+	@sed -n 's/^# //p' Makefile | head -8
 	@$(BIN)/python -m ostrakon.deploy.local up --help

@@ -35,7 +35,7 @@ from tests.by_hand import ByHand
 
 D = 3
 INITIAL = "initial.safetensors"
-LIMIT = 20.0  # seconds, real ones, after which a scenario that hangs is a failed one
+LIMIT = 60.0  # seconds, real ones, after which a scenario that hangs is a failed one
 
 T = TypeVar("T")
 

@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ostrakon.bench.aggregation import DEFAULT, measure
+from ostrakon.common.device import resolve_device
+from ostrakon.common.errors import OstrakonError
 from tests.cluster import ROOT
 
 KEYS = [
@@ -40,15 +43,11 @@ def test_an_unknown_rule_and_a_missing_gpu_are_refused_in_a_sentence() -> None:
     unknown = bench("--rules", "Mean3P")
     assert unknown.returncode == 2
     assert unknown.stderr.startswith("error: unknown rule 'Mean3P'; did you mean ")
-    none = bench("--n", "10", "--f", "5")
-    assert none.returncode == 2
-    assert none.stderr.startswith("error: no rule is left to time: Avg: f=5 of n=10 workers: f must be below n/2")
+    with pytest.raises(OstrakonError, match="no rule is left to time: Avg: f=5 of n=10 workers: f must be below n/2"):
+        measure(DEFAULT, 10, 5, 5000, torch.device("cpu"), 1, 1)
     if not torch.cuda.is_available():
-        missing = bench("--device", "cuda")
-        assert (missing.returncode, missing.stderr.startswith("error: device = 'cuda', but torch finds 0 GPUs")) == (
-            2,
-            True,
-        )
+        with pytest.raises(OstrakonError, match="device = 'cuda', but torch finds 0 GPUs"):
+            resolve_device("cuda")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -102,7 +102,7 @@ def test_connections_that_break_in_their_handshake_end_no_worker(cluster: Make, 
     committed = len(run.entries())
     for proxy in proxies:
         proxy.refuses = False
-    wait_for(lambda: len(run.entries()) >= committed + 2, "rounds after the resets", 20)
+    wait_for(lambda: len(run.entries()) >= committed + 2, "rounds after the resets")
     assert all(process.alive for process in (server, *started))
 
 

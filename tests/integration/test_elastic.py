@@ -52,7 +52,7 @@ def test_below_its_quorum_a_run_says_so_commits_nothing_and_goes_on_when_workers
 
 
 def test_members_that_are_absent_for_several_rounds_cost_no_waiting(cluster: Make) -> None:
-    patience = 20.0
+    patience = 8.0
     run = cluster(workers=4, f=1, rounds=100_000, grace_floor=patience, absent_after=1)
     run.server()
     workers = {name: run.worker(name) for name in run.roster}
@@ -61,7 +61,7 @@ def test_members_that_are_absent_for_several_rounds_cost_no_waiting(cluster: Mak
     wait_for(lambda: "w03" in run.entries()[-1].missing, "a round without w03")
     before = committed(run)
     wait_for(lambda: committed(run) >= before + 30, "rounds without w03")
-    slow = [entry.round for entry in run.entries() if entry.seconds > patience / 2]
+    slow = [entry.round for entry in run.entries() if entry.seconds >= patience]
     assert len(slow) <= 2, slow  # the round in which it died, and at most the one whose vote it missed as well
     absent = run.status()
     assert absent is not None and list(absent.absent) == ["w03"]
@@ -88,19 +88,19 @@ def test_workers_leave_and_come_back_in_turn_and_no_round_is_lost(cluster: Make)
 
 
 def test_a_slow_worker_that_was_away_is_waited_for_again(cluster: Make) -> None:
-    # The others take a fraction of the second that this one takes: without waiting it would be late for ever.
-    run = cluster(workers=4, f=1, rounds=100_000, grace_floor=5.0, absent_after=1)
+    # The others take a fraction of the half second that this one takes: without waiting it would be late for ever.
+    run = cluster(workers=4, f=1, rounds=100_000, grace_floor=4.0, absent_after=1)
     run.server()
     for name in run.roster[1:]:
         run.worker(name)
-    slow = run.worker("w00", fault="slow(seconds=1)")
+    slow = run.worker("w00", fault="slow(seconds=0.5)")
     wait_for(lambda: committed(run) >= 2, "two rounds")
     assert not any(entry.missing for entry in run.entries()[:2])
     slow.kill()
     wait_for(lambda: run.entries()[-1].missing, "a round without it")
     before = committed(run)
     wait_for(lambda: committed(run) >= before + 3, "rounds without it")
-    run.worker("w00", fault="slow(seconds=1)")
+    run.worker("w00", fault="slow(seconds=0.5)")
     wait_for(lambda: not run.entries()[-1].missing, "a round with it again")
     before = committed(run)
     wait_for(lambda: committed(run) >= before + 3, "rounds with it")

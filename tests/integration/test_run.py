@@ -1,6 +1,7 @@
 """Whole runs: a server and workers as real processes over mTLS."""
 
 import json
+import math
 import signal
 import sqlite3
 import subprocess
@@ -62,7 +63,7 @@ def test_liars_are_outvoted_and_one_seed_gives_one_chain_of_models(cluster: Make
         chains.append([(entry.inner, entry.outer, entry.winner) for entry in entries])
         rows = [json.loads(line) for line in (run.run / "evaluations.jsonl").read_text().splitlines()]
         losses = [row["loss"] for row in rows if "loss" in row]
-        assert losses[-1] < losses[0]
+        assert losses[-1] < math.log(Linear.classes)  # what guessing costs
     assert chains[0] == chains[1]
 
 

@@ -63,7 +63,7 @@ def test_a_worker_that_floods_the_server_holds_nobody_up(cluster: Make) -> None:
     goes_on(run, 3)
     with Flood(run, "w00") as flood:
         wait_for(lambda: flood.ended > 100, "a flood")
-        goes_on(run, 30)
+        goes_on(run, 15)
         assert flood.alive, flood.output.read_text()
     assert server.alive and all(worker.alive for worker in honest)
     assert not {"w01", "w02", "w03"} & {worker for entry in run.entries() for worker in entry.refused}

@@ -42,7 +42,8 @@ def test_the_teams_below_have_every_fault_and_every_attack() -> None:
 def test_a_minority_of_broken_machines_is_refused_by_name_and_holds_nobody_up(
     cluster: Make, faults: tuple[Fault, ...]
 ) -> None:
-    team = Team(cluster, [{"fault": f"{fault.value}@{BEGIN}"} for fault in faults], rounds=100_000)
+    liars = [{"fault": f"{fault.value}@{BEGIN}"} for fault in faults]
+    team = Team(cluster, liars, rounds=100_000, grace_floor=2.5)
     team.wait_for_rounds(BEGIN + 5)
     expected = {name: REFUSED[fault] for name, fault in zip(team.liars, faults, strict=True)}
     team.wait_for_refusals(expected)

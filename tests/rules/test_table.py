@@ -51,6 +51,7 @@ def test_the_table_lists_everything_with_its_constants_for_n_and_f() -> None:
     assert [refusal.split(":")[1].split()[0] for refusal in table.refusals(35, 14)] == ["SMEA", "Bulyan"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_table_and_refuses_in_a_sentence() -> None:
     printed = run("ostrakon.common.aggregation", "--n", "10", "--f", "4")
     assert printed.returncode == 0

@@ -13,7 +13,7 @@ from tests.simulation.history import LAST
 from tests.simulation.scenario import DISK, MESSAGES, draw_scenario
 from tests.simulation.world import World
 
-BLOCKS, SIZE = 10, 30
+BLOCKS, SIZE = 7, 30
 
 # What has to happen somewhere in the runs: a simulation that has become tame shows nothing.
 HAPPENS = {

@@ -31,6 +31,7 @@ def pullers(house: House) -> list[Any]:
     return [house.session(name, Pull(1 + number / 7)) for number, name in enumerate(house.settings.roster)]
 
 
+@pytest.mark.slow
 def test_after_hundreds_of_rounds_there_are_as_many_models_as_are_to_be_kept(tmp_path: Path) -> None:
     async def scenario() -> None:
         most = 0

@@ -169,6 +169,7 @@ def test_the_module_that_every_process_imports_stays_light() -> None:
     assert imported(["ostrakon.deploy.local"], among=["grpc", "torch", "matplotlib", "cryptography"]) == []
 
 
+@pytest.mark.slow
 def test_what_processes_are_forked_from_has_torch_but_not_grpc() -> None:
     assert imported(PRELOADED, among=["torch", "grpc"]) == ["torch"]
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ostrakon.common.errors import OstrakonError
+from ostrakon.deploy.processes import start_fork_server
 from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Genesis, Unknown
 from ostrakon.server.ledger.sqlite import SqliteLedger
 from tests.ledgers import GENESIS, following
@@ -292,6 +293,7 @@ def open_each(files: list[Path], together: Any, failures: Any) -> None:
 
 
 def test_several_processes_may_open_a_new_ledger_at_the_same_moment(tmp_path: Path) -> None:
+    start_fork_server()  # the one that later tests fork from too
     context = multiprocessing.get_context("forkserver")
     together, failures = context.Barrier(3), context.Queue()
     files = [tmp_path / f"{number}.sqlite" for number in range(60)]

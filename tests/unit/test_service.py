@@ -58,7 +58,7 @@ def test_a_reader_whose_model_is_replaced_is_told_so_at_once(write: int) -> None
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             call = pb_grpc.ParameterServerStub(channel).Broadcast(
-                pb.BroadcastRequest(), metadata=((IDENTITY_KEY, CALLER.urn),), timeout=10
+                pb.BroadcastRequest(), metadata=((IDENTITY_KEY, CALLER.urn),), timeout=30
             )
             try:
                 async for _ in call:

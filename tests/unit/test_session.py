@@ -10,7 +10,7 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.backoff import FIRST, LONGEST
 from ostrakon.worker.session import Session
 from ostrakon.worker.transport import CallFailed, Passing
-from tests.in_process import House, Impatient, Port, Pull, inline, play
+from tests.in_process import LIMIT, House, Impatient, Port, Pull, inline, play
 
 
 class Unanswered:
@@ -50,7 +50,7 @@ def test_a_worker_gives_up_when_no_waiting_will_help(tmp_path: Path) -> None:
             "pull", 3, Pull(1.0), way, Impatient(), diagnose=lambda: "the certificate has expired", offload=inline
         )
         with pytest.raises(OstrakonError, match="the certificate has expired"):
-            await asyncio.wait_for(session.take_part(), 10)
+            await asyncio.wait_for(session.take_part(), LIMIT)
 
     play(scenario())
 
