@@ -10,7 +10,7 @@ _OTHERS = ("<", *(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstd
 
 
 def last_line(error: BaseException) -> str:
-    """What Python prints last of an exception, `ValueError: not this one`, in one line and cut where it is very long."""
+    """What Python prints last of an exception, `ValueError: not this one`, in one line that is cut where it is long."""
     try:
         said = " ".join(str(error).split())
     except Exception:  # a user's exception may not even be printable

@@ -88,6 +88,7 @@ class Progress:
             ]
             trouble = [
                 ("no longer awaited", ", ".join(status.absent)),
+                ("data not readable", "; ".join(_unreadable(status))),
                 ("revoked", ", ".join(status.revoked)),
                 ("missing", _counts(status.missing)),
                 ("refused", _counts(status.refused)),
@@ -187,6 +188,7 @@ class Lines:
             return
         news = {f"refused: {_who(count)}, {count.reason}" for count in status.refused}
         news |= {f"no longer awaited: {worker}" for worker in status.absent}
+        news |= {f"data not readable: {sentence}" for sentence in _unreadable(status)}
         if status.waiting:
             news.add(f"waiting: {status.waiting}")
         for sentence in sorted(news - self._told):
@@ -211,6 +213,11 @@ def table(progress: Progress) -> Group:
 
 def _counts(counts: Iterable[pb.Count]) -> str:
     return "; ".join(f"{_who(count)}: {count.reason} x{count.count}" for count in counts)
+
+
+def _unreadable(status: pb.StatusResponse) -> list[str]:
+    """Workers that cannot read their data, each with its own words."""
+    return [f"{worker}: {why}" for worker, why in sorted(status.data_not_readable.items())]
 
 
 def _who(count: pb.Count) -> str:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.message import Message
 
-from ostrakon.common.digest import DIGEST_SCHEME, digest
+from ostrakon.common.digest import digest
+from ostrakon.common.fixed_part import FixedPart
 from ostrakon.common.model_file import write_model
+from ostrakon.common.safetensors_file import Tensor
 from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import PROTOCOL, chunks
 from ostrakon.deploy.certificates import init, issue
@@ -18,9 +20,11 @@ from ostrakon.server.ledger import Entry, Genesis
 from ostrakon.server.ledger.entry import CountedVote, Parent
 from ostrakon.server.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.introduction import introduction
 from tests.by_hand import random_vector
 
 D = 4
+LAYOUT = (("w", (2, 2)),)
 RUN = "7f1c6e0a-4f0e-4d6b-9a3e-0f6f3f5f2a11"
 IMAGES, SIDE = 310, 28  # five of each class
 _SHAPES = (("|u1", (IMAGES, SIDE, SIDE)), ("|u1", (IMAGES,)))
@@ -99,17 +103,23 @@ def models() -> list[bytes]:
 
 def joins() -> list[bytes]:
     stamp = pb.Stamp(protocol=PROTOCOL, run=RUN, term=3, round=9)
-    built = {"session": "s", "task": "linear", "parameters": D, "digest_scheme": DIGEST_SCHEME}
-    head = pb.Head(round=8, hash="0" * 64)
-    return [
-        pb.JoinRequest(stamp=pb.Stamp(protocol=PROTOCOL), **built).SerializeToString(),
-        pb.JoinRequest(stamp=stamp, head=head, holds=["0" * 64], **built).SerializeToString(),
+    built, head = introduction("linear", D), pb.Head(round=8, hash="0" * 64)
+    requests = [
+        pb.JoinRequest(stamp=pb.Stamp(protocol=PROTOCOL), session="s"),
+        pb.JoinRequest(stamp=stamp, session="s", head=head, holds=["0" * 64], data_not_readable="no x.npz"),
     ]
+    for request, said in zip(requests, (built, introduction("linear", D, LAYOUT, "0" * 64)), strict=True):
+        request.MergeFrom(said)
+    return [request.SerializeToString() for request in requests]
+
+
+def a_genesis() -> Genesis:
+    settings = {"f": 1, "rule": "Mean2P", "task": "linear"}
+    return Genesis(RUN, settings, D, "0" * 64, "2026-01-01", LAYOUT, Parent(RUN, 3, "0"), "0" * 64)
 
 
 def genesis() -> str:
-    parent, layout = Parent(RUN, 3, "0"), (("w", (2, 2)),)
-    return Genesis(RUN, {"f": 1, "rule": "Mean2P"}, D, "0" * 64, "2026-01-01", layout, parent).to_json()
+    return a_genesis().to_json()
 
 
 def entry() -> str:
@@ -122,7 +132,8 @@ def entry() -> str:
 
 def model_file() -> list[bytes]:
     path = folder() / "model.safetensors"
-    write_model(path, random_vector(D, 1), (("weight", (1, 3)), ("bias", (1,))), {"task": "linear"})
+    fixed = FixedPart({"again": "bias"}, (Tensor("steps", "I64", (1,), [np.ones(1, np.int64)]),))
+    write_model(path, random_vector(D, 1), (("weight", (1, 3)), ("bias", (1,))), {"task": "linear"}, fixed)
     return [path.read_bytes()]
 
 

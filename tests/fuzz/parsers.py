@@ -102,7 +102,7 @@ def _write(folder: Path, names: Sequence[str], raw: bytes) -> list[Path]:
 def _join(raw: bytes) -> None:
     request = pb.JoinRequest.FromString(raw)
     check_protocol(request.stamp, RUN, run_may_be_empty=True)
-    check_built_for(request, "linear", D)
+    check_built_for(request, examples.a_genesis())
     known_head(request)
 
 
@@ -171,6 +171,7 @@ def _written_again(kind: type[Genesis] | type[Entry], text: str) -> None:
 def _model(path: Path) -> None:
     model = read_model(path)
     assert model.theta.shape == (parameters(model.layout),) and np.isfinite(model.theta).all()
+    model.fixed.digest()
 
 
 def _stored(raw: bytes) -> None:
