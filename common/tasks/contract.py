@@ -1,5 +1,6 @@
 """What a task is: a model, a worker's own examples, common test data and a loss."""
 
+import operator
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,12 +104,13 @@ class Task(ABC):
 
     def flip(self, labels: Tensor) -> Tensor:
         """The labels that a label-flipping worker (LF) trains on; `(classes - 1) - y` by default."""
-        classes = getattr(self, "classes", None)
-        if not isinstance(classes, int):
+        try:
+            classes = operator.index(getattr(self, "classes", None))  # type: ignore[arg-type]
+        except TypeError:
             raise OstrakonError(
                 f"labels are flipped (LF) as (classes - 1) - y, but {type(self).__name__} has no number of `classes`: "
                 "set classes = K, or define `flip`"
-            )
+            ) from None
         return (classes - 1) - labels
 
 

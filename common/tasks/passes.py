@@ -4,7 +4,9 @@ Each pass gets a batch of its own and a model in the same state, whatever an ear
 from generators that were seeded for it; what it raises becomes a sentence, and what it returns is checked.
 """
 
+import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +108,7 @@ class Passes:
             )
         return losses, correct
 
-    def _losses(self, theta: Tensor, batch: Examples, draw: Draw, *, training: bool) -> tuple[Tensor, Tensor]:
+    def _losses(self, theta: Tensor, batch: Examples, draw: Draw, *, training: bool) -> tuple[Tensor, Any]:
         """The losses of a batch, (m,), and the outputs, as they were before `losses` could write into them."""
         model, own = self.model, batch.copy()
         model.load(theta)
@@ -114,9 +116,7 @@ class Passes:
         seed_generators(model.theta.device, draw.seed, draw.purpose, draw.worker, draw.round, _PASS)
         with user_code(f"{self._name}: the model's forward"):
             outputs = model.module(own.inputs)
-        if not isinstance(outputs, Tensor):
-            raise OstrakonError(f"{self._name}: the model returned a {described(outputs)}: expected one tensor")
-        kept = outputs if training else outputs.clone()
+        kept = outputs if training else _copied(outputs)
         with user_code(f"{self._name}: losses"):
             losses = self._task.losses(outputs, own.labels)
         m = len(batch)
@@ -129,17 +129,24 @@ class Passes:
         return losses, kept
 
 
-def _advice(found: object, outputs: Tensor, labels: Tensor) -> str:
+def _copied(outputs: Any) -> Any:
+    """Outputs in memory of their own; a task may have its model return more than one tensor."""
+    return outputs.clone() if isinstance(outputs, Tensor) else copy.deepcopy(outputs)
+
+
+def _advice(found: object, outputs: Any, labels: Tensor) -> str:
     """What to write instead, where that can be guessed."""
     m = len(labels)
     if not isinstance(found, Tensor):
         return ": return a tensor"
     if found.dim() == 0:
         return ": write reduction='none', and no mean() or sum()"
-    if found.shape == (m, m) and outputs.dim() != labels.dim():
+    if isinstance(outputs, Tensor) and found.shape == (m, m) and outputs.dim() != labels.dim():
         return ", but outputs and labels were spread over each other: write outputs[:, 0] or outputs.squeeze(1)"
     if found.shape == (m, 1):
         return ": write [:, 0] or squeeze(1)"
+    if found.dim() >= 2 and len(found) == m and found.dtype == torch.bool:
+        return ": write .flatten(1).all(dim=1)"
     if found.dim() >= 2 and len(found) == m:
         return ", so take the mean over all other dimensions: write .flatten(1).mean(dim=1)"
     if found.dim() >= 1 and m and found.numel() % m == 0 and found.numel() > m:

@@ -248,7 +248,7 @@ BROKEN = {
     "integers": (Answering(lambda o, y: y), r"losses returned int64 \(24,\)"),
     "no graph": (Answering(lambda o, y: o.detach().sum(1)), r"do not depend on the model's parameters .*detach"),
     "nothing": (Answering(lambda o, y: None), r"losses returned NoneType"),
-    "scores without classes": (Answering(outputs=0), r"IndexError|outputs|Target"),
+    "a label that is no class": (Answering(outputs=2), r"losses: IndexError: Target 2 is out of bounds"),
     "it raises": (
         Answering(lambda o, y: 1 / 0),
         r"task Answering: losses: ZeroDivisionError: .* \(.*test_passes\.py, line",
@@ -257,6 +257,10 @@ BROKEN = {
     "correct spreads": (
         Answering(correct=lambda o, y: o.argmax(1, keepdim=True) == y),
         r"correct returned bool \(24, 24\) for outputs .* and labels int64 \(24,\): expected bool \(24,\)",
+    ),
+    "correct per token": (
+        Answering(correct=lambda o, y: o > y[:, None]),
+        r"correct returned bool \(24, 3\).*flatten\(1\)\.all\(dim=1\)",
     ),
     "correct is a number": (Answering(correct=lambda o, y: 0.5), r"correct returned float"),
     "correct scores": (Answering(correct=lambda o, y: o[:, 0]), r"correct returned float32 \(24,\).*write > 0"),
@@ -276,6 +280,30 @@ def test_regression_with_a_column_of_outputs_is_fine_if_it_is_said() -> None:
     task = Answering(lambda o, y: (o[:, 0] - y) ** 2, lambda o, y: (o[:, 0] - y).abs() < 1, outputs=1)
     passes = Passes(task, FlatModel(task.model(), "cpu"))
     assert passes.answers(passes.model.theta.clone(), task.test_data(1), Draw(1, 10))[1].dtype == torch.bool
+
+
+def test_a_model_may_return_more_than_one_tensor_to_losses_that_take_them() -> None:
+    class Two(Answering):
+        def model(self) -> nn.Module:
+            module = nn.Linear(FEATURES, CLASSES)
+            module.register_forward_hook(lambda _, __, scores: {"scores": scores, "more": scores * 2})
+            return module
+
+    def losses(outputs: Any, labels: Tensor) -> Tensor:
+        found = CE(outputs["scores"], labels, reduction="none")
+        if not torch.is_grad_enabled():
+            outputs["scores"].zero_()
+        return found
+
+    task = Two(losses, lambda o, y: o["scores"].argmax(1) == y)
+    passes, batch = Passes(task, FlatModel(task.model(), "cpu")), task.test_data(1)
+    theta = passes.model.theta.clone()
+    answers = passes.answers(theta, batch, Draw(1, 10))[1]
+    loss = passes.gradient(theta, batch, Draw(1, 10))
+    with torch.no_grad():
+        scores = passes.model.module(batch.inputs)["scores"]
+    assert torch.equal(answers, scores.argmax(1) == batch.labels)
+    assert loss == pytest.approx(CE(scores, batch.labels).item())
 
 
 @pytest.mark.parametrize(
