@@ -33,7 +33,7 @@ class Launcher:
             )
 
     def wait(self) -> int:
-        return self.process.wait(PATIENCE)
+        return self.process.wait(2 * PATIENCE)  # a whole run
 
     @property
     def text(self) -> str:

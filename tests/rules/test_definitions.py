@@ -136,6 +136,7 @@ def test_ties_between_scores_go_to_the_lowest_index(case: tuple[Rows, int]) -> N
     assert result_of("Multi-Krum", x, f)[1] == tuple(sorted(order[: len(x) - f]))
 
 
+@pytest.mark.slow
 @EXACT
 @given(case=rounds(per_f=4, more=3, most=30, kinds=("random", "clustered", "ties")))
 def test_bulyan(case: tuple[Rows, int]) -> None:
@@ -245,6 +246,7 @@ def test_a_cluster_around_the_median_or_a_row_of_the_stream_is_the_nearest_rows(
         assert any(squared[list(chosen)].max() <= np.sort(squared)[n - f - 1] * (1 + 1e-6) for squared in to_centers)
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(n=st.integers(1, 30), seed=st.integers(0, 2**32 - 1), data=st.data())
 def test_the_cheap_centers_are_as_near_to_the_best_as_they_promise(n: int, seed: int, data: st.DataObject) -> None:

@@ -25,6 +25,7 @@ def test_exact_distances_are_exact_whatever_the_rows(case: tuple[Rows, int]) -> 
     np.testing.assert_allclose(distances, definitions.distances(x), rtol=2e-12, atol=0)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(case=rounds(), wide=st.booleans(), data=st.data())
 def test_fast_distances_are_within_their_bounds_and_exact_once_settled(
@@ -104,6 +105,7 @@ def test_the_bounds_hold_for_rows_made_for_the_order_of_summation(device: str, l
             assert distances.low[0, 1] <= expected <= distances.high[0, 1]
 
 
+@pytest.mark.slow
 def test_costs_beyond_what_float32_can_hold_are_decided_all_the_same() -> None:
     x = torch.tensor([[3e38], [0.0], [1e20], [2e20], [3e20]])
     for name in ("Cent1P", "Mean1P", "Mean2P"):

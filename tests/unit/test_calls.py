@@ -136,6 +136,7 @@ def test_the_rule_never_sees_a_row_that_was_not_accepted(tmp_path: Path) -> None
 # Readers.
 
 
+@pytest.mark.slow
 def test_a_member_that_asks_for_models_and_never_reads_them_does_not_fill_the_servers_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,7 +61,7 @@ def listening(folder: Path) -> Iterator[tuple[str, list[Identity | None]]]:
 def call(address: str, tls: TlsFiles) -> None:
     with grpc.secure_channel(address, Credentials.load(tls, "worker").channel_credentials()) as channel:
         note: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/test.Callers/Note")
-        note(b"", timeout=10)
+        note(b"", timeout=30)
 
 
 def test_an_identity_reads_back_from_its_urn() -> None:

@@ -292,6 +292,7 @@ def open_each(files: list[Path], together: Any, failures: Any) -> None:
             failures.put(str(error))
 
 
+@pytest.mark.slow
 def test_several_processes_may_open_a_new_ledger_at_the_same_moment(tmp_path: Path) -> None:
     start_fork_server()  # the one that later tests fork from too
     context = multiprocessing.get_context("forkserver")

@@ -189,6 +189,7 @@ def test_data_for_a_task_that_makes_its_own_is_refused() -> None:
         task("linear", Path("x.npz"))
 
 
+@pytest.mark.slow
 def test_a_process_that_needs_another_task_does_not_load_matplotlib() -> None:
     code = (
         "import sys; from ostrakon.common.tasks.registry import task; task('linear').test_data(1); print(*sys.modules)"
@@ -240,6 +241,7 @@ def test_glyphs_are_standardised_images_of_every_class() -> None:
     assert darkness[CHARACTERS.index("W"), 6] > darkness[CHARACTERS.index("l"), 6] + 0.5
 
 
+@pytest.mark.slow
 def test_glyphs_are_learned_within_sixty_steps_well_above_chance() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
