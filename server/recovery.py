@@ -62,7 +62,7 @@ class Recovery:
         self._roster = Roster(settings.roster, settings.absent_after, revoked=lost.run.revoked)
         self._d = lost.run.genesis.parameters
         # As in a round: a row of memory per member, and one more upload at a time than there are liars.
-        self._uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate)
+        self.uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate)
         self._rows: dict[str, Vector] = {}
         self._refusals = Refusals()
         self._in_vain: set[str] = set()  # members whose newest session does not hold it, or sent something else
@@ -148,7 +148,7 @@ class Recovery:
         if news:
             self._roster.revoke(news)
             for member in self._roster.shut_out():
-                self._uploads.close(member)
+                self.uploads.close(member)
             log.warning("revoked", who=", ".join(sorted(identity.urn for identity in news)))
 
     def join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
@@ -183,7 +183,7 @@ class Recovery:
     async def restore(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
         """Receive the model."""
         member = self._roster.member(caller)
-        first = await self._uploads.header(parts)
+        first = await self.uploads.header(parts)
         check_protocol(first.stamp, self._run.genesis.run)
         check_term(first.stamp, self.term)
         self._roster.check_session(member, first.header.session)
@@ -197,7 +197,7 @@ class Recovery:
                     f"expected the model {self._run.key.digest}, the header announces {first.header.digest[:64]}",
                 )
             row = self._rows.setdefault(member, np.empty(self._d, dtype=np.float32))
-            await self._uploads.receive(member, parts, row, first)
+            await self.uploads.receive(member, parts, row, first)
         except Refused as refusal:
             # A newer session is asked anew; and who is slow has not said no: it may send it again.
             newest = self._roster.sessions.get(member) == first.header.session
@@ -210,7 +210,7 @@ class Recovery:
             raise
         if self._theta is None:
             self._theta = row
-            self._uploads.close_all()  # nobody writes into this row any more
+            self.uploads.close_all()  # nobody writes into this row any more
             log.info("received the committed model", member=member, round=self.head_round)
         self._notify()
         return pb.RestoreResponse(stamp=self._stamp())

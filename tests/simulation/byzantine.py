@@ -83,6 +83,7 @@ class Liar:
 
     async def _join(self) -> None:
         head = pb.Head(round=99, hash="invented") if self._rng.random() < 0.2 else None
+        holds = [self._base] if self._rng.random() < 0.8 else []
         response = await self._line.join(
             pb.JoinRequest(
                 stamp=pb.Stamp(protocol=PROTOCOL, run=self._stamp.run),
@@ -91,9 +92,14 @@ class Liar:
                 parameters=self._d,
                 digest_scheme=DIGEST_SCHEME,
                 head=head,
+                holds=holds,
             )
         )
         self._stamp = response.stamp
+        if response.wanted:
+            self._note(f"{self._session.split()[0]} sends another model", "liar sends another model")
+            wrong = lie(self._rng, self._rng.choice(VECTORS), self._zeros())
+            await self._line.restore(self._parts(wrong, self._rng.choice((response.wanted, digest(wrong)))))
 
     async def _receive(self) -> None:
         request = pb.BroadcastRequest(stamp=self._stamp, after=max(0, self._stamp.round - 1), session=self._session)
@@ -102,18 +108,18 @@ class Liar:
 
     async def _submit(self) -> None:
         vector = lie(self._rng, self._rng.choice(VECTORS[:3] if self._rng.random() < 0.95 else VECTORS), self._zeros())
+        await self._line.submit(self._parts(vector, digest(vector)))
+
+    async def _parts(self, vector: Vector, name: str) -> AsyncIterator[pb.MomentumPart]:
+        """An upload, at some pace, whole or not."""
         pause = self._rng.choice((0.0, 0.0, 0.3))
         stop = self._rng.choice((None, None, None, 1))  # chunks
-
-        async def parts() -> AsyncIterator[pb.MomentumPart]:
-            yield self._header(digest(vector))
-            for number, chunk in enumerate(chunks(vector)):
-                if number == stop:
-                    return
-                await asyncio.sleep(pause)
-                yield pb.MomentumPart(stamp=self._stamp, chunk=chunk)
-
-        await self._line.submit(parts())
+        yield self._header(name)
+        for number, chunk in enumerate(chunks(vector)):
+            if number == stop:
+                return
+            await asyncio.sleep(pause)
+            yield pb.MomentumPart(stamp=self._stamp, chunk=chunk)
 
     async def _propose(self) -> None:
         await receive_models(self._line.propose(pb.ProposeRequest(stamp=self._stamp, session=self._session)))

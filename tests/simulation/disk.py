@@ -30,6 +30,7 @@ class Disk:
     entries: list[Entry] = field(default_factory=list)  # by round, from 1
     hashes: list[str] = field(default_factory=list)  # theirs
     files: dict[str, Stored] = field(default_factory=dict)
+    backup: dict[str, Stored] = field(default_factory=dict)  # of files that were lost
 
     @property
     def largest_term(self) -> int:
@@ -169,7 +170,8 @@ class MemoryStore:
 
     def running_sum(self, key: Key) -> NDArray[np.float64] | None:
         stored = self._disk.files.get(self.name(key))
-        return None if stored is None else stored.running_sum.copy()
+        whole = stored is not None and digest(stored.running_sum) == key.running_sum
+        return stored.running_sum.copy() if stored is not None and whole else None
 
     def others(self, keep: Collection[Key]) -> list[str]:
         kept = {self.name(key) for key in keep}

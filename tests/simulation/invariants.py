@@ -4,7 +4,7 @@ Nothing here asks the server what it thinks it did, but for two things that only
 round, and when it formed the candidates.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,7 @@ class Invariants:
 
     def __init__(self, scenario: Scenario, rule: Rule, theta_0: Vector, disk: Disk, history: History) -> None:
         self.violation: Violation | None = None
+        self.holders: Callable[[str], list[str]] = lambda digest: []  # honest workers that have a model in memory
         self.outnumbered = False  # more than f lied or were missing in a round: nothing is promised of the model
         self._scenario = scenario
         self._rule = rule
@@ -195,6 +196,19 @@ class Invariants:
         blown_up = self.outnumbered or self._scenario.gamma == EXPLOSIVE
         self._expect(blown_up, "I8", f"the run diverged in round {round}, with f liars or fewer in every round")
 
+    def came_back(self, round: int, theta: Vector) -> None:
+        """A server that had lost the model of this round takes this one for it."""
+        committed = self._models[self._winner(round)]
+        self._history.note(f"the model of round {round} came back", "model came back")
+        self._expect(theta.tobytes() == committed.tobytes(), "I4", f"another model came back as that of round {round}")
+
+    def ended_without_a_model(self, digest: str, round: int, why: str) -> None:
+        """A server stops to look for a model that it has lost."""
+        if "do not hold it" in why:
+            holders = self.holders(digest)
+            self._history.note(f"the model of round {round} is given up", "model given up")
+            self._expect(not holders, "I8", f"the model of round {round} is given up, but {', '.join(holders)} hold it")
+
     # What is durable.
 
     def offered(self, entry: Entry) -> None:
@@ -286,7 +300,8 @@ class Invariants:
         """I8: what callers can make a server hold."""
         for served in servers:
             calls = max(served.calls.open_calls._open.values(), default=0)
-            uploads, readers = len(served.state.uploads), len(served.state.readers)
+            uploads = len(served.state.uploads)
+            readers = len(served.state.readers) if isinstance(served.state, Coordinator) else 0
             if calls > MOST_OPEN_CALLS:
                 self.violated("I8", f"somebody has {calls} calls open")
             if uploads > self._scenario.n:
@@ -301,7 +316,8 @@ class Invariants:
         self._expect(self._chain == self._disk.entries, "I1", "the ledger is not what was committed")
         if self._chain:
             key = Key(self._chain[-1].winner, self._chain[-1].running_sum)
-            self._expect(MemoryStore.name(key) in self._disk.files, "I4", "the last model is gone")
+            there = self._disk.files.keys() | self._disk.backup
+            self._expect(MemoryStore.name(key) in there, "I4", "the last model is gone")
 
     def _open(self, state: Coordinator) -> Record:
         """The record of the round that a server decides; begun when something first happens in it."""

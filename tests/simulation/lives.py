@@ -20,7 +20,8 @@ from ostrakon.server.calls import Calls
 from ostrakon.server.commit import check_not_taken_over, unless_taken_over
 from ostrakon.server.coordinator import Coordinator
 from ostrakon.server.ledger import Ledger
-from ostrakon.server.opening import check_same_run, open_run
+from ostrakon.server.opening import ModelLost, OpenRun, check_same_run, open_run
+from ostrakon.server.recovery import Recovery
 from ostrakon.worker.training import Momentum
 from ostrakon.worker.voting import Ballot
 from tests.simulation.byzantine import lie
@@ -49,6 +50,9 @@ def server_settings(scenario: Scenario, initial: Path) -> ServerSettings:
         grace_floor=0.5,
         linger=LINGER,
     )
+
+
+Serve = Callable[[Calls | Recovery, Coordinator | Recovery], None]
 
 
 class Nowhere:
@@ -91,7 +95,7 @@ class ServerLife:
         self._revoked = revoked
         self.term = 0  # once it is drawn
 
-    async def live(self, pause: Callable[[], Awaitable[None]], serve: Callable[[Calls, Coordinator], None]) -> str:
+    async def live(self, pause: Callable[[], Awaitable[None]], serve: Serve) -> str:
         """Serve until the run is over; `serve` is called when calls are answered. In a `pause` others run.
 
         Raises:
@@ -102,7 +106,10 @@ class ServerLife:
         await pause()
         self.term = ledger.draw_term(self._name)
         await pause()
-        run = open_run(settings, ledger, store)
+        try:
+            run = open_run(settings, ledger, store)
+        except ModelLost as lost:
+            run = await self._recover(lost, serve)
         await pause()
         unless_taken_over(ledger, self.term, lambda: store.prune(run.kept))
         await pause()
@@ -132,7 +139,25 @@ class ServerLife:
         await self._offload(check_not_taken_over, ledger, self.term)
         return outcome
 
-    async def _watch_term(self, state: Coordinator) -> None:
+    async def _recover(self, lost: ModelLost, serve: Serve) -> OpenRun:
+        recovery = Recovery(
+            self._settings, lost, self.term, self._clock, two_phase=self._rule.two_phase, revoked=self._revoked
+        )
+        serve(recovery, recovery)
+        watching = asyncio.create_task(self._watch_term(recovery))
+        try:
+            theta = await recovery.theta()
+        except OstrakonError as error:
+            self._invariants.ended_without_a_model(lost.run.key.digest, recovery.head_round, str(error))
+            raise
+        finally:
+            watching.cancel()
+        self._invariants.came_back(recovery.head_round, theta)
+        run: OpenRun = await self._offload(lost.found, theta)
+        await self._offload(check_not_taken_over, self._ledger, self.term)
+        return run
+
+    async def _watch_term(self, state: Coordinator | Recovery) -> None:
         while True:
             await asyncio.sleep(TERM_CHECK)
             try:

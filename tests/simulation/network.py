@@ -14,6 +14,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.server.calls import Calls
 from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.recovery import Recovery
 from ostrakon.server.refusal import Refused
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed
@@ -26,6 +27,7 @@ REQUESTS: dict[str, Any] = {
     "join": pb.JoinRequest,
     "broadcast": pb.BroadcastRequest,
     "submit": pb.MomentumPart,
+    "restore": pb.MomentumPart,
     "propose": pb.ProposeRequest,
     "vote": pb.VoteRequest,
 }
@@ -52,9 +54,9 @@ class Pipe:
 
 
 class Served:
-    """One server process, as the network knows it: where it answers."""
+    """One server process, as the network knows it: where it answers, and who answers at present."""
 
-    def __init__(self, process: Process, state: Coordinator, calls: Calls) -> None:
+    def __init__(self, process: Process, state: Coordinator | Recovery, calls: Calls | Recovery) -> None:
         self.process = process
         self.state = state
         self.calls = calls
@@ -134,7 +136,7 @@ class Call:
         self._copies = [Copy(self, 0)]  # at the server
         if network.chance.strikes("call doubled", str(self)):
             self._copies.append(Copy(self, 1))
-        up = "upload cut" if kind == "submit" else "request lost"
+        up = "upload cut" if kind in ("submit", "restore") else "request lost"
         down = "models cut" if kind in ("broadcast", "propose") else "reply lost"
         self._up = [Way(self, network.unheard, copy.arrive, up) for copy in self._copies]
         self.down = Way(self, network.deaf, self.inbox.put, down)
@@ -230,7 +232,7 @@ class Copy:
         if self._task is not None:
             self._task.cancel()
 
-    async def _answer(self, calls: Calls, state: Coordinator) -> None:
+    async def _answer(self, calls: Calls | Recovery, state: Coordinator | Recovery) -> None:
         """What `server/service.py` does with a call."""
         caller = self._call.caller
         try:
@@ -249,16 +251,17 @@ class Copy:
         except Exception as error:
             self._call.network.crashed(error)
 
-    def _refuse(self, calls: Calls, refusal: Refused) -> None:
+    def _refuse(self, calls: Calls | Recovery, refusal: Refused) -> None:
         call = self._call
         calls.refuse(call.caller, refusal.reason)
         call.network.history.note(f"{call}: refused, {refusal.reason}", f"refused: {refusal.reason}")
         self._say(CallFailed(refusal.code.name, refusal.reason, str(refusal)))
 
-    async def _serve(self, calls: Calls, caller: Identity) -> None:
+    async def _serve(self, calls: Calls | Recovery, caller: Identity) -> None:
         kind = self._call.kind
-        if kind == "submit":
-            self._say((await calls.submit(caller, self._uploaded())).SerializeToString())
+        if kind in ("submit", "restore"):
+            upload: Callable[..., Any] = calls.submit if kind == "submit" else calls.restore
+            self._say((await upload(caller, self._uploaded())).SerializeToString())
             return
         request = REQUESTS[kind].FromString(await self._parts.get())
         if kind == "join":
@@ -309,10 +312,16 @@ class Line:
         return self._stream("propose", request)
 
     async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
-        call = Call(self._network, self._process, self._caller, "submit")
+        return await self._uploading("submit", parts, pb.SubmitMomentumResponse)
+
+    async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+        return await self._uploading("restore", parts, pb.RestoreResponse)
+
+    async def _uploading(self, kind: str, parts: AsyncIterator[pb.MomentumPart], answer: Any) -> Any:
+        call = Call(self._network, self._process, self._caller, kind)
         sending = self._process.start(self._upload(call, parts))
         try:
-            return await self._answer(call, pb.SubmitMomentumResponse)
+            return await self._answer(call, answer)
         finally:
             sending.cancel()
             call.leave()
@@ -325,7 +334,7 @@ class Line:
                 header = part
             elif header is not None:
                 data += part.chunk.data
-            if header is not None:
+            if header is not None and call.kind == "submit":
                 self._said(self._caller, header, bytes(data))
             call.say(part.SerializeToString())
             await asyncio.sleep(self._network.latency(str(call)))

@@ -108,6 +108,7 @@ def draw_scenario(rng: Random, *, calm: bool = False) -> Scenario:
     messages, disk = rng.choice((0.0, 0.003, 0.01, 0.03)), rng.choice((0.0, 0.01, 0.05, 0.15))
     rates = dict.fromkeys(MESSAGES, messages) | dict.fromkeys(DISK, disk)
     rates["message late"] *= 3
+    rates["model lost"] = min(0.2, 3 * disk)
     for fault in rng.sample(DISK, 3):  # some seeds suffer from some faults much more
         rates[fault] = 2 * disk
     for fault in AT_THE_START:  # a server has to come so far

@@ -18,6 +18,7 @@ from ostrakon.server import round as rounds
 from ostrakon.server.coordinator import Coordinator
 from ostrakon.server.ledger import Committed, Entry, Ledger, Unknown
 from ostrakon.server.model_store import Key
+from ostrakon.server.recovery import Recovery
 from ostrakon.server.refusal import Refused
 from ostrakon.server.roster import Roster
 from ostrakon.server.uploads import Uploads
@@ -188,6 +189,16 @@ def what_a_dead_server_was_sent_is_done(patch: Patch) -> None:
     patch.setattr(Rounds, "next", forgetful)
 
 
+def a_lost_model_is_given_up_when_n_minus_f_have_said_no(patch: Patch) -> None:
+    left = Recovery._may_hold_it
+
+    def impatient(self: Recovery) -> list[str]:
+        found, settings = left(self), self.settings
+        return found if len(found) > settings.f else []
+
+    patch.setattr(Recovery, "_may_hold_it", impatient)
+
+
 BUGS: dict[Callable[[Patch], None], str] = {
     announced_before_it_is_durable: "I4",
     the_ledger_does_not_ask_for_the_term: "I5",
@@ -207,6 +218,7 @@ BUGS: dict[Callable[[Patch], None], str] = {
     a_stopped_server_prunes_when_it_wakes: "I4",
     a_model_of_zeros_is_many_files: "I4",
     what_a_dead_server_was_sent_is_done: "I8",
+    a_lost_model_is_given_up_when_n_minus_f_have_said_no: "I8",
 }
 
 

@@ -20,14 +20,19 @@ import torch
 import ostrakon.common.wire
 import ostrakon.worker.backoff
 from ostrakon.common.aggregation import rule
+from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.model_file import write_model
 from ostrakon.common.wire import Vector
+from ostrakon.server.calls import Calls
+from ostrakon.server.coordinator import Coordinator
+from ostrakon.server.model_store import Key, Stored
+from ostrakon.server.recovery import Recovery
 from ostrakon.worker.session import Session
 from ostrakon.worker.transport import CallFailed
 from tests.simulation.byzantine import VECTORS, Liar
-from tests.simulation.disk import Disk, Owner, SimulatedLedger, SimulatedStore
+from tests.simulation.disk import Disk, MemoryStore, Owner, SimulatedLedger, SimulatedStore
 from tests.simulation.history import Chance, History
 from tests.simulation.invariants import Invariants, Violation
 from tests.simulation.lives import LINGER, Pull, ServerLife, server_settings
@@ -37,6 +42,7 @@ from tests.simulation.network import Line, Network, Served
 from tests.simulation.scenario import Scenario, draw_scenario
 
 FAULTS_END = 120.0  # seconds after which nothing fails any more
+BACKUP = 40.0  # seconds after which a lost file is put back, if it is missed still
 PATIENCE = 600.0  # seconds that the run may take from then on
 CHUNK_BYTES = 8  # so that a vector is several chunks
 
@@ -65,6 +71,8 @@ class World:
         self.revoked: frozenset[Identity] = frozenset()
         self.over: set[str] = set()  # workers that heard the end
         self._lives: dict[Process, ServerLife] = {}
+        self._sessions: dict[str, Session] = {}  # of honest workers, the newest of each
+        self.invariants.holders = self._holders
         self._targets = self.scenario.targets()
         self.processes: list[Process] = []  # all that there ever were
         self._ending = False
@@ -101,6 +109,7 @@ class World:
         """Start another server; it takes over from those that are still there."""
         process = self._process("server")
         self.history.note(f"{process.name} starts: {why}", "server started")
+        self._lose_the_model(process)
         owner = Owner(process.name, lambda: self.kill(process))
         ledger = SimulatedLedger(
             self.disk,
@@ -130,7 +139,7 @@ class World:
         try:
             outcome = await life.live(
                 lambda: self._start_slowly(process),
-                lambda calls, state: self._open_doors(Served(process, state, calls)),
+                lambda calls, state: self._open_doors(process, calls, state),
             )
         except Killed:
             return
@@ -146,14 +155,59 @@ class World:
         self._gone(process)
         self._end_soon()
 
+    def _lose_the_model(self, process: Process) -> None:
+        """The file of the head is gone, or a part of it, until somebody puts it back from a backup."""
+        disk = self.disk
+        keys = [Key(entry.winner, entry.running_sum) for entry in disk.entries[-2:]]
+        # Without the sum of the round before nothing can be done: the server says so, and ends.
+        if not keys or len(set(keys)) < min(2, len(disk.entries)) or not all(map(self._is_whole, keys)):
+            return
+        if self.chance.strikes("model lost", process.name):
+            name = MemoryStore.name(keys[-1])
+            lost = disk.backup[name] = disk.files.pop(name)
+            if self.rng.random() < 0.5:
+                running_sum = lost.running_sum if self.rng.random() < 0.5 else lost.running_sum[:-1]
+                disk.files[name] = Stored(lost.theta + 1, running_sum)
+            self.at(BACKUP, self._put_back, keys[-1])
+
+    def _put_back(self, key: Key) -> None:
+        """The operator has waited long enough: the file comes back, and a server that looks for it is ended."""
+        name, head = MemoryStore.name(key), self.disk.entries[-1]
+        stored = self.disk.backup.pop(name, None)
+        if stored is None or key != Key(head.winner, head.running_sum) or self._is_whole(key):
+            return
+        self.history.note(f"the model of round {head.round} is put back", "model put back")
+        self.disk.files[name] = stored
+        for served in list(self.servers):
+            if isinstance(served.state, Recovery):
+                self.kill(served.process)
+
+    def _is_whole(self, key: Key) -> bool:
+        stored = self.disk.files.get(MemoryStore.name(key))
+        return stored is not None and Key(digest(stored.theta), digest(stored.running_sum)) == key
+
+    def _holders(self, digest: str) -> list[str]:
+        """Honest workers that live and have this model."""
+        revoked = {identity.id for identity in self.revoked}
+        return [
+            name
+            for name, session in self._sessions.items()
+            if self.workers[name].alive and name not in revoked and digest in session._held
+        ]
+
     async def _start_slowly(self, process: Process) -> None:
         if self.chance.strikes("server stopped while it starts", process.name):
             self.nemesis.stop(process, take_over=True)
         await asyncio.sleep(self._pause())
 
-    def _open_doors(self, served: Served) -> None:
-        self.servers.append(served)
-        self.history.note(f"{served.process.name} serves, term {served.state.term}")
+    def _open_doors(self, process: Process, calls: Calls | Recovery, state: Coordinator | Recovery) -> None:
+        what = "looks for its model" if isinstance(state, Recovery) else "serves"
+        self.history.note(f"{process.name} {what}, term {state.term}")
+        for served in self.servers:
+            if served.process is process:  # it has found its model: who reached it reaches it still
+                served.calls, served.state = calls, state
+                return
+        self.servers.append(Served(process, state, calls))
         for name in (*self.scenario.roster, "stranger"):
             if self.chance.over or self.rng.random() < 0.8 or self.network.routes.get(name) is None:
                 self.reroute(name)
@@ -209,6 +263,7 @@ class World:
         """Start a worker's process."""
         process = self._process(name)
         self.workers[name] = process
+        self._sessions.pop(name, None)
         line = Line(self.network, process, Identity("worker", name), self.invariants.said)
         self.network.routes.setdefault(process.name, None)
         if (name in self.scenario.liars and self.rng.random() < 0.5) or name == "stranger":
@@ -218,6 +273,8 @@ class World:
         lies = self.rng.choice(VECTORS[:3]) if name in self.scenario.liars else None
         learner = Pull(self._targets[name], self.rng, lies)
         session = Session("pull", self.scenario.d, learner, line, self.clock, offload=self.offload)
+        if lies is None:
+            self._sessions[name] = session
         process.start(self._watch(process, name, session.take_part))
 
     async def _watch(self, process: Process, name: str, life: Callable[[], Awaitable[str | None]]) -> None:

@@ -186,7 +186,7 @@ def test_an_upload_that_was_too_slow_may_be_sent_again(tmp_path: Path) -> None:
             await comes_without_it(searching, name)
         await settle()
         assert not finding.done()
-        searching.calls._uploads._timeout = 60.0  # the machine is less busy now
+        searching.calls.uploads._timeout = 60.0  # the machine is less busy now
         await member.restore(theta, digest(theta))
         assert (await finding).tobytes() == theta.tobytes()
 

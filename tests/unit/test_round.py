@@ -215,6 +215,18 @@ def test_no_finite_candidate_ends_the_run() -> None:
     assert isinstance(action, Diverge) and "round 7" in action.why
 
 
+@pytest.mark.parametrize(
+    "events",
+    [[*map(GradientNotFinite, "abc")], [*map(submitted, "abcde"), Aggregated(None, None)]],
+    ids=["no finite gradient", "no finite candidate"],
+)
+def test_a_round_that_has_diverged_does_nothing_more(events: list[Event]) -> None:
+    round = open_round()
+    assert isinstance([advance(round, event, 100.0) for event in events][-1], Diverge)
+    later = (Tick(), GradientNotFinite("d"), *map(submitted, "abcde"), Aggregated("x", "y"), vote("a", "inner"))
+    assert [advance(round, event, 1000.0) for event in later] == [None] * len(later)
+
+
 # The vote.
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ostrakon.common.digest import digest
-from ostrakon.common.wire import PROTOCOL, Vector
+from ostrakon.common.wire import CHUNK_BYTES, PROTOCOL, Vector
 from ostrakon.server.refusal import Refused
 from ostrakon.server.uploads import FEWEST_PARTS, Uploads
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -164,8 +164,14 @@ def test_what_is_no_vector_is_refused_by_name(parts: list[pb.MomentumPart], reas
 
 
 def test_a_vector_in_crumbs_is_refused_and_one_in_few_parts_is_not() -> None:
-    d = FEWEST_PARTS + 1
-    model, row = np.ones(d, dtype=np.float32), np.zeros(d, dtype=np.float32)
-    every, fewer = range(4, 4 * d, 4), range(8, 4 * d, 4)
-    assert play(received(Uploads(**PATIENT), "a", row, stream(*whole(model, every)))) == "too many parts"
-    assert play(received(Uploads(**PATIENT), "a", row, stream(*whole(model, fewer)))) == ""
+    for d in (FEWEST_PARTS + 1, CHUNK_BYTES):  # 68 bytes, and 4 MiB
+        model, row = np.ones(d, dtype=np.float32), np.zeros(d, dtype=np.float32)
+        most = FEWEST_PARTS + 16 * model.nbytes // CHUNK_BYTES
+        for parts, reason in ((most, ""), (most + 1, "too many parts")):
+            cuts = range(4, 4 * parts, 4)
+            assert play(received(Uploads(**PATIENT), "a", row, stream(*whole(model, cuts)))) == reason
+
+
+def test_a_header_that_does_not_come_is_a_slow_upload() -> None:
+    row = np.zeros(D, dtype=np.float32)
+    assert play(received(Uploads(**PATIENT | {"timeout": 0.01}), "a", row, stream(None))) == "slow upload"
