@@ -119,10 +119,13 @@ def run_to_exit(work: Callable[[], None], log: Path | None) -> None:
         sys.exit(2)
     except Exception as error:
         trouble = file_trouble(error) if isinstance(error, OSError) else None
+        if trouble is not None:
+            _tell(f"{ERROR}{trouble}", log)
+            sys.exit(2)
         if log is not None or not isinstance(error, OSError):  # what the system says is told on a terminal without it
-            structlog.get_logger().exception("died" if trouble is None else "a file cannot be used")
-        _tell(f"{DIED}{_described(error)}" if trouble is None else f"{ERROR}{trouble}", log)
-        sys.exit(1 if trouble is None else 2)
+            structlog.get_logger().exception("died")
+        _tell(f"{DIED}{_described(error)}", log)
+        sys.exit(1)
     sys.exit(0)
 
 
