@@ -116,10 +116,13 @@ def run_to_exit(work: Callable[[], None], log: Path | None) -> None:
         sys.exit(2)
     except Exception as error:
         trouble = file_trouble(error) if isinstance(error, OSError) else None
+        if trouble is not None:
+            _tell(f"{ERROR}{trouble}", log)
+            sys.exit(2)
         if log is not None or not isinstance(error, OSError):  # what the system says is told on a terminal without it
-            structlog.get_logger().exception("died" if trouble is None else "a file cannot be used")
-        _tell(f"{DIED}{last_line(error)}{place(error, ours=True)}" if trouble is None else f"{ERROR}{trouble}", log)
-        sys.exit(1 if trouble is None else 2)
+            structlog.get_logger().exception("died")
+        _tell(f"{DIED}{last_line(error)}{place(error, ours=True)}", log)
+        sys.exit(1)
     sys.exit(0)
 
 

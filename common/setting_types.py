@@ -1,5 +1,6 @@
 """What a setting can be: numbers that a machine can work with, addresses, ids. Settings are made of these."""
 
+import os
 import struct
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +26,8 @@ class Settings(BaseModel):
     def _can_be_held(cls, value: Any) -> Any:
         if isinstance(value, int) and abs(value) > _LARGEST:
             raise ValueError(f"expected a number of at most {_LARGEST}")
+        if isinstance(value, Path) and not _can_be_a_path(value):
+            raise ValueError("too long a path: expected at most 4095 bytes, and 255 between two slashes")
         if isinstance(value, str | Path):
             text = str(value)
             if "\0" in text or (not text.isascii() and not _is_unicode(text)):
@@ -38,6 +41,11 @@ def _is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _can_be_a_path(path: Path) -> bool:
+    """Whether a file of this name can be: longer ones, no system takes."""
+    return len(os.fsencode(path)) < 4096 and all(len(os.fsencode(part)) < 256 for part in path.parts)
 
 
 def _address(value: str) -> str:

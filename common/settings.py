@@ -330,7 +330,7 @@ def _sentence(kind: type[Settings], error: ValidationError) -> str:
 def _shown(value: Any) -> str:
     """A value for a sentence, cut where it is long."""
     try:
-        text = repr(value)
+        text = repr(str(value) if isinstance(value, Path) else value)
     except ValueError:
         return "a number of thousands of digits"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ostrakon.common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError, readable
 from ostrakon.common.settings import Liars, RunSettings, build
 from ostrakon.common.toml_file import read_toml
 
@@ -15,6 +16,7 @@ DEFAULT_RUN = "default"
 FILE = "settings"  # the word that names a file of settings
 _WORDS = (*(name for name in RunSettings.model_fields if name != "team"), FILE)
 _PATHS: dict[str, Callable[[Path], str]] = {"data": lambda path: path.name, FILE: lambda path: path.stem}
+_LONGEST_NAME = 120  # characters of a run's name that is made of what was given
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.]+")
 
 
@@ -46,7 +48,8 @@ def parse(words: Iterable[str]) -> dict[str, str]:
 def run_name(given: dict[str, str]) -> str:
     """The run that is meant: RUN, or else a name made of what was given.
 
-    `make up RULE=Avg` is the run `rule-Avg`, so that the same words go on with the same run.
+    `make up RULE=Avg` is the run `rule-Avg`, so that the same words go on with the same run. A name that would be too
+    long for a folder is cut, and ends with a digest of the whole.
 
     Raises:
         OstrakonError: the name cannot be a folder's, or the file of settings cannot be read.
@@ -56,7 +59,10 @@ def run_name(given: dict[str, str]) -> str:
         return build(RunSettings, {"run": named["run"]}, source="make up").run
     telling = sorted(given.keys() - {"rounds", *MAY_DIFFER})
     parts = [f"{key}-{_PATHS[key](Path(given[key])) if key in _PATHS else given[key]}" for key in telling]
-    return "_".join(NOT_IN_NAMES.sub("-", part).strip("-") for part in parts) or DEFAULT_RUN
+    name = "_".join(NOT_IN_NAMES.sub("-", part).strip("-") for part in parts) or DEFAULT_RUN
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}-{sha256(name.encode()).hexdigest()[:12]}"
 
 
 def new_run(given: dict[str, str]) -> RunSettings:
@@ -77,8 +83,8 @@ def resumed_run(stored: RunSettings, given: dict[str, str]) -> RunSettings:
     wanted = _settings(stored.model_dump(), given)
     for name in (*_read_file(given), *(given.keys() - {FILE})):
         was, now = getattr(stored, name), getattr(wanted, name)
-        if now == was or name in MAY_DIFFER:
-            continue
+        if now == was or name in MAY_DIFFER or (name == "data" and was is not None and not was.exists()):
+            continue  # data that are no longer where they were have been moved
         if name == "rounds":
             if now > was:
                 continue
@@ -141,7 +147,7 @@ def _settings(stored: dict[str, Any], given: dict[str, str]) -> RunSettings:
         stored = {name: value for name, value in stored.items() if name not in said}
     values = stored | filed | words
     if "data" in words:
-        values["data"] = Path(words["data"]).expanduser().resolve()
+        values["data"] = _place(words["data"], Path())
     return build(RunSettings, values, source="make up")
 
 
@@ -149,9 +155,18 @@ def _read_file(given: dict[str, str]) -> dict[str, Any]:
     """The values in the file of settings, if one is given; relative paths in it are taken from its folder."""
     if FILE not in given:
         return {}
-    path = Path(given[FILE]).expanduser()
+    path = _place(given[FILE])
     values = read_toml(path)
     build(RunSettings, values, source=str(path))  # what cannot be used is to be found under the file's name
     if "data" in values:
-        values["data"] = (path.parent / Path(values["data"]).expanduser()).resolve()
+        values["data"] = _place(values["data"], path.parent)
     return values
+
+
+def _place(path: str, folder: Path | None = None) -> Path:
+    """A path as it was given, `~` in it expanded; with a folder that it begins in, the absolute one."""
+    try:
+        found = Path(path).expanduser()
+        return found if folder is None else (folder / found).resolve()
+    except (OSError, RuntimeError) as error:  # nobody's home, a link to itself, no current folder
+        raise OstrakonError(f"{readable(path)} leads nowhere ({str(error).rstrip('.')}): correct the path") from None

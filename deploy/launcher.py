@@ -51,7 +51,7 @@ def _up(words: list[str], stop: Stop) -> int:
     folder = RunFolder(launch_settings.run_name(given))
     if folder.exists():
         with folder.held():
-            settings = launch_settings.resumed_run(folder.read_settings(), given)
+            settings = launch_settings.resumed_run(_settings(folder), given)
             if is_over(folder.path, settings.rounds):
                 print(f"run {folder.name} is over: nothing is left to do")
                 _report(folder)
@@ -98,7 +98,7 @@ def status(name: str) -> int:
         OstrakonError: there is no such run, or its server has never started.
     """
     folder = RunFolder(name)
-    progress = Progress(folder.read_settings())
+    progress = Progress(_settings(folder))
     if folder.holder() is not None and folder.server.exists():
         with closing(Watch(folder)) as watch:
             if watch.poll(progress, time.monotonic(), timeout=3):
@@ -111,6 +111,11 @@ def status(name: str) -> int:
     print(f"run {name} is not running")
     Console().print(report.table(name, report.summarise(read_record(folder.path))))
     return 0
+
+
+def _settings(folder: RunFolder) -> RunSettings:
+    """What the run was started with, under the name that its folder has now: it may have been moved."""
+    return folder.read_settings().model_copy(update={"run": folder.name})
 
 
 def _launch(folder: RunFolder, settings: RunSettings, stop: Stop) -> int:

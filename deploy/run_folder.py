@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
-from ostrakon.common.errors import OstrakonError
-from ostrakon.common.run_files import SETTINGS
+from ostrakon.common.errors import OstrakonError, readable
+from ostrakon.common.run_files import LEDGER, LONGEST_LEDGER, SETTINGS
 from ostrakon.common.settings import AdversarySettings, RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
 from ostrakon.deploy.files import write_atomically
 
@@ -29,8 +29,18 @@ class RunFolder:
     """
 
     def __init__(self, name: str) -> None:
+        """Raises:
+        OstrakonError: its path would be too long for a ledger.
+        OSError: the current folder is gone.
+        """
         self.name = name
         self.path = (RUNS / name).absolute()
+        size = len(os.fsencode(self.path / LEDGER))
+        if size > LONGEST_LEDGER:
+            raise OstrakonError(
+                f"{readable(self.path)} is too long a path for a run: its ledger would have one of {size} bytes, "
+                f"{LONGEST_LEDGER} are possible. Use a folder that lies less deep"
+            )
         self.settings = self.path / SETTINGS
         self.certificates = self.path / "certificates"
         self.initial = self.path / "initial.safetensors"
@@ -41,7 +51,8 @@ class RunFolder:
         self.processes_lock = self.path / "processes.lock"
 
     def exists(self) -> bool:
-        return self.settings.exists()
+        """Whether the run was ever started; a link to nowhere in the place of its settings is one that was."""
+        return os.path.lexists(self.settings)
 
     def worker(self, id: str) -> Path:
         return self.path / "workers" / f"{id}.toml"

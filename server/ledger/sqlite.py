@@ -12,7 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ostrakon.common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError, readable
+from ostrakon.common.run_files import LONGEST_LEDGER
 from ostrakon.common.watched_files import WatchedFiles
 from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
 
@@ -35,13 +36,19 @@ class SqliteLedger:
         called: the file's name in sentences for the user, where it is a copy of another.
 
     Raises:
-        OstrakonError: the file is damaged, is no ledger, or cannot be opened for writing.
+        OstrakonError: the file is damaged, is no ledger, or cannot be opened for writing; its path is too long.
     """
 
     def __init__(self, path: Path | str, *, called: Path | None = None) -> None:
         self._path = path
         self._called = called or path
         self._lock = threading.Lock()
+        size = len(os.fsencode(os.path.realpath(path)))
+        if size > LONGEST_LEDGER:
+            raise OstrakonError(
+                f"the path of the ledger {readable(self._called)} has {size} bytes: use a folder where it has at most "
+                f"{LONGEST_LEDGER}, which SQLite can take"
+            )
         with self._readable():
             self._connection = sqlite3.connect(
                 path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False

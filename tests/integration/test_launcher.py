@@ -107,9 +107,16 @@ def test_a_run_ends_with_its_summary_curves_and_models_and_is_not_repeated(folde
     other = run(folder, "up", *SMALL[:-3], "RUN=small", "GAMMA=0.25")
     assert other.process.returncode == 2
     assert "GAMMA=0.5, now GAMMA=0.25" in other.text
-    longer = run(folder, "up", "RUN=small", "ROUNDS=20")
+
+    # The folder is the run, wherever it lies and whatever it is called.
+    moved = folder / "elsewhere" / "runs" / "renamed"
+    moved.parent.mkdir(parents=True)
+    home.rename(moved)
+    longer = run(folder / "elsewhere", "up", "RUN=renamed", "ROUNDS=20")
     assert longer.process.returncode == 0, longer.text
-    assert json.loads((home / "summary.json").read_text())["rounds"] == 20
+    assert "run renamed: Mean2P" in longer.text
+    assert json.loads((moved / "summary.json").read_text())["rounds"] == 20
+    assert not home.exists()
 
 
 def test_ctrl_c_kill_9_and_down_lose_nothing_and_leave_nobody_behind(folder: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ostrakon.common.errors import OstrakonError
-from ostrakon.common.settings import AdversarySettings, RunSettings, ServerSettings, WorkerSettings, read
+from ostrakon.common.errors import OstrakonError, file_trouble
+from ostrakon.common.settings import AdversarySettings, RunSettings, ServerSettings, WorkerSettings, build, read
 from ostrakon.deploy import run_folder
 from ostrakon.deploy.launch_settings import check_parts, described, new_run, parse, resumed_run, run_name
-from ostrakon.deploy.processes import PRELOADED
+from ostrakon.deploy.processes import PRELOADED, Child
 from ostrakon.deploy.run_folder import RunFolder
 
 REPOSITORY = Path(__file__).parents[2]
@@ -180,6 +180,101 @@ def test_without_a_name_the_words_name_the_run_and_find_it_again() -> None:
     assert run_name(parse(["attack=SF(scale=10)", "RULE=Avg", "PORT=7000"])) == "attack-SF-scale-10_rule-Avg"
     assert run_name(parse(["DATA=somewhere/some.npz", "TASK=femnist"])) == "data-some.npz_task-femnist"
     assert run_name(parse(["RUN=mine", "RULE=Avg"])) == "mine"
+
+
+def test_a_name_too_long_for_a_folder_is_cut_and_still_names_one_run() -> None:
+    words = [f"RULE={'x' * 300}", f"DATA={'y' * 250}", "TASK=femnist"]
+    name = run_name(parse(words))
+    assert len(name) < 140
+    assert build(RunSettings, {"run": name}, source="here").run == name
+    assert run_name(parse(words[::-1])) == name
+    assert run_name(parse([*words, "SEED=2"])) != name
+    with pytest.raises(OstrakonError, match="run = 'x"):
+        run_name(parse([f"RUN={'x' * 300}"]))
+
+
+def test_data_may_have_been_moved_but_not_exchanged(tmp_path: Path) -> None:
+    was, now = tmp_path / "was.npz", tmp_path / "now.npz"
+    was.touch()
+    stored = new_run(parse([f"DATA={was}", "RUN=one"]))
+    with pytest.raises(OstrakonError, match="was started with DATA="):
+        resumed_run(stored, parse([f"DATA={now}"]))
+    was.rename(now)
+    assert resumed_run(stored, parse([f"DATA={now}"])).data == now
+
+
+@pytest.mark.parametrize("word", ["DATA=~nobody-of-this-name/x", "SETTINGS=~nobody-of-this-name/x", "DATA=loop"])
+def test_a_path_that_leads_nowhere_is_named(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    with pytest.raises(OstrakonError, match="leads nowhere"):
+        new_run(parse([word]))
+    with pytest.raises(OstrakonError, match="too long a path"):
+        new_run(parse([f"DATA={'x/' * 3000}"]))
+
+
+def test_a_folder_too_deep_for_a_ledger_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_folder, "RUNS", tmp_path / ("d" * 200) / ("e" * 200) / ("f" * 100))
+    with pytest.raises(OstrakonError, match="too long a path for a run"):
+        RunFolder("trial")
+
+
+def in_the_way(path: Path, what: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if what == "file":
+        path.touch()
+    elif what == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(path if what == "loop" else path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        (".", "file"),
+        ("..", "file"),
+        (".", "nowhere"),
+        ("..", "loop"),
+        ("settings.toml", "folder"),
+        ("settings.toml", "nowhere"),
+        ("launcher.lock", "folder"),
+        ("processes.lock", "folder"),
+        ("certificates", "file"),
+        ("certificates/ca.pem", "folder"),
+        ("certificates/worker-w00.pem", "folder"),
+        ("certificates/revoked.txt", "folder"),
+        ("workers", "nowhere"),
+        ("evaluator.toml", "folder"),
+        ("logs", "file"),
+        ("logs/w00.log", "folder"),
+    ],
+)
+def test_what_is_in_the_way_of_a_run_is_a_sentence_with_its_path(folder: RunFolder, place: str, what: str) -> None:
+    path = folder.path.parent if place == ".." else folder.path / place
+    in_the_way(path, what)
+    settings = new_run(parse(["RUN=trial", "WORKERS=3", "BYZANTINE=0", "F=1"]))
+
+    def prepare() -> None:
+        if folder.exists():
+            folder.read_settings()
+        with folder.held():
+            folder.await_orphans(1)
+            folder.write_settings(settings)
+            folder.write_certificates(settings)
+            folder.write_processes(settings)
+            Child("w00", "ostrakon.no_such_module", folder.worker("w00"), folder.log("w00"), folder.path).start()
+
+    try:
+        prepare()
+        raise AssertionError("nothing was refused")
+    except OstrakonError as error:
+        sentence = str(error)
+    except OSError as error:
+        sentence = file_trouble(error) or ""
+    assert str(path) in sentence
 
 
 def test_a_machine_that_only_fails_is_honest_otherwise() -> None:
