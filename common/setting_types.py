@@ -30,12 +30,13 @@ class Settings(BaseModel):
             raise ValueError("too long a path: expected at most 4095 bytes, and 255 between two slashes")
         if isinstance(value, str | Path):
             text = str(value)
-            if "\0" in text or (not text.isascii() and not _is_unicode(text)):
+            if "\0" in text or (not text.isascii() and not is_unicode(text)):
                 raise ValueError("expected a text without bytes that stand for no letter")
         return value
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written to a file: a path of the system may hold bytes that stand for no letter."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -44,7 +44,7 @@ from ostrakon.common.identity import (
 )
 from ostrakon.common.revocation import REVOKED, read_revoked, revocation_list, revoked_text
 from ostrakon.common.runtime import run_to_exit
-from ostrakon.common.settings import TlsFiles
+from ostrakon.common.settings import TlsFiles, build
 from ostrakon.deploy.files import write_atomically
 
 AUTHORITY_DAYS = 3650
@@ -110,7 +110,8 @@ def issue(
     """
     identity = parse(Identity(role, id).urn)
     stem = directory / f"{role}-{id}"
-    files = TlsFiles(ca=directory / "ca.pem", certificate=Path(f"{stem}.pem"), key=Path(f"{stem}.key"))
+    paths = {"ca": directory / "ca.pem", "certificate": Path(f"{stem}.pem"), "key": Path(f"{stem}.key")}
+    files = build(TlsFiles, paths, source="certificates")
     if hosts and role != "server":
         raise OstrakonError(f"--host is for servers: nobody calls a {role} by the name of its host")
     if role == "adversary":

@@ -166,7 +166,8 @@ class Launch:
     def _waits_for_nobody(self) -> bool:
         """Whether the server waits, after the last round, for an evaluator alone that will not come any more."""
         others = [child.status for child in self.honest if child is not self.evaluator]
-        return self.evaluator.status == USER_ERROR and DONE in others and None not in others
+        lost = self.evaluator.status == USER_ERROR or self.evaluator.died_the_same_way(_HOPELESS)
+        return lost and DONE in others and None not in others
 
     def _refused(self) -> list[Child]:
         """Workers that ended with a user's error and are not started again."""

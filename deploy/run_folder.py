@@ -13,6 +13,7 @@ import tomli_w
 
 from ostrakon.common.errors import OstrakonError, readable
 from ostrakon.common.run_files import LEDGER, LONGEST_LEDGER, SETTINGS
+from ostrakon.common.setting_types import is_unicode
 from ostrakon.common.settings import AdversarySettings, RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
 from ostrakon.deploy.files import write_atomically
 
@@ -30,11 +31,13 @@ class RunFolder:
 
     def __init__(self, name: str) -> None:
         """Raises:
-        OstrakonError: its path would be too long for a ledger.
+        OstrakonError: its path would be too long for a ledger, or can stand in no file of settings.
         OSError: the current folder is gone.
         """
         self.name = name
         self.path = (RUNS / name).absolute()
+        if not is_unicode(str(self.path)):
+            raise OstrakonError(f"{readable(self.path)} is no UTF-8, as settings are written in: use another folder")
         size = len(os.fsencode(self.path / LEDGER))
         if size > LONGEST_LEDGER:
             raise OstrakonError(

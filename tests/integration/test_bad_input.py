@@ -77,6 +77,12 @@ def test_damage_is_named_and_not_overwritten(cluster: Make) -> None:
         ({"device": "cuda:7"}, "GPU"),
         ({"tls": None}, "tls"),
         ({"initial": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"initial": "/dev"}, "/dev"),
+        ({"directory": "/dev/null"}, "/dev/null is in the way: a folder is needed"),
+        ({"directory": "/dev/null/run"}, "leads through a file"),
+        ({"directory": "/dev/null/" + 300 * "x"}, "too long a path"),
+        ({"gamma": float("inf")}, "finite"),
+        ({"roster": ["w00", "Z\u00fcrich", "w02"]}, "can stand in no certificate"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(cluster: Make, changes: dict[str, object], expected: str) -> None:
@@ -86,6 +92,20 @@ def test_settings_that_cannot_be_used_are_named(cluster: Make, changes: dict[str
         changes = {"listen": "0.0.0.0:0"}
     assert expected in sentence(run.server(**changes))
     assert not (run.run / "ledger.sqlite").exists() or not run.entries()
+
+
+def test_what_stands_in_the_place_of_a_runs_files_is_named(cluster: Make) -> None:
+    for place in ("models", "metrics.jsonl", "ledger.sqlite", "server.lock"):
+        run = cluster(place)
+        path = run.run / place
+        path.parent.mkdir()
+        if place == "models":
+            path.symlink_to(run.run / "nowhere")
+        else:
+            path.mkdir()
+        server = run.server()
+        assert str(path) in sentence(server)
+        assert "Traceback" not in server.text
 
 
 def test_only_the_runs_own_workers_get_in(cluster: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,6 +82,28 @@ def test_an_evaluator_that_cannot_work_is_told_though_the_run_is_completed(tmp_p
     assert "evaluations.jsonl is a folder where a file is needed" in found["errors"]["evaluator"]
 
 
+def test_an_evaluator_that_dies_again_and_again_is_told_and_the_run_completed(tmp_path: Path) -> None:
+    (tmp_path / "mytask.py").write_text(
+        "import multiprocessing, pathlib, time\n"
+        "from ostrakon.common.tasks.linear import Linear\n"
+        "class Mine(Linear):\n"
+        "    def test_data(self, seed):\n"
+        "        metrics = pathlib.Path('runs/small/metrics.jsonl')\n"
+        "        if multiprocessing.parent_process() is not None:\n"
+        '            while not metrics.exists() or \'"event": "round"\' not in metrics.read_text():\n'
+        "                time.sleep(0.05)\n"
+        "            raise RuntimeError('no test today')\n"
+        "        return super().test_data(seed)\n"
+    )
+    words = [word for word in SMALL if not word.startswith("TASK=")]
+    status, wrong = end(start(tmp_path, *words, "TASK=mytask:Mine", "ROUNDS=3"))
+    assert status == 1
+    told = "died: RuntimeError: no test today (mytask.py, line 9, in test_data)"
+    assert wrong.splitlines()[-1].startswith(f"error: the run is over, but its evaluator {told}")
+    assert summary(tmp_path)["errors"]["evaluator"].startswith(told)
+    assert summary(tmp_path)["status"] == "completed"
+
+
 def test_a_process_that_dies_of_the_same_error_before_the_first_round_ends_the_run_with_it(tmp_path: Path) -> None:
     (tmp_path / "mytask.py").write_text(
         "import multiprocessing\n"

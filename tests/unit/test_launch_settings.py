@@ -213,11 +213,14 @@ def test_a_path_that_leads_nowhere_is_named(word: str, tmp_path: Path, monkeypat
         new_run(parse([f"DATA={'x/' * 3000}"]))
 
 
-def test_a_folder_too_deep_for_a_ledger_is_refused_before_anything_is_written(
+def test_a_folder_too_deep_for_a_ledger_or_of_no_letters_is_refused_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_folder, "RUNS", tmp_path / ("d" * 200) / ("e" * 200) / ("f" * 100))
     with pytest.raises(OstrakonError, match="too long a path for a run"):
+        RunFolder("trial")
+    monkeypatch.setattr(run_folder, "RUNS", tmp_path / "\udcff")
+    with pytest.raises(OstrakonError, match="is no UTF-8"):
         RunFolder("trial")
 
 
