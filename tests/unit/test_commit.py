@@ -9,11 +9,14 @@ import pytest
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.server.audit import audit
+from ostrakon.server.commit import make_durable, unless_taken_over
 from ostrakon.server.ledger import Entry, Ledger, Outcome, Unknown
+from ostrakon.server.ledger.sqlite import SqliteLedger
 from ostrakon.server.model_store import ModelStore
 from ostrakon.server.round import Phase
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.in_process import House, Member, cancel, play, pulls, settle, submit_all, up_to_the_vote
+from tests.in_process import House, Member, cancel, inline, play, pulls, settle, submit_all, up_to_the_vote
+from tests.ledgers import GENESIS, following
 
 
 class Wrapped:
@@ -240,3 +243,27 @@ def test_a_model_that_cannot_be_written_ends_the_run_while_the_vote_is_open(
         await house.stop()
 
     play(scenario())
+
+
+def test_an_entry_that_is_there_already_is_committed_and_another_of_its_round_ends_the_server(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    ledger.create(GENESIS)
+    term = ledger.draw_term("test")
+    entry, other = following(ledger, term), following(ledger, term, "other")
+    for _ in range(2):  # the second time, as after an answer that was lost
+        asyncio.run(make_durable(entry, ledger, inline))
+    with pytest.raises(OstrakonError, match=f"round 1 is committed already, by the server of term {term}"):
+        asyncio.run(make_durable(other, ledger, inline))
+    assert [one.hash for one in ledger.entries()] == [entry.hash]
+    ledger.close()
+
+
+def test_what_would_harm_a_successor_is_not_done_once_there_is_one(tmp_path: Path) -> None:
+    ledger = SqliteLedger(tmp_path / "ledger.sqlite")
+    term, done = ledger.draw_term("first"), list[str]()
+    unless_taken_over(ledger, term, lambda: done.append("before"))
+    ledger.draw_term("second")
+    with pytest.raises(OstrakonError, match=f"larger term {term + 1} has taken over this run from term {term}"):
+        unless_taken_over(ledger, term, lambda: done.append("after"))
+    assert done == ["before"]
+    ledger.close()

@@ -244,6 +244,9 @@ def test_while_it_looks_every_other_call_is_told_to_come_again_or_to_join(tmp_pa
         for call in (member.receive(), member.submit(theta), member.candidates(), member.vote()):
             assert await refusal(call) == ("FAILED_PRECONDITION", "not joined")
         assert await refusal(member.restore(theta, digest(theta))) == ("FAILED_PRECONDITION", "not joined")
+        member.run = "another run"
+        for call in (member.join("pull", D), member.restore(theta, digest(theta))):
+            assert await refusal(call) == ("FAILED_PRECONDITION", "wrong run")
         observer = searching.transport("watcher", "observer")
         request = pb.BroadcastRequest(stamp=member.stamp())
         assert await refusal(anext(observer.broadcast(request))) == ("UNAVAILABLE", "recovering")
@@ -253,6 +256,9 @@ def test_while_it_looks_every_other_call_is_told_to_come_again_or_to_join(tmp_pa
         found = status(searching)
         assert found.stamp.round == 4 and found.committed.head.round == 3
         assert "committed model of round 3" in found.waiting
+        counted = {(one.worker, one.reason): one.count for one in found.refused}
+        assert counted["", "not on the roster"] == counted["a", "different task"] == 1
+        assert not any(reason == "recovering" for _, reason in counted)  # they are to come again: that is no fault
 
     play(scenario())
 
@@ -279,6 +285,33 @@ def test_an_old_copy_without_its_model_is_an_old_copy(tmp_path: Path) -> None:
         for name in "ab":
             await refusal(Member(searching, name).join("pull", D, change=remember))
         with pytest.raises(OstrakonError, match=r"ends with round 3, does not hold: an old copy.*server restore"):
+            await finding
+
+    play(scenario())
+
+
+def test_a_model_that_has_come_is_written_over_by_nobody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        searching, _, theta = await lost_run(tmp_path)
+        member, other = await holding(searching, "a", theta), await holding(searching, "b", theta)
+        await member.restore(theta, digest(theta))
+        found = await searching.calls.theta()
+        for late in (member, other):
+            assert await refusal(late.restore(theta + 1, digest(theta))) == ("UNAVAILABLE", "recovering")
+            assert await refusal(late.join("pull", D)) == ("UNAVAILABLE", "recovering")
+        assert found.tobytes() == theta.tobytes()
+        assert "came back" in status(searching).waiting and not status(searching).awaited
+
+    play(scenario())
+
+
+def test_a_server_that_waits_for_its_model_hears_at_once_that_it_was_taken_over(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        searching, _, _ = await lost_run(tmp_path)
+        finding = asyncio.create_task(searching.calls.theta())
+        await settle()
+        searching.calls.fail(OstrakonError("another has taken over"))
+        with pytest.raises(OstrakonError, match="another has taken over"):
             await finding
 
     play(scenario())

@@ -12,6 +12,7 @@ import pytest
 from ostrakon.common.digest import digest
 from ostrakon.common.wire import CHUNK_BYTES, PROTOCOL, Vector
 from ostrakon.server.refusal import Refused
+from ostrakon.server.streams import Displaced, Streams
 from ostrakon.server.uploads import FEWEST_PARTS, Uploads
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.in_process import D, Upload, cancel, play, settle, vector
@@ -92,6 +93,25 @@ def test_no_stream_is_accepted_after_its_phase(kept: int, stubborn: bool) -> Non
         late.released.set()
         assert await late.task == "late submission"
         assert row.tolist() == [7.0] * D
+
+    play(scenario())
+
+
+def test_the_task_of_a_displaced_stream_goes_on_uncancelled() -> None:
+    async def scenario() -> None:
+        streams = Streams()
+
+        async def displaced() -> int:
+            with pytest.raises(Displaced), streams.claim("a"):
+                await asyncio.Event().wait()
+            task = asyncio.current_task()
+            assert task is not None
+            return task.cancelling()
+
+        task = asyncio.create_task(displaced())
+        await settle()
+        streams.close("a")
+        assert await task == 0
 
     play(scenario())
 

@@ -153,6 +153,15 @@ def test_who_is_asked_for_a_lost_model_sends_it_and_joins_again() -> None:
     assert rounds.next(Joined(3, True)) == Receive(3)
 
 
+@pytest.mark.parametrize("event", [Restored(), failed("revoked", "PERMISSION_DENIED")], ids=["after", "before"])
+def test_a_worker_that_is_shut_out_after_or_before_it_has_brought_a_model_back_gives_up(event: Event) -> None:
+    rounds = at_round(4)
+    rounds.next(failed("not joined"))
+    assert rounds.next(Joined(3, True, "theta_3")) == Restore("theta_3")
+    assert rounds.next(event) == Join()
+    assert isinstance(rounds.next(failed("revoked", "PERMISSION_DENIED")), GiveUp)
+
+
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
