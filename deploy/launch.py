@@ -15,7 +15,7 @@ from ostrakon.deploy.ending import Ending
 from ostrakon.deploy.live import Progress, Screen, screen
 from ostrakon.deploy.processes import DONE, USER_ERROR, Child
 from ostrakon.deploy.record import is_over, last_round
-from ostrakon.deploy.run_folder import RunFolder, collusion, roster
+from ostrakon.deploy.run_folder import Collusion, RunFolder, roster
 from ostrakon.deploy.stopping import Stop
 from ostrakon.deploy.watch import Watch
 
@@ -40,14 +40,14 @@ class Verdict:
 class Launch:
     """The processes of a run and who of them is needed for what."""
 
-    def __init__(self, folder: RunFolder, settings: RunSettings, stop: Stop) -> None:
+    def __init__(self, folder: RunFolder, settings: RunSettings, plot: Collusion | None, stop: Stop) -> None:
         self.folder = folder
         self.settings = settings
         self.stop = stop
         self.server = self._child("server", "server.process", folder.server)
         self.evaluator = self._child("evaluator", "worker.evaluator", folder.evaluator)
         self.workers = [self._child(id, "worker.process", folder.worker(id)) for id in folder.members(settings)]
-        self.adversary = [self._child("adversary", "worker.adversary", folder.adversary)] if collusion(settings) else []
+        self.adversary = [self._child("adversary", "worker.adversary", folder.adversary)] if plot else []
         self.children = [self.server, *self.adversary, *self.workers, self.evaluator]
         # Whoever lies or fails is not waited for at the end, and may die as it likes.
         byzantine = roster(settings)[: settings.byzantine]

@@ -16,13 +16,13 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.run_files import LEDGER
 from ostrakon.common.settings import RunSettings
 from ostrakon.deploy import launch_settings, processes
+from ostrakon.deploy.apart import apart
 from ostrakon.deploy.ending import forget_ending, keep_ending
 from ostrakon.deploy.launch import Launch
 from ostrakon.deploy.live import Progress, table
 from ostrakon.deploy.processes import USER_ERROR
 from ostrakon.deploy.record import is_over, read_record
-from ostrakon.deploy.rehearsal import rehearse
-from ostrakon.deploy.run_folder import RunFolder
+from ostrakon.deploy.run_folder import Collusion, RunFolder
 from ostrakon.deploy.stopping import CALLED_OFF, Stop, Stopped
 from ostrakon.deploy.watch import Watch
 
@@ -56,15 +56,11 @@ def _up(words: list[str], stop: Stop) -> int:
                 print(f"run {folder.name} is over: nothing is left to do")
                 _report(folder)
                 return 0
-            processes.start_fork_server()
-            rehearse(settings, folder.initial)
-            return _launch(folder, settings, stop)
+            return _launch(folder, settings, _rehearse(folder, settings), stop)
     settings = launch_settings.new_run(given)
-    processes.start_fork_server()
-    launch_settings.check_parts(settings)
-    rehearse(settings, folder.initial)
+    plot = _rehearse(folder, settings)
     with folder.held():
-        return _launch(folder, settings, stop)
+        return _launch(folder, settings, plot, stop)
 
 
 def down(name: str) -> int:
@@ -118,14 +114,23 @@ def _settings(folder: RunFolder) -> RunSettings:
     return folder.read_settings().model_copy(update={"run": folder.name})
 
 
-def _launch(folder: RunFolder, settings: RunSettings, stop: Stop) -> int:
+def _rehearse(folder: RunFolder, settings: RunSettings) -> Collusion | None:
+    processes.start_fork_server()
+    what = f"the rehearsal of task {settings.task}"
+    found = apart(what, "ostrakon.deploy.rehearsal:rehearse_run", settings, folder.initial)
+    return None if found is None else Collusion(*map(tuple, found))
+
+
+def _launch(folder: RunFolder, settings: RunSettings, plot: Collusion | None, stop: Stop) -> int:
     folder.await_orphans(_ORPHANS)
     folder.write_settings(settings)
-    folder.write_certificates(settings)
-    folder.write_initial(settings)
-    folder.write_processes(settings)
+    folder.write_certificates(settings, plot)
+    if not folder.initial.exists():
+        initial = folder.initial_settings(settings)
+        apart("the initial model", "ostrakon.worker.initial:write_initial", initial, folder.initial)
+    folder.write_processes(settings, plot)
     forget_ending(folder.path)
-    launch = Launch(folder, settings, stop)
+    launch = Launch(folder, settings, plot, stop)
     stop.note()
     verdict = launch.run()
     keep_ending(folder.path, verdict.ending)

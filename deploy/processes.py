@@ -29,8 +29,8 @@ CONTEXT = get_context("forkserver")
 PRELOADED = (
     "ostrakon.common.tasks.registry",
     "ostrakon.common.tasks.glyphs",
-    "ostrakon.common.tasks.rehearsal",
     "ostrakon.worker.attacks",
+    "ostrakon.worker.initial",
     "ostrakon.worker.process",
     "ostrakon.worker.session",
     "ostrakon.worker.evaluator",
@@ -40,6 +40,7 @@ PRELOADED = (
     "typer",
     "ostrakon.deploy.launch_settings",
     "ostrakon.deploy.processes",
+    "ostrakon.deploy.rehearsal",
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds before a restart
 _STEADY = 60.0  # seconds of life after which the pauses start over

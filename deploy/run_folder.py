@@ -134,7 +134,7 @@ class RunFolder:
         """Keep what makes the run; where this file exists, so does the run."""
         _write_toml(self.settings, settings)
 
-    def write_certificates(self, settings: RunSettings) -> None:
+    def write_certificates(self, settings: RunSettings, plot: "Collusion | None") -> None:
         """Give every process its certificate; those that are still valid are kept."""
         from ostrakon.deploy import certificates  # gRPC comes with it: not in the module that forked processes share
 
@@ -142,20 +142,16 @@ class RunFolder:
         certificates.issue(self.certificates, "server", "main")
         certificates.issue(self.certificates, "observer", "evaluator")
         certificates.issue(self.certificates, "operator", "local")
-        if collusion(settings):
+        if plot:
             certificates.issue(self.certificates, "adversary", "main")
         for id in self.members(settings):
             certificates.issue(self.certificates, "worker", id)
 
-    def write_initial(self, settings: RunSettings) -> None:
-        """Write theta_0, unless it is there."""
-        if self.initial.exists():
-            return
-        from ostrakon.worker.initial import write_initial  # torch comes with it
+    def initial_settings(self, settings: RunSettings) -> WorkerSettings:
+        """Those of whoever writes theta_0."""
+        return self._worker_settings(settings, f"{HOST}:0")
 
-        write_initial(self._worker_settings(settings, f"{HOST}:0"), self.initial)
-
-    def write_processes(self, settings: RunSettings) -> None:
+    def write_processes(self, settings: RunSettings, plot: "Collusion | None") -> None:
         """Write the settings of the server, the evaluator, every worker and an adversary, for free ports."""
         address = f"{HOST}:{settings.port or _free_port()}"
         server = ServerSettings(
@@ -182,7 +178,6 @@ class RunFolder:
             update={"tls": self.tls("observer-evaluator"), "output": self.path}
         )
         _write_toml(self.evaluator, evaluator)
-        plot = collusion(settings)
         meeting = self._write_adversary(settings, plot) if plot else None
         liars = dict(zip(roster(settings), settings.liars(), strict=False))
         for id in roster(settings):

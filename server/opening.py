@@ -1,8 +1,8 @@
 """Where a run starts or goes on: the genesis entry of a new one, the head of a known one."""
 
 import uuid
-from collections import Counter, deque
-from dataclasses import dataclass, field, replace
+from collections import deque
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ostrakon.common.model_file import read_model
 from ostrakon.common.run_files import CONSTANTS, LAST, LEDGER, METRICS, MODELS
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
+from ostrakon.server.history import History
 from ostrakon.server.ledger import Entry, Genesis, Ledger
 from ostrakon.server.model_store import Key, ModelStore, initial_key
 from ostrakon.server.parentage import parent_of
@@ -31,23 +32,6 @@ ROUND_EVENT = b'{"event": "round"'  # how a committed round's line of the metric
 
 _NO_MODEL = np.empty(0, dtype=np.float32)
 _NO_SUM = np.empty(0)
-
-
-@dataclass
-class History:
-    """What the entries of a run add up to."""
-
-    wins: Counter[str] = field(default_factory=Counter)
-    missing: Counter[tuple[str, str]] = field(default_factory=Counter)  # (member, reason)
-    refused: Counter[tuple[str, str]] = field(default_factory=Counter)  # (member, reason)
-
-    def add(self, entry: Entry) -> None:
-        """Count one more committed round."""
-        self.wins[entry.choice] += 1
-        self.missing.update(entry.missing.items())
-        for member, reasons in entry.refused.items():
-            for reason, count in reasons.items():
-                self.refused[member, reason] += count
 
 
 @dataclass

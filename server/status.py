@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from ostrakon.common.identity import Identity
 from ostrakon.common.runtime import peak_bytes
 from ostrakon.common.settings import ServerSettings
+from ostrakon.server.history import History
 from ostrakon.server.ledger import Entry
 from ostrakon.server.metrics import Traffic
-from ostrakon.server.opening import History
 from ostrakon.server.outgoing import commit_message
 from ostrakon.server.refusal import Code, Refusals, Refused
 from ostrakon.server.roster import Roster

@@ -89,16 +89,16 @@ def test_an_evaluator_that_dies_again_and_again_is_told_and_the_run_completed(tm
         "class Mine(Linear):\n"
         "    def test_data(self, seed):\n"
         "        metrics = pathlib.Path('runs/small/metrics.jsonl')\n"
-        "        if multiprocessing.parent_process() is not None:\n"
+        "        if multiprocessing.current_process().name == 'evaluator':\n"
         '            while not metrics.exists() or \'"event": "round"\' not in metrics.read_text():\n'
         "                time.sleep(0.05)\n"
-        "            raise RuntimeError('no test today')\n"
+        "            raise MemoryError('no test today')\n"
         "        return super().test_data(seed)\n"
     )
     words = [word for word in SMALL if not word.startswith("TASK=")]
     status, wrong = end(start(tmp_path, *words, "TASK=mytask:Mine", "ROUNDS=3"))
     assert status == 1
-    told = "died: RuntimeError: no test today (mytask.py, line 9, in test_data)"
+    told = "died: MemoryError: no test today (mytask.py, line 9, in test_data)"
     assert wrong.splitlines()[-1].startswith(f"error: the run is over, but its evaluator {told}")
     assert summary(tmp_path)["errors"]["evaluator"].startswith(told)
     assert summary(tmp_path)["status"] == "completed"
@@ -111,8 +111,8 @@ def test_a_process_that_dies_of_the_same_error_before_the_first_round_ends_the_r
         "print('\u03b8 \u2014 \\udcff')\n"  # which neither terminal nor log can hold
         "class Mine(Linear):\n"
         "    def worker_data(self, worker, workers, seed):\n"
-        "        if worker == 1 and multiprocessing.parent_process() is not None:\n"
-        "            raise RuntimeError(f'\u03b8 {id(object())} is too odd')\n"
+        "        if multiprocessing.current_process().name == 'w01':\n"
+        "            raise MemoryError(f'\u03b8 {id(object())} is too odd')\n"
         "        return super().worker_data(worker, workers, seed)\n",
         encoding="utf-8",
     )
@@ -121,5 +121,5 @@ def test_a_process_that_dies_of_the_same_error_before_the_first_round_ends_the_r
     status, wrong = end(start(tmp_path, *words, "TASK=mytask:Mine", "ROUNDS=3", env=ascii_only))
     assert status == 2
     last = wrong.splitlines()[-1]
-    assert last.startswith("error: w01 died 3 times of the same error before a round was committed: RuntimeError: ")
+    assert last.startswith("error: w01 died 3 times of the same error before a round was committed: MemoryError: ")
     assert "is too odd (mytask.py, line 7, in worker_data)" in last

@@ -114,7 +114,7 @@ def test_one_seed_is_one_chain_whatever_a_model_draws_and_its_files_load(
     [
         (("TASK=mine:Raises",), r"losses: AttributeError: 'Tensor' object has no attribute 'no_such_thing' (mine.py, "),
         (("TASK=mine:NoClasses", "ATTACK=LF"), "NoClasses has no number of `classes`: set classes = K, or define"),
-        (("TASK=mine:Exits",), "task 'mine:Exits': the process that rehearsed it died with status 0"),
+        (("TASK=mine:Exits",), "the rehearsal of task mine:Exits: its process died with status 0"),
         (("TASK=femnist", "DATA=nowhere.npz"), "nowhere.npz does not exist: give the path of an npz"),
     ],
 )

@@ -13,7 +13,7 @@ from ostrakon.common.settings import AdversarySettings, RunSettings, ServerSetti
 from ostrakon.deploy import run_folder
 from ostrakon.deploy.launch_settings import check_parts, described, new_run, parse, resumed_run, run_name
 from ostrakon.deploy.processes import PRELOADED, Child
-from ostrakon.deploy.run_folder import RunFolder
+from ostrakon.deploy.run_folder import RunFolder, collusion
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -127,8 +127,8 @@ def test_a_resume_may_have_more_rounds_another_port_and_another_device() -> None
 def test_the_first_workers_lie_and_every_process_has_its_own_certificate(folder: RunFolder) -> None:
     settings = new_run(parse(["RUN=trial", "WORKERS=3", "BYZANTINE=2", "F=1", "ATTACK=Gauss", "PORT=7100"]))
     folder.write_settings(settings)
-    folder.write_certificates(settings)
-    folder.write_processes(settings)
+    folder.write_certificates(settings, collusion(settings))
+    folder.write_processes(settings, collusion(settings))
     server = read(ServerSettings, folder.server)
     workers = [read(WorkerSettings, folder.worker(id)) for id in server.roster]
     evaluator = read(WorkerSettings, folder.evaluator)
@@ -167,6 +167,11 @@ def imported(modules: Iterable[str], among: Sequence[str]) -> list[str]:
 
 def test_the_module_that_every_process_imports_stays_light() -> None:
     assert imported(["ostrakon.deploy.local"], among=["grpc", "torch", "matplotlib", "cryptography"]) == []
+
+
+def test_a_launcher_leaves_torch_to_the_processes_that_it_starts() -> None:
+    modules = ["ostrakon.deploy.launcher", "ostrakon.deploy.report", "ostrakon.deploy.certificates"]
+    assert imported(modules, among=["torch"]) == []
 
 
 @pytest.mark.slow
@@ -266,8 +271,8 @@ def test_what_is_in_the_way_of_a_run_is_a_sentence_with_its_path(folder: RunFold
         with folder.held():
             folder.await_orphans(1)
             folder.write_settings(settings)
-            folder.write_certificates(settings)
-            folder.write_processes(settings)
+            folder.write_certificates(settings, collusion(settings))
+            folder.write_processes(settings, collusion(settings))
             Child("w00", "ostrakon.no_such_module", folder.worker("w00"), folder.log("w00"), folder.path).start()
 
     try:
@@ -316,8 +321,8 @@ def test_a_file_of_settings_can_name_a_mixed_team_and_words_override_it(folder: 
     assert settings.against() == "a mixed team"
     folder.path.mkdir(parents=True)
     folder.write_settings(settings)
-    folder.write_certificates(settings)
-    folder.write_processes(settings)
+    folder.write_certificates(settings, collusion(settings))
+    folder.write_processes(settings, collusion(settings))
     assert folder.read_settings() == settings
     workers = [read(WorkerSettings, folder.worker(f"w{i:02}")) for i in range(11)]
     assert [worker.attack for worker in workers[:4]] == ["SF", "SF", "SF", None]
@@ -335,8 +340,8 @@ def test_a_file_of_settings_can_name_a_mixed_team_and_words_override_it(folder: 
 def test_nobody_is_tapped_where_nobody_colludes(folder: RunFolder) -> None:
     settings = new_run(parse(["ATTACK=SF"]))
     folder.path.mkdir(parents=True)
-    folder.write_certificates(settings)
-    folder.write_processes(settings)
+    folder.write_certificates(settings, collusion(settings))
+    folder.write_processes(settings, collusion(settings))
     assert not folder.adversary.exists()
     assert {read(WorkerSettings, folder.worker(f"w{i:02}")).tap for i in range(10)} == {None}
 
