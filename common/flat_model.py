@@ -1,12 +1,16 @@
 """A torch module whose parameters and gradients are views into one flat vector each."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from ostrakon.common import safetensors_file
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.fixed_part import FixedPart
 from ostrakon.common.layout import Layout
+from ostrakon.common.model_state import ModelState
 
 # How safetensors call the types of frozen parameters and buffers.
 _TYPES = {
@@ -29,10 +33,11 @@ class FlatModel:
         gradient: (d,) float32, all gradients, in the same order.
         layout: name and shape of each trainable parameter in the order in which they lie in `theta`.
         aliases: further names of tied parameters -> the name in `layout`.
+        state: what is no part of theta.
 
     Raises:
-        OstrakonError: the module has no trainable parameters, some that are not float32 or whose shape is not yet
-            known, or persistent floating-point buffers, which no update of theta would carry.
+        OstrakonError: the module has no trainable parameters, some that are not float32, whose shape is not yet known
+            or that share memory without being the same, or something that no model file can hold.
     """
 
     def __init__(self, module: nn.Module, device: torch.device | str) -> None:
@@ -50,7 +55,8 @@ class FlatModel:
             of_theta, of_gradient = (v[part].view(parameter.shape) for v in (self.theta, self.gradient))
             self._views.append((parameter, of_theta, of_gradient))
             start = part.stop
-        self._buffers = [(owner, name, buffer.clone()) for owner, name, buffer in _buffers(module)]
+        self.state = ModelState(module, {id(parameter) for parameter in self._parameters.values()})
+        self._ids = {name: id(parameter) for name, parameter in module.named_parameters()}
         self._attach()
 
     @property
@@ -71,8 +77,7 @@ class FlatModel:
             )
         self.theta.copy_(theta)
         self._attach()
-        for owner, name, initial in self._buffers:
-            owner._buffers[name] = initial.clone()
+        self.state.restore()
 
     def zero_gradient(self) -> None:
         """Forget the gradients of earlier backward passes."""
@@ -86,21 +91,21 @@ class FlatModel:
             elif parameter.grad.data_ptr() != gradient.data_ptr():
                 gradient.copy_(parameter.grad)
 
-    def written(self) -> list[Tensor]:
-        """The buffers that a pass has written into, as it left them."""
-        now = [(owner._buffers.get(name), initial) for owner, name, initial in self._buffers]
-        return [found for found, initial in now if found is not None and not torch.equal(found, initial)]
+    def check_parameters(self) -> None:
+        """Check that the module still has the parameters that it had at first.
 
-    def keep_written(self) -> None:
-        """Let every pass from now on start from what the last one left in the buffers."""
-        found = ((owner, name, owner._buffers.get(name), initial) for owner, name, initial in self._buffers)
-        self._buffers = [
-            (owner, name, (initial if now is None else now).clone()) for owner, name, now, initial in found
-        ]
-
-    def frozen(self) -> dict[str, Tensor]:
-        """The parameters that require no gradient, by name."""
-        return {name: p.detach() for name, p in self.module.named_parameters() if name not in self._parameters}
+        Raises:
+            OstrakonError: a pass has made, replaced or removed one: theta would say nothing of it.
+        """
+        now = {name: id(parameter) for name, parameter in self.module.named_parameters()}
+        for name in sorted(now.keys() ^ self._ids.keys()):
+            what = "appears" if name in now else "disappears"
+            raise OstrakonError(f"parameter {name} of the task's model {what} in forward: make it once, in __init__")
+        for name, found in now.items():
+            if found != self._ids[name]:
+                raise OstrakonError(
+                    f"the task's model replaces its parameter {name} in forward: write into it, under torch.no_grad()"
+                )
 
     def fixed(self) -> FixedPart:
         """What the module's state dict holds beside theta: second names, frozen parameters, persistent buffers."""
@@ -128,30 +133,48 @@ def _check(module: nn.Module) -> None:
             raise OstrakonError(f"parameter {name} of the task's model has no shape yet: give lazy layers their sizes")
         if parameter.requires_grad and parameter.dtype != torch.float32:
             found = str(parameter.dtype).removeprefix("torch.")
-            raise OstrakonError(
-                f"parameter {name} of the task's model is {found}: models are float32, use module.float()"
-            )
+            advice = "keep torch.view_as_real(...) of it" if parameter.is_complex() else "use module.float()"
+            raise OstrakonError(f"parameter {name} of the task's model is {found}: models are float32, {advice}")
+        if parameter.is_meta:
+            raise OstrakonError(f"parameter {name} of the task's model is on the meta device and has no values")
     if not parameters:
         raise OstrakonError(f"the task's model {kind} has no parameters: there is nothing to learn")
     if not any(parameter.requires_grad for parameter in parameters.values()):
         raise OstrakonError(f"no parameter of the task's model {kind} requires a gradient: there is nothing to learn")
-    paths = {owner: path for path, owner in module.named_modules()}
-    for owner, name, buffer in _buffers(module):
-        persistent = name not in owner._non_persistent_buffers_set
-        if persistent and (buffer.is_floating_point() or buffer.is_complex()):
-            full = f"{paths[owner]}.{name}".removeprefix(".")
+    for path, owner in module.named_modules():
+        if isinstance(owner, _NormBase) and owner.running_mean is not None:
+            buffer = f"{path}.running_mean".removeprefix(".")
             raise OstrakonError(
-                f"the task's model keeps the floating-point buffer {full}, which is no parameter and so would never be "
-                "agreed on: use GroupNorm instead of BatchNorm; register a constant with persistent=False"
+                f"the task's model keeps the floating-point buffer {buffer}, running statistics that are no parameter "
+                "and so would never be agreed on: use GroupNorm instead of BatchNorm, or track_running_stats=False"
             )
     for name, value in module.state_dict().items():
-        if isinstance(value, Tensor) and value.dtype not in _TYPES:
-            raise OstrakonError(f"{name} of the task's model is {value.dtype}, which no model file can hold")
+        if not isinstance(value, Tensor) or value.dtype not in _TYPES or value.layout != torch.strided:
+            what = f"{value.dtype} {value.layout}" if isinstance(value, Tensor) else type(value).__name__
+            raise OstrakonError(
+                f"{name} of the task's model is {what}, which no model file can hold: register it with "
+                "persistent=False, or keep it out of the state dict"
+            )
+    _check_memory(module)
 
 
-def _buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
-    every = ((owner, name, buffer) for owner in module.modules() for name, buffer in owner._buffers.items())
-    return [(owner, name, buffer) for owner, name, buffer in every if buffer is not None]
+def _check_memory(module: nn.Module) -> None:
+    """Refuse parameters that share memory: as views of theta they would no longer."""
+    trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    dense = [(name, one) for name, one in module.named_buffers() if one.layout == torch.strided]
+    spans = sorted((*_span(one), name) for name, one in (*trainable.items(), *dense) if one.numel())
+    for (_, end, first), (start, _, second) in pairwise(spans):
+        if start < end and (first in trainable or second in trainable):
+            raise OstrakonError(
+                f"{first} and {second} of the task's model share memory without being one parameter: tie them as "
+                "second.weight = first.weight, or compute one from the other in forward"
+            )
+
+
+def _span(tensor: Tensor) -> tuple[int, int]:
+    """The addresses of a tensor's first value, and behind its last one."""
+    values = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.data_ptr(), tensor.data_ptr() + values * tensor.element_size()
 
 
 def _aliases(module: nn.Module, trainable: dict[str, nn.Parameter]) -> dict[str, str]:

@@ -12,7 +12,7 @@ _OTHERS = ("<", *(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstd
 def last_line(error: BaseException) -> str:
     """What Python prints last of an exception, `ValueError: not this one`, in one line that is cut where it is long."""
     try:
-        said = " ".join(str(error).split())
+        said = " ".join(str(error.msg if isinstance(error, SyntaxError) else error).split())
     except Exception:  # a user's exception may not even be printable
         said = ""
     if isinstance(error, SystemExit):

@@ -1,14 +1,15 @@
 """Waiting for a server that is down, as long as it takes, unless waiting is pointless."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Any
 
 from ostrakon.common.clock import Clock
 from ostrakon.common.errors import OstrakonError
 
 FIRST, LONGEST = 0.1, 5.0  # seconds; doubling, with jitter
+jitter = Random()  # its own: the global one is seeded for each pass through a model, alike in all workers
 LASTING = 8  # attempts between two looks at why
 
 
@@ -33,5 +34,5 @@ class Backoff:
             sentence = await self._offload(self._diagnose)
             if sentence is not None:
                 raise OstrakonError(sentence)
-        seconds = min(LONGEST, FIRST * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
+        seconds = min(LONGEST, FIRST * 2 ** min(attempt, 10)) * jitter.uniform(0.5, 1.0)
         await self._clock.wait(asyncio.Event(), self._clock.now() + seconds)

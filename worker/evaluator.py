@@ -28,6 +28,7 @@ from ostrakon.worker.introduction import introduction
 from ostrakon.worker.measure import Measured, measure
 from ostrakon.worker.rounds import OVERTAKEN, REJOIN, UNREACHABLE
 from ostrakon.worker.sampling import place
+from ostrakon.worker.task_thread import TaskThread
 from ostrakon.worker.transport import CallFailed, Models, receive_models
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def follow(settings: WorkerSettings) -> None:
     prepare(settings.threads)
     if settings.output is None:
         raise OstrakonError("setting output is missing: the folder that evaluations.jsonl is written to")
-    uvloop.run(_follow(settings, Evaluation(settings, settings.output / EVALUATIONS)))
+    thread = TaskThread()
+    evaluation = thread.call(Evaluation, settings, settings.output / EVALUATIONS)
+    uvloop.run(_follow(settings, evaluation, thread))
 
 
 class Evaluation:
@@ -90,12 +93,12 @@ class Evaluation:
         self._lines.add({"round": round, **finite})
 
 
-async def _follow(settings: WorkerSettings, evaluation: Evaluation) -> None:
+async def _follow(settings: WorkerSettings, evaluation: Evaluation, thread: TaskThread) -> None:
     from ostrakon.worker.connection import Connection  # gRPC starts here, once the process is set up
 
     stop = stop_event(asyncio.get_running_loop())
     async with Connection(settings, "observer") as connection:
-        following = asyncio.create_task(Follower(settings, connection, evaluation).follow())
+        following = asyncio.create_task(Follower(settings, connection, evaluation, thread).follow())
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if following.done():
@@ -107,11 +110,14 @@ async def _follow(settings: WorkerSettings, evaluation: Evaluation) -> None:
 class Follower:
     """Reads the committed models, one every `evaluate_every` rounds, and at the end the last one and the average."""
 
-    def __init__(self, settings: WorkerSettings, connection: "Connection", evaluation: Evaluation) -> None:
+    def __init__(
+        self, settings: WorkerSettings, connection: "Connection", evaluation: Evaluation, thread: TaskThread
+    ) -> None:
         self._every = settings.evaluate_every
         self._connection = connection
         self._evaluation = evaluation
         self._backoff = Backoff(MonotonicClock(), connection.handshake_failure, asyncio.to_thread)
+        self._offload = thread.offload
         self._run = ""
         self._term = 0
 
@@ -123,9 +129,9 @@ class Follower:
             over = models.header.phase in (pb.RUN_PHASE_COMPLETED, pb.RUN_PHASE_DIVERGED)
             average = await self._models(0, average=True) if over else None  # fetched first: the server waits for it
             round = models.header.head.round
-            await asyncio.to_thread(self._evaluation.model, round, models.vectors[models.header.digests[0]])
+            await self._offload(self._evaluation.model, round, models.vectors[models.header.digests[0]])
             if average is not None:
-                await asyncio.to_thread(self._evaluation.average, round, average.vectors[average.header.digests[0]])
+                await self._offload(self._evaluation.average, round, average.vectors[average.header.digests[0]])
                 return
             after = round + self._every - round % self._every  # the round after it collects once that one is committed
 

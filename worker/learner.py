@@ -31,6 +31,7 @@ class LocalLearner:
         self._model = FlatModel(initial_model(task, settings.seed), resolve_device(settings.device))
         self.constants = self._model.fixed().digest()
         self._place: tuple[int, int] | None = None
+        self._rehearsed = False
 
     @property
     def layout(self) -> Layout:
@@ -52,6 +53,8 @@ class LocalLearner:
     def begin(self, position: int, workers: int) -> None:
         """Take the examples of this place on the roster; the momentum starts at 0 if the place is a new one.
 
+        Where there were no data to rehearse with before, that is done now.
+
         Raises:
             DataNotReadable: they are missing or damaged; they may be there later.
             OstrakonError: the task's code is wrong.
@@ -61,6 +64,8 @@ class LocalLearner:
         settings = self._settings
         own = worker_data(self._task, position, workers, settings.seed)
         flipped = self._flip(own, position)
+        if not self._rehearsed:
+            self._rehearse(own, flipped)
         self._examples = place(own, self._model.theta.device)
         self._flipped = self._examples if flipped is None else place(flipped, self._model.theta.device)
         self._training = Training(
@@ -107,3 +112,4 @@ class LocalLearner:
             batch=settings.batch,
             vote_batch=settings.vote_batch,
         )
+        self._rehearsed = True

@@ -18,6 +18,7 @@ from ostrakon.common.settings import WorkerSettings, build, read
 from ostrakon.common.tasks.registry import task
 from ostrakon.worker.attacks import PIVOTAL, attack_schedule, needs_colluders
 from ostrakon.worker.learner import LocalLearner
+from ostrakon.worker.task_thread import TaskThread
 from ostrakon.worker.testbed.faults import fault_schedule
 
 if TYPE_CHECKING:
@@ -49,9 +50,14 @@ def work(settings: WorkerSettings) -> None:
     """
     prepare(settings.threads)
     _check_company(settings)
+    thread = TaskThread()
+    uvloop.run(_work(settings, thread.call(_rehearsed, settings), thread))
+
+
+def _rehearsed(settings: WorkerSettings) -> LocalLearner:
     learner = LocalLearner(settings, task(settings.task, settings.data, settings.seed))
     learner.rehearse()
-    uvloop.run(_work(settings, learner))
+    return learner
 
 
 def _check_company(settings: WorkerSettings) -> None:
@@ -68,7 +74,7 @@ def _check_company(settings: WorkerSettings) -> None:
         raise OstrakonError("tap is for honest workers: leave it out, or attack, byzantine_vote and fault")
 
 
-async def _work(settings: WorkerSettings, learner: LocalLearner) -> None:
+async def _work(settings: WorkerSettings, learner: LocalLearner, thread: TaskThread) -> None:
     from ostrakon.worker.connection import Connection  # gRPC starts here, once the process is set up
     from ostrakon.worker.session import Session
 
@@ -87,6 +93,7 @@ async def _work(settings: WorkerSettings, learner: LocalLearner) -> None:
             constants=learner.constants,
             data_timeout=settings.data_timeout,
             diagnose=connection.handshake_failure,
+            offload=thread.offload,
         )
         taking_part = asyncio.create_task(session.take_part())
         stopped = asyncio.create_task(stop.wait())

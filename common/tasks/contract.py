@@ -12,6 +12,10 @@ from torch import Tensor, nn
 from ostrakon.common.errors import OstrakonError
 
 
+class ContractBroken(OstrakonError):
+    """What a task gave, or was given, is not what its contract says."""
+
+
 @dataclass(frozen=True)
 class Examples:
     """m examples: `inputs` (m, ...) in whatever form the model takes, `labels` (m, ...) in the same order.
@@ -19,7 +23,7 @@ class Examples:
     The memory layout of the inputs is kept: images that are laid out channels last reach the model so.
 
     Raises:
-        OstrakonError: there is no example, not one label for each input, or these are no tensors that a model and a
+        ContractBroken: there is no example, not one label for each input, or these are no tensors that a model and a
             loss can be given.
     """
 
@@ -30,13 +34,13 @@ class Examples:
         for name, values in (("inputs", self.inputs), ("labels", self.labels)):
             _check_tensor(name, values)
             if values.dtype == torch.float64:
-                raise OstrakonError(f"{name} are float64, models are float32: write {name}.float()")
+                raise ContractBroken(f"{name} are float64, models are float32: write {name}.float()")
         if len(self.inputs) != len(self.labels):
-            raise OstrakonError(
+            raise ContractBroken(
                 f"{len(self.inputs)} inputs came with {len(self.labels)} labels: give one label for each input"
             )
         if len(self.labels) == 0:
-            raise OstrakonError("a task gave no examples: every worker and the test set need at least one")
+            raise ContractBroken("a task gave no examples: every worker and the test set need at least one")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,54 +86,71 @@ class Task(ABC):
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Loss of each example, (m,), from the model's outputs; cross entropy of (m, classes) scores by default."""
         scores, targets = described(outputs), described(labels)
-        if outputs.dim() != 2 or labels.dim() != 1 or len(outputs) != len(labels):
-            raise OstrakonError(
+        if not _is_scores(outputs, labels):
+            one_hot = isinstance(outputs, Tensor) and outputs.dim() == 2 and labels.shape == outputs.shape
+            advice = "write labels.argmax(dim=1)" if one_hot else "return the scores alone, reshape them"
+            raise ContractBroken(
                 f"cross entropy, the loss of a task that defines none, takes outputs (m, classes) and labels (m,), not "
-                f"outputs {scores} and labels {targets}: reshape them, or define `losses`"
+                f"outputs {scores} and labels {targets}: {advice}, or define `losses`"
             )
         if labels.dtype != torch.int64:
-            raise OstrakonError(
+            raise ContractBroken(
                 f"cross entropy takes int64 labels, not {targets}: write labels.long(), or define `losses`"
             )
         return nn.functional.cross_entropy(outputs, labels, reduction="none")
 
     def correct(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Whether each example is answered rightly, (m,) bool; the highest score wins by default."""
-        if outputs.dim() != 2 or labels.dim() != 1:
-            raise OstrakonError(
+        if not _is_scores(outputs, labels):
+            raise ContractBroken(
                 f"the highest of (m, classes) scores cannot be compared with labels (m,) where the outputs are "
                 f"{described(outputs)} and the labels {described(labels)}: define `correct`"
             )
         return outputs.argmax(dim=1) == labels
 
     def flip(self, labels: Tensor) -> Tensor:
-        """The labels that a label-flipping worker (LF) trains on; `(classes - 1) - y` by default."""
+        """The labels that a label-flipping worker (LF) trains on; `(classes - 1) - y` of each class y by default.
+
+        Integers that are no class, as -100 for what is to be ignored, stay what they are.
+        """
         try:
             classes = operator.index(getattr(self, "classes", None))  # type: ignore[arg-type]
         except TypeError:
-            raise OstrakonError(
+            raise ContractBroken(
                 f"labels are flipped (LF) as (classes - 1) - y, but {type(self).__name__} has no number of `classes`: "
                 "set classes = K, or define `flip`"
             ) from None
-        return (classes - 1) - labels
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise ContractBroken(
+                f"labels are flipped (LF) as (classes - 1) - y, which means nothing for {described(labels)} labels: "
+                "define `flip`"
+            )
+        return torch.where((labels >= 0) & (labels < classes), (classes - 1) - labels, labels)
+
+
+def _is_scores(outputs: Any, labels: Tensor) -> bool:
+    """Whether these are (m, classes) scores and (m,) labels."""
+    return isinstance(outputs, Tensor) and outputs.dim() == 2 and labels.shape == outputs.shape[:1]
 
 
 def _check_tensor(name: str, values: Any) -> None:
     """Refuse what is no plain tensor of examples.
 
     Raises:
-        OstrakonError: saying what it is, and what to write instead.
+        ContractBroken: saying what it is, and what to write instead.
     """
     if not isinstance(values, Tensor):
         kind = f"{type(values).__module__}.{type(values).__qualname__}".removeprefix("builtins.")
         advice = "torch.from_numpy(...)" if kind == "numpy.ndarray" else "torch.tensor(...) or torch.stack(...)"
-        raise OstrakonError(f"{name} are a {kind}: expected one tensor (m, ...): write {advice}")
+        raise ContractBroken(f"{name} are a {kind}: expected one tensor (m, ...): write {advice}")
     if values.dim() == 0:
-        raise OstrakonError(f"{name} are one number, {described(values)}: expected a tensor (m, ...) of m examples")
+        raise ContractBroken(f"{name} are one number, {described(values)}: expected a tensor (m, ...) of m examples")
     if values.requires_grad:
-        raise OstrakonError(f"{name} are attached to a graph of gradients: write {name}.detach()")
+        raise ContractBroken(f"{name} are attached to a graph of gradients: write {name}.detach()")
+    if values.is_meta:
+        raise ContractBroken(f"{name} are on the meta device, without values")
     if values.layout != torch.strided:
-        raise OstrakonError(f"{name} are a tensor of layout {values.layout}: write {name}.to_dense()")
+        raise ContractBroken(f"{name} are a tensor of layout {values.layout}: write {name}.to_dense()")
 
 
 def described(values: Any) -> str:

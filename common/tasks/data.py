@@ -3,7 +3,7 @@
 import torch
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.tasks.contract import Examples, Task, described
+from ostrakon.common.tasks.contract import ContractBroken, Examples, Task, described
 from ostrakon.common.tasks.streams import FLIPPED, TEST, WORKERS, seed_generators
 from ostrakon.common.tasks.user_code import UserCodeFailed, user_code
 
@@ -11,7 +11,7 @@ _CPU = torch.device("cpu")
 _GLOBAL = 1  # apart from the streams of `streams.stream`, which built-in tasks draw from
 
 # What a program that is wrong raises; anything else may be the fault of a file that is missing or damaged.
-_FAULTS_OF_THE_CODE = (NameError, TypeError, AttributeError, ImportError, SyntaxError, NotImplementedError)
+_FAULTS_OF_THE_CODE = (NameError, TypeError, AttributeError, ImportError, SyntaxError)
 
 
 class DataNotReadable(OstrakonError):
@@ -34,6 +34,8 @@ def worker_data(task: Task, worker: int, workers: int, seed: int) -> Examples:
         if isinstance(error.cause, _FAULTS_OF_THE_CODE):
             raise
         raise DataNotReadable(str(error)) from error
+    except ContractBroken:
+        raise
     except OstrakonError as error:
         raise DataNotReadable(str(error)) from error
     return _checked(found, what)

@@ -4,12 +4,12 @@ Each pass gets a batch of its own and a model in the same state, whatever an ear
 from generators that were seeded for it; what it raises becomes a sentence, and what it returns is checked.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
@@ -33,7 +33,9 @@ def initial_model(task: Task, seed: int) -> nn.Module:
         torch.manual_seed(seed)
         module = task.model()
     if not isinstance(module, nn.Module):
-        raise OstrakonError(f"{what} returned a {described(module)}: expected a torch.nn.Module")
+        is_class = isinstance(module, type) and issubclass(module, nn.Module)
+        advice = f": the class and no module of it: write {module.__name__}()" if is_class else ""
+        raise OstrakonError(f"{what} returned a {described(module)}: expected a torch.nn.Module{advice}")
     return module
 
 
@@ -104,7 +106,7 @@ class Passes:
             raise OstrakonError(
                 f"{self._name}: correct returned {described(correct)} for outputs {described(outputs)} and labels "
                 f"{described(batch.labels)}: expected bool ({m},), whether each example is answered rightly"
-                + _advice(correct, outputs, batch.labels)
+                + _advice(correct, outputs, batch.labels, correct=True)
             )
         return losses, correct
 
@@ -112,15 +114,20 @@ class Passes:
         """The losses of a batch, (m,), and the outputs, as they were before `losses` could write into them."""
         model, own = self.model, batch.copy()
         model.load(theta)
-        model.module.train(training)
+        self._set_mode(training)
         seed_generators(model.theta.device, draw.seed, draw.purpose, draw.worker, draw.round, _PASS)
         with user_code(f"{self._name}: the model's forward"):
             outputs = model.module(own.inputs)
+        if (name := model.state.overwritten()) is not None:
+            raise OstrakonError(
+                f"{self._name}: the model writes into its parameter {name}, which requires no gradient and so must "
+                "stay what it is: let it require one, or compute what changes in forward"
+            )
         kept = outputs if training else _copied(outputs)
         with user_code(f"{self._name}: losses"):
             losses = self._task.losses(outputs, own.labels)
         m = len(batch)
-        if not isinstance(losses, Tensor) or losses.shape != (m,) or not losses.is_floating_point():
+        if not isinstance(losses, Tensor) or losses.shape != (m,) or losses.dtype not in (torch.float32, torch.float64):
             raise OstrakonError(
                 f"{self._name}: losses returned {described(losses)} for outputs {described(outputs)} and labels "
                 f"{described(batch.labels)}: expected one loss for each example, float32 ({m},)"
@@ -128,29 +135,53 @@ class Passes:
             )
         return losses, kept
 
+    def _set_mode(self, training: bool) -> None:
+        """Training or evaluation mode, of torch's modules."""
+        module = self.model.module
+        with user_code(f"{self._name}: the model's train"):
+            module.train(training)
+        if module.training != training:
+            raise OstrakonError(
+                f"{self._name}: {type(module).__name__}.train is not torch's, which sets the mode of a module: give "
+                "your method another name, fit say"
+            )
+
 
 def _copied(outputs: Any) -> Any:
     """Outputs in memory of their own; a task may have its model return more than one tensor."""
-    return outputs.clone() if isinstance(outputs, Tensor) else copy.deepcopy(outputs)
+    return tree_map(lambda one: one.detach().clone() if isinstance(one, Tensor) else one, outputs)
 
 
-def _advice(found: object, outputs: Any, labels: Tensor) -> str:
-    """What to write instead, where that can be guessed."""
+def _advice(found: object, outputs: Any, labels: Tensor, *, correct: bool = False) -> str:
+    """What to write instead of these losses, or of this `correct`, where that can be guessed."""
     m = len(labels)
     if not isinstance(found, Tensor):
         return ": return a tensor"
+    if isinstance(outputs, Tensor) and found.shape == (m, m) and outputs.dim() != labels.dim():
+        what = "outputs" if outputs.dim() > labels.dim() else "labels"
+        return f", but outputs and labels were spread over each other: write {what}[:, 0] or {what}.squeeze(1)"
+    if correct:
+        return _advice_on_correct(found, m)
     if found.dim() == 0:
         return ": write reduction='none', and no mean() or sum()"
-    if isinstance(outputs, Tensor) and found.shape == (m, m) and outputs.dim() != labels.dim():
-        return ", but outputs and labels were spread over each other: write outputs[:, 0] or outputs.squeeze(1)"
     if found.shape == (m, 1):
         return ": write [:, 0] or squeeze(1)"
-    if found.dim() >= 2 and len(found) == m and found.dtype == torch.bool:
-        return ": write .flatten(1).all(dim=1)"
     if found.dim() >= 2 and len(found) == m:
         return ", so take the mean over all other dimensions: write .flatten(1).mean(dim=1)"
     if found.dim() >= 1 and m and found.numel() % m == 0 and found.numel() > m:
         return f": write .view({m}, -1).mean(dim=1)"
-    if found.dtype != torch.bool and found.shape == (m,):
-        return ": compare, as in outputs.argmax(dim=1) == labels" if not found.is_floating_point() else ": write > 0"
+    if found.shape == (m,) and found.is_floating_point():
+        return ": half precision decides no vote: write outputs.float()"
+    return ""
+
+
+def _advice_on_correct(found: Tensor, m: int) -> str:
+    if found.dim() == 0:
+        return ": no sum() and no mean()"
+    if found.shape == (m, 1):
+        return ": write [:, 0] or squeeze(1)"
+    if found.dim() >= 2 and len(found) == m:
+        return ": write .flatten(1).all(dim=1)"
+    if found.shape == (m,):
+        return ": write > 0" if found.is_floating_point() else ": write .bool()"
     return ""

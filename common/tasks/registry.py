@@ -14,7 +14,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.names import unknown
 from ostrakon.common.tasks.contract import Task
 from ostrakon.common.tasks.streams import TASK, seed_generators
-from ostrakon.common.tasks.user_code import user_code
+from ostrakon.common.tasks.user_code import UserCodeFailed, user_code
 from ostrakon.common.traces import last_line, place
 
 _BUILT_IN = {
@@ -42,10 +42,19 @@ def task(name: str, data: Path | None = None, seed: int = 1) -> Task:
             raise OstrakonError(f"task {name} makes its own data, but data = {data} was given: remove the setting data")
     elif ":" not in name:
         raise unknown("task", name, (*_BUILT_IN, "package.module:MyTask"))
+    elif ".py:" in name:
+        raise OstrakonError(f"task {name!r}: write {name.replace('.py:', ':')}, the module without its .py")
     seed_generators(torch.device("cpu"), seed, TASK)
     found = _find(_BUILT_IN.get(name, name))
-    with user_code(f"task {name!r}"):
-        return found(data)
+    try:
+        with user_code(f"task {name!r}"):
+            return found(data)
+    except UserCodeFailed as error:
+        if "positional argument" in str(error):
+            raise OstrakonError(
+                f"{error}: write `def __init__(self, data=None)`, and super().__init__(data)"
+            ) from error
+        raise
 
 
 def _find(name: str) -> type[Task]:

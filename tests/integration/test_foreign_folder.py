@@ -33,7 +33,7 @@ def run(folder: Path, *words: str) -> str:
         [sys.executable, "-m", *words], cwd=folder, env=importing(), capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("module", ["server", "worker", "deploy.local"])

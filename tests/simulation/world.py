@@ -348,13 +348,13 @@ def _alone(rng: Random) -> Iterator[None]:
     """Let nothing but the seed decide while inside: names, jitter, the collector of garbage, the size of chunks."""
     old_uuid, old_random, old_chunk, log = (
         uuid.uuid4,
-        ostrakon.worker.backoff.random,
+        ostrakon.worker.backoff.jitter,
         ostrakon.common.wire.CHUNK_BYTES,
         structlog.get_config(),
     )
     names = Random(rng.random())
     uuid.uuid4 = lambda: uuid.UUID(int=names.getrandbits(128), version=4)
-    ostrakon.worker.backoff.random = rng  # type: ignore[assignment]
+    ostrakon.worker.backoff.jitter = rng  # type: ignore[assignment]
     ostrakon.common.wire.CHUNK_BYTES = CHUNK_BYTES
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     threads = torch.get_num_threads()
@@ -368,7 +368,7 @@ def _alone(rng: Random) -> Iterator[None]:
             gc.enable()
         torch.set_num_threads(threads)
         structlog.configure(**log)
-        ostrakon.common.wire.CHUNK_BYTES, ostrakon.worker.backoff.random, uuid.uuid4 = old_chunk, old_random, old_uuid
+        ostrakon.common.wire.CHUNK_BYTES, ostrakon.worker.backoff.jitter, uuid.uuid4 = old_chunk, old_random, old_uuid
 
 
 @cache

@@ -127,7 +127,7 @@ def test_buffers_are_what_they_were_before_every_pass() -> None:
         found.add(flat.module(torch.ones(1, 3)).sum().item())
         assert flat.module.calls == 1
     assert len(found) == 1
-    assert len(flat.written()) == 2
+    assert len(flat.state.written()) == 2
 
 
 def test_a_model_file_holds_all_that_load_state_dict_asks_for(tmp_path: Path) -> None:
@@ -152,6 +152,51 @@ def test_a_model_of_another_task_is_refused() -> None:
         flat.load(torch.ones(1))
 
 
+def test_a_buffer_in_two_places_stays_one_and_is_copied_only_once_it_was_written() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(2, 2) for _ in range(3))
+            mask = torch.tensor([1.0, float("nan")])
+            for layer in self.layers:
+                layer.register_buffer("mask", mask, persistent=False)
+
+    flat = FlatModel(Shared(), "cpu")
+    mask = flat.module.layers[0].mask
+    flat.load(flat.theta.clone())
+    assert flat.module.layers[0].mask is mask
+    assert not flat.state.written()
+    flat.module.layers[1].mask[0] = 7
+    assert len(flat.state.written()) == 1
+    flat.load(flat.theta.clone())
+    first, *others = (layer.mask for layer in flat.module.layers)
+    assert first[0] == 1 and all(other is first for other in others)
+
+
+def transposed() -> nn.Module:
+    module = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 3))
+    module[1].weight.data = module[0].weight.data.t()
+    return module
+
+
+def aliased() -> nn.Module:
+    module = nn.Linear(3, 2)
+    module.register_buffer("w", module.weight.data, persistent=False)
+    return module
+
+
+class Tuned(nn.Linear):
+    def get_extra_state(self) -> object:
+        return {"a": 1}
+
+
+def test_parts_of_one_memory_that_do_not_overlap_are_fine() -> None:
+    module, whole = nn.Sequential(nn.Linear(3, 1, bias=False), nn.Linear(3, 1, bias=False)), torch.randn(2, 3)
+    for row in range(2):
+        module[row].weight.data = whole[row : row + 1]
+    assert FlatModel(module, "cpu").theta.equal(whole.flatten())
+
+
 @pytest.mark.parametrize(
     ("module", "sentence"),
     [
@@ -160,6 +205,11 @@ def test_a_model_of_another_task_is_refused() -> None:
         (nn.ReLU(), r"ReLU has no parameters"),
         (nn.Linear(2, 2).requires_grad_(False), r"Linear requires a gradient"),
         (nn.LazyLinear(2), r"parameter weight .* has no shape yet"),
+        (nn.Linear(2, 2).to(torch.complex64), r"complex64: models are float32, keep torch\.view_as_real"),
+        (transposed(), r"0\.weight and 1\.weight .* share memory .* second\.weight = first\.weight"),
+        (aliased(), r"w and weight|weight and w .* share memory"),
+        (Tuned(2, 2), r"_extra_state .* is dict, which no model file can hold"),
+        (nn.Linear(2, 2, device="meta"), r"weight .* is on the meta device"),
     ],
 )
 def test_a_module_that_theta_cannot_carry_is_refused(module: nn.Module, sentence: str) -> None:

@@ -93,6 +93,130 @@ def test_a_counter_that_nothing_depends_on_is_fine_and_one_that_matters_is_refus
         rehearsed(OneOf(model=lambda: Buffered(torch.tensor(0.0), used=False)))
 
 
+class Cached(nn.Module):
+    """Normalises its weights in training, and takes what it cached then in evaluation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.cache = nn.Linear(8, 3), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training or self.cache is None:
+            self.cache = nn.functional.normalize(self.linear.weight, dim=1)
+        return nn.functional.linear(x, self.cache if self.training else self.cache.detach())
+
+
+class Statistics(nn.Module):
+    """BatchNorm by hand, its running mean in a plain attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.mean = nn.Linear(8, 3), torch.zeros(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(dim=0)
+            return self.linear(x - x.mean(dim=0))
+        return self.linear(x - self.mean)
+
+
+class Merging(nn.Module):
+    """Low-rank adaptation that train() and eval() merge into a frozen weight; the product is 0 at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = nn.Linear(8, 3).requires_grad_(False)
+        self.a, self.b = nn.Parameter(torch.randn(2, 8)), nn.Parameter(torch.zeros(3, 2))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> "Merging":
+        super().train(mode)
+        if mode == self.merged:
+            self.base.weight.data += (-1 if mode else 1) * (self.b @ self.a).detach()
+            self.merged = not mode
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.base(x) + (0 if self.merged else x @ self.a.t() @ self.b.t())
+
+
+@pytest.mark.parametrize("build", [Cached, Statistics, Merging])
+def test_what_goes_from_training_to_evaluation_or_from_one_model_to_the_next_is_refused(build: Any) -> None:
+    with pytest.raises(OstrakonError, match="nothing that an earlier call left behind"):
+        rehearsed(OneOf(model=build))
+
+
+class Lazy(nn.Module):
+    """Makes its last layer when it sees what comes to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(8, 4), None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.head is None:
+            self.head = nn.Linear(4, 3)
+        return self.head(self.first(x))
+
+
+class Replacing(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        self.weight = nn.Parameter(self.weight.clamp(-0.1, 0.1))
+        return super().forward(x)
+
+
+class Fitting(nn.Linear):
+    def train(self, loader: Any = None, epochs: int = 10) -> None:  # type: ignore[override]
+        """As in a tutorial."""
+
+
+class Half(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("build", "sentence"),
+    [
+        (Lazy, r"parameter head\.(bias|weight) .* appears in forward: make it once, in __init__"),
+        (lambda: Replacing(8, 3), r"replaces its parameter weight in forward: .* torch\.no_grad"),
+        (lambda: Fitting(8, 3), r"Fitting\.train is not torch's"),
+        (lambda: Half(8, 3), r"losses returned bfloat16 .*outputs\.float\(\)"),
+        (lambda: nn.Linear, r"model returned a type: .* write Linear\(\)"),
+    ],
+)
+def test_models_that_theta_does_not_drive_are_refused(build: Any, sentence: str) -> None:
+    with pytest.raises(OstrakonError, match=sentence):
+        rehearsed(OneOf(model=build))
+
+
+def test_losses_that_touch_no_parameter_are_refused() -> None:
+    with pytest.raises(OstrakonError, match="gradient of the losses is zero for every parameter"):
+        rehearsed(OneOf(losses=lambda o, y: torch.zeros(len(y), requires_grad=True) + 0))
+
+
+def test_labels_that_torch_spreads_over_outputs_are_refused_where_the_loss_hides_it() -> None:
+    def losses(outputs: Tensor, labels: Tensor) -> Tensor:
+        return nn.functional.mse_loss(outputs[:, :1], labels.float(), reduction="none").mean(dim=1)
+
+    with pytest.raises(OstrakonError, match=r"Using a target size \(torch\.Size\(\[16\]\)\)"):
+        rehearsed(OneOf(losses=losses))
+
+
+def test_constants_are_welcome_in_any_buffer() -> None:
+    class Positions(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 3)
+            self.register_buffer("positions", torch.arange(8).float().sin())
+            self.register_buffer("adjacent", torch.eye(8).to_sparse(), persistent=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(torch.sparse.mm(self.adjacent, (x + self.positions).t()).t())
+
+    rehearsed(OneOf(model=Positions))
+
+
 def test_frozen_parameters_that_a_pass_changes_are_refused() -> None:
     def drift(x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -101,7 +225,7 @@ def test_frozen_parameters_that_a_pass_changes_are_refused() -> None:
 
     module = Wrapped(drift)
     module.linear.bias.requires_grad_(False)
-    with pytest.raises(OstrakonError, match=r"writes into its parameter linear\.bias"):
+    with pytest.raises(OstrakonError, match=r"writes into its parameter linear\.bias, which requires no gradient"):
         rehearsed(OneOf(model=lambda: module))
 
 
@@ -118,6 +242,11 @@ def test_labels_are_flipped_as_the_task_says_or_a_sentence_says_what_is_missing(
     with pytest.raises(OstrakonError, match=r"flip made float32 \(100,\) of int64 \(100,\) labels"):
         flipped(OneOf(flip=lambda y: y.float()), examples, 0, 1)
     flipped(OneOf(flip=lambda y: y.zero_()), examples, 0, 1)
+    ignored = Examples(examples.inputs[:3], torch.tensor([-100, 0, 2]))
+    assert flipped(SmallTask(), ignored, 0, 1).labels.tolist() == [-100, 2, 0]
+    for labels in (torch.rand(3), torch.tensor([True, False, True])):
+        with pytest.raises(OstrakonError, match=r"means nothing for (float32|bool) \(3,\) labels: define `flip`"):
+            flipped(SmallTask(), Examples(ignored.inputs, labels), 0, 1)
     assert examples.labels.any()
 
 
@@ -150,6 +279,15 @@ def test_data_that_cannot_be_read_may_be_readable_later(error: Exception) -> Non
 def test_code_that_is_wrong_will_not_be_right_later(error: Exception) -> None:
     with pytest.raises(OstrakonError, match=rf"worker_data: {type(error).__name__}: x \(.*test_rehearsal\.py") as found:
         worker_data(OneOf(worker_data=raising(error)), 0, 3, 1)
+    assert not isinstance(found.value, DataNotReadable)
+
+
+def test_examples_that_break_the_contract_are_no_matter_of_files() -> None:
+    def doubles(*_: Any) -> Examples:
+        return Examples(torch.ones(3, 8).double(), torch.zeros(3))
+
+    with pytest.raises(OstrakonError, match=r"worker_data: inputs are float64.* \(.*test_rehearsal\.py, line") as found:
+        worker_data(OneOf(worker_data=doubles), 0, 3, 1)
     assert not isinstance(found.value, DataNotReadable)
 
 
