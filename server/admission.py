@@ -80,8 +80,8 @@ def _other_model(request: pb.JoinRequest, genesis: Genesis) -> str | None:
         return f"this run's model has {genesis.parameters} parameters, the caller's has {request.parameters}"
     if request.layout_digest and genesis.constants is not None and request.constants != genesis.constants:
         return (
-            "the caller's frozen parameters or buffers have other values than those of this run's model (constants that "
-            "each host computes can be registered with persistent=False)"
+            "the caller's frozen parameters or buffers have other values than those of this run's model (constants "
+            "that each host computes can be registered with persistent=False)"
         )
     return None
 
