@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -294,3 +295,28 @@ def test_losses_that_are_not_numbers_are_kept_and_do_not_break_the_chain(tmp_pat
 
     play(scenario())
     audit(tmp_path)
+
+
+def test_the_loss_that_is_shown_is_the_median_of_what_this_rounds_members_say_and_nothing_where_none_is_finite(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, grace_floor=GRACE, rounds=9)
+        house.start()
+        members = await house.members()
+        said = [(1.0, float("nan"), 3.0), (0.5, 7.0, 2.5), (float("inf"),) * 3]
+        for round, losses in enumerate(said, start=1):
+            for member, loss in zip(members, losses, strict=True):
+                await member.receive(after=round - 1)
+                await member.submit(APART[member.name], header=partial(report, loss))
+            await vote_all(members)
+            shown = house.status()
+            assert shown.HasField("reported_loss") is (round < 3)
+            assert shown.reported_loss == (2.0, 2.5, 0.0)[round - 1]
+        await house.stop()
+
+    play(scenario())
+
+
+def report(loss: float, part: pb.MomentumPart) -> None:
+    part.header.loss = loss
