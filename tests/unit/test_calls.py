@@ -200,6 +200,27 @@ def test_an_average_is_that_of_the_round_in_its_header_however_slowly_it_is_read
     play(scenario())
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [("run", "another", "wrong run"), ("term", 9, "wrong term"), ("round", 2, "wrong round")],
+)
+def test_a_call_that_means_another_run_term_or_round_is_refused_by_name(
+    tmp_path: Path, field: str, value: Any, reason: str
+) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        member = (await house.members())[0]
+        setattr(member, field, value)
+        calls = [member.submit(APART["a"]), member.candidates(), member.vote()]
+        if field != "round":  # whose model a Broadcast asks for says its `after`
+            calls.append(member.receive())
+        assert [await refusal(call) for call in calls] == [("FAILED_PRECONDITION", reason)] * len(calls)
+        assert not house.coordinator.round.submissions and not house.coordinator.round.votes
+        await house.stop()
+
+    play(scenario())
+
+
 def test_workers_read_neither_the_average_nor_the_status(tmp_path: Path) -> None:
     async def scenario() -> None:
         house = House(tmp_path)
