@@ -318,5 +318,29 @@ def test_the_loss_that_is_shown_is_the_median_of_what_this_rounds_members_say_an
     play(scenario())
 
 
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"session": "s" * 201}, "long name"),
+        ({"task": "t" * 201}, "long name"),
+        ({"head": pb.Head(round=1, hash="h" * 201)}, "long name"),
+        ({"task": "push"}, "different task"),
+        ({"parameters": 4}, "different model"),
+        ({"digest_scheme": "md5"}, "different digest"),
+    ],
+)
+def test_a_worker_that_was_built_for_something_else_is_told_so_and_remembered_nowhere(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        join = Member(house, "a").join("pull", 3, change=lambda request: request.MergeFrom(pb.JoinRequest(**change)))
+        assert await refusal(join) == ("INVALID_ARGUMENT", reason)
+        assert not house.coordinator.roster.sessions and not house.coordinator.roster.heads
+        await house.stop()
+
+    play(scenario())
+
+
 def report(loss: float, part: pb.MomentumPart) -> None:
     part.header.loss = loss
