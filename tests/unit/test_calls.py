@@ -13,6 +13,7 @@ import pytest
 
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity
 from ostrakon.common.wire import Vector
 from ostrakon.server.outgoing import Outgoing
 from ostrakon.server.refusal import Refused
@@ -200,6 +201,54 @@ def test_an_average_is_that_of_the_round_in_its_header_however_slowly_it_is_read
     play(scenario())
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [("run", "another", "wrong run"), ("term", 9, "wrong term"), ("round", 2, "wrong round")],
+)
+def test_a_call_that_means_another_run_term_or_round_is_refused_by_name(
+    tmp_path: Path, field: str, value: Any, reason: str
+) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        member = (await house.members())[0]
+        setattr(member, field, value)
+        calls = [member.submit(APART["a"]), member.candidates(), member.vote()]
+        if field != "round":  # whose model a Broadcast asks for says its `after`
+            calls.append(member.receive())
+        assert [await refusal(call) for call in calls] == [("FAILED_PRECONDITION", reason)] * len(calls)
+        assert not house.coordinator.round.submissions and not house.coordinator.round.votes
+        await house.stop()
+
+    play(scenario())
+
+
+def test_workers_read_neither_the_average_nor_the_status(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        member = (await house.members())[0]
+        request = pb.BroadcastRequest(stamp=member.stamp(), session=member.session, average=True)
+        assert await refusal(anext(member.connection.broadcast(request))) == ("PERMISSION_DENIED", "wrong role")
+        with pytest.raises(Refused, match="may not read the status"):
+            house.calls.status(Identity("worker", "a"), pb.StatusRequest(stamp=member.stamp()))
+        await house.stop()
+
+    play(scenario())
+
+
+def test_refused_calls_are_counted_but_for_observers_that_were_slower_than_the_run(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        watcher = Identity("observer", "watcher")
+        for caller, reason in ((watcher, "model replaced"), (watcher, "wrong run"), (None, "no identity")):
+            house.calls.refuse(caller, reason)
+        house.calls.refuse(Identity("worker", "a"), "model replaced")
+        counted = {(one.worker, one.reason, one.count) for one in house.status().refused}
+        assert counted == {("", "wrong run", 1), ("", "no identity", 1), ("a", "model replaced", 1)}
+        await house.stop()
+
+    play(scenario())
+
+
 # Two processes with one certificate.
 
 
@@ -224,7 +273,7 @@ def test_of_two_processes_with_one_certificate_the_older_is_closed_and_says_why(
 
 def test_an_older_process_that_waits_for_a_model_is_not_told_it_in_place_of_the_newer_one(tmp_path: Path) -> None:
     async def scenario() -> None:
-        house = House(tmp_path, rounds=1)
+        house = House(tmp_path, rounds=1, clock=FakeClock())  # so that nobody's patience ends
         running = house.start()
         members = await house.members()
         older = asyncio.create_task(refusal(members[0].receive(after=1)))

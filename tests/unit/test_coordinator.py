@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -294,3 +295,52 @@ def test_losses_that_are_not_numbers_are_kept_and_do_not_break_the_chain(tmp_pat
 
     play(scenario())
     audit(tmp_path)
+
+
+def test_the_loss_that_is_shown_is_the_median_of_what_this_rounds_members_say_and_nothing_where_none_is_finite(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, grace_floor=GRACE, rounds=9)
+        house.start()
+        members = await house.members()
+        said = [(1.0, float("nan"), 3.0), (0.5, 7.0, 2.5), (float("inf"),) * 3]
+        for round, losses in enumerate(said, start=1):
+            for member, loss in zip(members, losses, strict=True):
+                await member.receive(after=round - 1)
+                await member.submit(APART[member.name], header=partial(report, loss))
+            await vote_all(members)
+            shown = house.status()
+            assert shown.HasField("reported_loss") is (round < 3)
+            assert shown.reported_loss == (2.0, 2.5, 0.0)[round - 1]
+        await house.stop()
+
+    play(scenario())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"session": "s" * 201}, "long name"),
+        ({"task": "t" * 201}, "long name"),
+        ({"head": pb.Head(round=1, hash="h" * 201)}, "long name"),
+        ({"task": "push"}, "different task"),
+        ({"parameters": 4}, "different model"),
+        ({"digest_scheme": "md5"}, "different digest"),
+    ],
+)
+def test_a_worker_that_was_built_for_something_else_is_told_so_and_remembered_nowhere(
+    tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        join = Member(house, "a").join("pull", 3, change=lambda request: request.MergeFrom(pb.JoinRequest(**change)))
+        assert await refusal(join) == ("INVALID_ARGUMENT", reason)
+        assert not house.coordinator.roster.sessions and not house.coordinator.roster.heads
+        await house.stop()
+
+    play(scenario())
+
+
+def report(loss: float, part: pb.MomentumPart) -> None:
+    part.header.loss = loss

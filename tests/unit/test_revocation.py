@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostrakon.common.aggregation import rule
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.revocation import revoked_text
@@ -157,20 +158,21 @@ def test_more_revoked_ones_than_f_hold_the_run_up_and_it_says_for_whom_it_waits(
 
 
 @given(st.integers(1, 9), st.data())
-def test_f_is_below_half_of_the_seats_whoever_is_revoked(n: int, data: st.DataObject) -> None:
+def test_f_is_below_half_of_the_seats_and_the_rule_can_be_used_whoever_is_revoked(n: int, data: st.DataObject) -> None:
     roster = tuple("abcdefghi"[:n])
     f = data.draw(st.integers(0, (n - 1) // 2))
-    rule = data.draw(st.sampled_from(["Mean2P", "Krum"])) if n >= 2 * f + 3 and n > f + 3 else "Mean2P"
+    name = data.draw(st.sampled_from(["Mean2P", "Krum"])) if n >= 2 * f + 3 and n > f + 3 else "Mean2P"
     settings = ServerSettings(
-        task="t", roster=roster, f=f, gamma=1, rule=rule, rounds=1, directory=Path("d"), initial=Path("i")
+        task="t", roster=roster, f=f, gamma=1, rule=name, rounds=1, directory=Path("d"), initial=Path("i")
     )
     revoked = data.draw(st.sets(st.sampled_from(roster)))
     seats = seated(settings, revoked)
     assert 2 * f < len(seats)
+    rule(name).check_run(len(seats), f, asynchronous=False)
     assert set(roster) - revoked <= set(seats)
     assert list(seats) == [member for member in roster if member in seats]
     kept = revoked & set(seats)
-    if kept and rule == "Mean2P":
+    if kept and name == "Mean2P":
         assert 2 * f >= len(seats) - 1  # one seat fewer, and f were no minority
 
 

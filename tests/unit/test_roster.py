@@ -2,7 +2,8 @@
 
 from itertools import pairwise
 
-from ostrakon.server.roster import Roster
+from ostrakon.common.identity import Identity
+from ostrakon.server.roster import KnownHead, Roster
 
 
 class Rounds:
@@ -51,3 +52,24 @@ def test_who_comes_too_late_for_ever_keeps_the_others_waiting_ever_less_often() 
     assert len(waits) <= 12
     gaps = [after - before for before, after in pairwise(waits[1:])]
     assert gaps == sorted(gaps)
+
+
+def test_who_submits_and_never_votes_is_not_waited_for_in_the_vote_until_it_votes() -> None:
+    roster, everybody = Roster(("a", "b", "c"), absent_after=2), {"a", "b", "c"}
+    for round in range(3):
+        assert roster.voters() == (everybody if round < 2 else {"a", "b"})
+        roster.close_round(submitted=everybody, voted={"a", "b"}, unheard={"c"})
+    assert roster.expected() == everybody
+    roster.close_round(submitted=everybody, voted={"a", "b"}, unheard=set())  # decided before: it was not waited for
+    assert roster.voters() == {"a", "b"}
+    roster.close_round(submitted=everybody, voted=everybody, unheard=set())
+    assert roster.voters() == everybody
+
+
+def test_what_a_revoked_member_remembers_counts_no_more() -> None:
+    roster = Roster(("a", "b"), absent_after=2)
+    for member in ("a", "b"):
+        roster.join(member, f"session of {member}", KnownHead(9, "invented"))
+    assert roster.ahead_of(3, "known") == ["a", "b"]
+    roster.revoke(frozenset({Identity("worker", "a")}))
+    assert roster.ahead_of(3, "known") == ["b"] and roster.sessions.keys() == {"b"}

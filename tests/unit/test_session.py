@@ -1,6 +1,7 @@
 """A worker's process life when its server does not answer."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -56,22 +57,55 @@ def test_a_worker_gives_up_when_no_waiting_will_help(tmp_path: Path) -> None:
 
 
 class FromThePast(Passing):
-    """Each vote is first answered by a server of a smaller term or of another run: the round is committed, it says."""
+    """Every call is first answered by a server of a smaller term or of another run: all is over, it says."""
 
     def __init__(self, house: House, name: str, past: pb.Stamp) -> None:
         super().__init__(house.transport(name))
         self.past = past
-        self.lied: list[int] = []
-        self.voted: list[int] = []
+        self.lied: list[tuple[str, int]] = []
+        self.asked_again: list[tuple[str, int]] = []
+
+    def lies(self, call: str, stamp: pb.Stamp) -> pb.Stamp | None:
+        """The stamp of a lie, once for each call and round."""
+        if (call, stamp.round) in self.lied:
+            self.asked_again.append((call, stamp.round))
+            return None
+        self.lied.append((call, stamp.round))
+        lie = pb.Stamp()
+        lie.CopyFrom(stamp)
+        lie.MergeFrom(self.past)
+        return lie
+
+    async def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
+        if lie := self.lies("broadcast", request.stamp):
+            yield pb.ModelPart(stamp=lie, header=pb.ModelHeader(digests=["x"], phase=pb.RUN_PHASE_COMPLETED))
+        else:
+            async for part in self.transport.broadcast(request):
+                yield part
+
+    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+        first = await anext(parts)
+        if lie := self.lies("submit", first.stamp):
+            return pb.SubmitMomentumResponse(stamp=lie)
+
+        async def all_parts() -> AsyncIterator[pb.MomentumPart]:
+            yield first
+            async for part in parts:
+                yield part
+
+        return await self.transport.submit(all_parts())
+
+    async def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
+        if lie := self.lies("propose", request.stamp):
+            yield pb.ModelPart(stamp=lie, header=pb.ModelHeader(decided=pb.Commit(digest="x")))
+        else:
+            async for part in self.transport.propose(request):
+                yield part
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
-        if request.stamp.round in self.lied:
-            self.voted.append(request.stamp.round)
-            return await self.transport.vote(request)
-        self.lied.append(request.stamp.round)
-        answer = pb.VoteResponse(stamp=request.stamp)
-        answer.stamp.MergeFrom(self.past)
-        return answer
+        if lie := self.lies("vote", request.stamp):
+            return pb.VoteResponse(stamp=lie, commit=pb.Commit(digest="x"))
+        return await self.transport.vote(request)
 
 
 @pytest.mark.parametrize("past", [pb.Stamp(term=1), pb.Stamp(run="another")])
@@ -83,7 +117,9 @@ def test_a_worker_believes_only_the_server_that_it_has_joined(tmp_path: Path, pa
         session = Session("pull", 3, Pull(1.0), way, Impatient(), offload=inline)
         others = [house.session(name, Pull(target)) for name, target in (("b", 1.3), ("c", 0.6))]
         assert await house.run(session, *others) == ["completed"] * 4
-        assert way.voted == way.lied == [1, 2, 3]
+        calls = ("broadcast", "submit", "propose", "vote")
+        expected = {(call, round) for call in calls for round in (1, 2, 3)} | {("broadcast", 0)}
+        assert {*way.lied} == {*way.asked_again} == expected
         await house.stop()
 
     play(scenario())

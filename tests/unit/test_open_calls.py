@@ -1,0 +1,28 @@
+"""Shares of calls: who asks for more than its own waits, and nobody waits for it."""
+
+import asyncio
+
+from ostrakon.common.identity import Identity
+from ostrakon.common.wire import CHUNK_BYTES
+from ostrakon.server.open_calls import FREE_CALLS, OpenCalls
+from tests.in_process import cancel, play, settle
+
+GREEDY, MODEST = Identity("worker", "a"), Identity("worker", "b")
+
+
+def test_who_has_had_its_share_waits_and_the_others_do_not_and_a_new_round_brings_a_new_share() -> None:
+    async def scenario() -> None:
+        calls = OpenCalls()
+        for _ in range(FREE_CALLS):
+            await calls.turn(GREEDY, 1)
+        calls.moved(GREEDY, 1000 * CHUNK_BYTES)  # a MiB counts as a call
+        greedy, modest = (asyncio.create_task(calls.turn(caller, 1)) for caller in (GREEDY, MODEST))
+        await settle()
+        assert modest.done() and not greedy.done()
+        later = asyncio.create_task(calls.turn(GREEDY, 2))
+        await settle()
+        assert later.done()
+        await cancel(greedy)
+        assert not calls._waiting
+
+    play(scenario())
