@@ -270,6 +270,13 @@ def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         SqliteLedger(tmp_path / "nowhere" / "ledger.sqlite")
 
 
+def test_an_entry_in_another_rounds_place_is_damage(ledger: SqliteLedger) -> None:
+    ledger.try_commit(following(ledger, ledger.draw_term("one")))
+    ledger._connection.execute("UPDATE entries SET round = 2")
+    with pytest.raises(OstrakonError, match=r"entry 2: its row holds round 1.*backup"):
+        ledger.entry(2)
+
+
 def test_a_changed_row_is_never_read_as_an_entry(ledger: SqliteLedger) -> None:
     ledger.draw_term("one")
     ledger.try_commit(following(ledger, 1))

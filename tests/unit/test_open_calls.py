@@ -13,7 +13,7 @@ GREEDY, MODEST = Identity("worker", "a"), Identity("worker", "b")
 def test_who_has_had_its_share_waits_and_the_others_do_not_and_a_new_round_brings_a_new_share() -> None:
     async def scenario() -> None:
         calls = OpenCalls()
-        for _ in range(FREE_CALLS):
+        for _ in range(FREE_CALLS // 2):
             await calls.turn(GREEDY, 1)
         calls.moved(GREEDY, 1000 * CHUNK_BYTES)  # a MiB counts as a call
         greedy, modest = (asyncio.create_task(calls.turn(caller, 1)) for caller in (GREEDY, MODEST))
