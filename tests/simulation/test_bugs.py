@@ -228,6 +228,18 @@ OFTEN: dict[Callable[[Patch], None], dict[str, float]] = {
 }
 
 
+# Where the search begins: the seed that found the bug when last it took long. Any of the others will do as well.
+FOUND_AT: dict[Callable[[Patch], None], int] = {
+    the_last_vote_wins: 188,
+    a_lost_model_is_given_up_when_n_minus_f_have_said_no: 55,
+    the_revoked_take_part: 48,
+    callers_open_what_they_like: 37,
+    a_stopped_server_prunes_when_it_wakes: 25,
+    a_repeated_vote_counts_twice: 17,
+    ties_go_to_the_first_vote: 10,
+}
+
+
 def world(seed: int, often: dict[str, float]) -> World:
     if not often:
         return World(seed)
@@ -235,9 +247,9 @@ def world(seed: int, often: dict[str, float]) -> World:
     return World(seed, scenario=replace(drawn, rates=drawn.rates | often))
 
 
-def first_violation(often: dict[str, float]) -> tuple[int, str]:
+def first_violation(often: dict[str, float], start: int) -> tuple[int, str]:
     """The first seed that breaks a promise, and what it says; `often`: faults with probabilities of their own."""
-    for seed in range(SEEDS):
+    for seed in [*range(start, SEEDS), *range(start)]:
         violation = world(seed, often).run()
         if violation is not None:
             return seed, str(violation)
@@ -247,6 +259,6 @@ def first_violation(often: dict[str, float]) -> tuple[int, str]:
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_the_simulation_finds_this_bug(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
     bug(monkeypatch)
-    seed, violation = first_violation(OFTEN.get(bug, {}))
+    seed, violation = first_violation(OFTEN.get(bug, {}), FOUND_AT.get(bug, 0))
     print(f"seed {seed}: {violation}")
     assert violation.startswith(BUGS[bug])
