@@ -6,7 +6,7 @@ from pathlib import Path
 from tests.fuzz.messages import KINDS, Fuzzer
 from tests.fuzz.siege import under_siege, without_its_model
 
-MESSAGES = 2000
+MESSAGES = 1500
 
 
 def test_no_message_harms_the_server_or_gets_a_status_that_nobody_meant(tmp_path: Path) -> None:

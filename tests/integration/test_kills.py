@@ -41,7 +41,13 @@ def test_a_server_killed_at_every_point_of_a_round_loses_nothing_and_changes_not
 ENOUGH = {"rounds": 100_000, "join_timeout": 1.0, "grace_floor": 1.0, "absent_after": 1}  # n - f are waited for
 
 
-@pytest.mark.parametrize("point", ["while it collects", "after the first file", "after both files", "before the entry"])
+@pytest.mark.parametrize(
+    "point",
+    [
+        *("while it collects", "before the entry"),
+        *(pytest.param(other, marks=pytest.mark.matrix) for other in ("after the first file", "after both files")),
+    ],
+)
 def test_a_stopped_server_that_was_taken_over_ends_by_itself_and_harms_nobody(ordeal: Make, point: str) -> None:
     # The last worker stays with the old server, over a way of its own; the others are enough for the new one.
     run = ordeal(**ENOUGH)

@@ -11,6 +11,7 @@ from tests.team import LATE, MISSING, REFUSED, SLOWED, UNCERTAIN, Liar, Team
 
 Make = Callable[..., Cluster]
 
+ROUNDS = 24  # with liars: enough to learn, and for each stage of an attack that changes
 BEGIN = 3  # the first round in which a machine fails: by then all have joined
 
 FAULTS = (
@@ -67,13 +68,13 @@ def test_a_minority_of_broken_machines_is_refused_by_name_and_holds_nobody_up(
 def test_a_minority_of_liars_of_several_kinds_does_not_keep_the_others_from_learning(
     cluster: Make, liars: tuple[Liar, ...]
 ) -> None:
-    team = Team(cluster, list(liars), rounds=30)
+    team = Team(cluster, list(liars), rounds=ROUNDS)
     assert team.server.wait() == 0, team.server.text
     for name in team.honest:
         assert team.processes[name].wait() == 0
     team.check()
     entries = team.cluster.entries()
-    assert len(entries) == 30
+    assert len(entries) == ROUNDS
     assert not any(entry.refused for entry in entries)
     assert all(why == "no vote" for entry in entries for why in entry.missing.values())
     assert team.measure().accuracy > 0.8
@@ -82,7 +83,7 @@ def test_a_minority_of_liars_of_several_kinds_does_not_keep_the_others_from_lear
 def test_omniscient_attackers_spoil_the_average_and_not_the_vote(cluster: Make) -> None:
     accuracy = {}
     for rule in ("Mean2P", "Avg"):
-        team = Team(cluster, [{"attack": "Omn"}] * 2, name=rule, rule=rule, rounds=30)
+        team = Team(cluster, [{"attack": "Omn"}] * 2, name=rule, rule=rule, rounds=ROUNDS)
         assert team.server.wait() == 0, team.server.text
         accuracy[rule] = team.measure().accuracy
     assert accuracy["Mean2P"] > 0.8

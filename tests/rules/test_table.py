@@ -58,8 +58,8 @@ def test_the_command_prints_the_table_and_refuses_in_a_sentence() -> None:
     assert "n = 10 rows, f = 4" in printed.stdout
     assert "O(n^2 d)" in printed.stdout  # whole, where it does not go to a narrow terminal
     assert "Krum needs n >= 2f + 3, so with n=10 f can be at most" in " ".join(printed.stdout.split())
-    refused = run("ostrakon.common.aggregation", "--n", "10", "--f", "5")
-    assert (refused.returncode, refused.stderr) == (
-        2,
-        "error: f=5 of n=10 workers: f must be below n/2, so at most 4\n",
-    )
+
+
+def test_a_bound_that_no_rule_meets_is_refused_in_a_sentence() -> None:
+    with pytest.raises(OstrakonError, match="f=5 of n=10 workers: f must be below n/2, so at most 4"):
+        table.terminal(10, 5, 160)

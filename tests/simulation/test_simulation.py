@@ -13,7 +13,7 @@ from tests.simulation.history import LAST
 from tests.simulation.scenario import DISK, MESSAGES, draw_scenario
 from tests.simulation.world import World
 
-BLOCKS, SIZE, MOST = 4, 30, 14
+BLOCKS, SIZE, MOST = 2, 30, 14
 
 # What has to happen somewhere in the runs: a simulation that has become tame shows nothing.
 HAPPENS = {
@@ -101,7 +101,7 @@ def test_everything_that_can_happen_has_happened() -> None:
     raise AssertionError(f"did not happen: {sorted(HAPPENS - happened.keys())}")
 
 
-@pytest.mark.parametrize("seed", [3, 77])
+@pytest.mark.parametrize("seed", [77])
 def test_one_seed_is_one_history_in_every_process(seed: int) -> None:
     world = World(seed)
     world.run()
