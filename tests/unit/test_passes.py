@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,17 @@ def test_rounds_and_votes_follow_from_the_seed_and_from_nothing_done_before(buil
 def _gradient(training: Training, round: int, theta: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
     training.momentum(round, "the same base", theta)
     return training._passes.model.gradient.numpy().copy()
+
+
+def test_a_model_that_writes_into_its_input_computes_what_it_would_out_of_place() -> None:
+    ways = (lambda x: x.sub_(0.5).div_(0.5), lambda x: (x - 0.5) / 0.5)
+    (_, writing, votes), (_, reading, same_votes) = (worker(Modelled(partial(Function, way))) for way in ways)
+    theta = writing._passes.model.theta.numpy().copy()
+    for round in range(1, 6):
+        found = [one.momentum(round, "base", theta) for one in (writing, reading)]
+        assert found[0].loss == found[1].loss
+        np.testing.assert_array_equal(found[0].vector, found[1].vector)
+        assert votes.judge(round, theta, -theta) == same_votes.judge(round, theta, -theta)
 
 
 def test_whatever_passes_write_into_the_data_stay_as_they_were() -> None:
