@@ -185,6 +185,12 @@ def aliased() -> nn.Module:
     return module
 
 
+def complex_weight() -> nn.Module:
+    module = nn.Linear(2, 2)
+    module.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.complex64))
+    return module
+
+
 class Tuned(nn.Linear):
     def get_extra_state(self) -> object:
         return {"a": 1}
@@ -205,7 +211,7 @@ def test_parts_of_one_memory_that_do_not_overlap_are_fine() -> None:
         (nn.ReLU(), r"ReLU has no parameters"),
         (nn.Linear(2, 2).requires_grad_(False), r"Linear requires a gradient"),
         (nn.LazyLinear(2), r"parameter weight .* has no shape yet"),
-        (nn.Linear(2, 2).to(torch.complex64), r"complex64: models are float32, keep torch\.view_as_real"),
+        (complex_weight(), r"complex64: models are float32, keep torch\.view_as_real"),
         (transposed(), r"0\.weight and 1\.weight .* share memory .* second\.weight = first\.weight"),
         (aliased(), r"w and weight|weight and w .* share memory"),
         (Tuned(2, 2), r"_extra_state .* is dict, which no model file can hold"),
