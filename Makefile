@@ -1,6 +1,6 @@
 # make up      train: a server, an evaluator and N workers on this machine
-# make check   lint, types and the fast tests, within a minute
-# make test    everything that CI runs, within five; make test-all: also every attack and fault under two rules
+# make check   lint, types and the fast tests, in about a minute
+# make test    everything that CI runs, in about five; make test-all: also every attack and fault under two rules
 # make soak    simulate 10,000 runs, kill 100 servers, train 10,000 rounds, fuzz parsers, send 100,000 messages per RPC
 # make bench   time the aggregation rules beside the floor of what they cannot do without
 # make attacks every attack against seven rules on this machine, for docs/attacks.md: about an hour
