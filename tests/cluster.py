@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -190,13 +191,19 @@ class Cluster:
     def entries(self) -> list[Entry]:
         """What is committed so far; nothing before the server has made its ledger."""
         try:
-            ledger = SqliteLedger(self.run / "ledger.sqlite")
+            with closing(SqliteLedger(self.run / "ledger.sqlite")) as ledger:
+                return list(ledger.entries())
         except OstrakonError:
             return []
+
+    def committed(self) -> int:
+        """How many rounds are committed so far."""
         try:
-            return list(ledger.entries())
-        finally:
-            ledger.close()
+            with closing(SqliteLedger(self.run / "ledger.sqlite")) as ledger:
+                head = ledger.head()
+        except OstrakonError:
+            return 0
+        return 0 if head is None else head.round
 
     def head_file(self) -> Path:
         """The file of the model that was committed last."""

@@ -142,7 +142,7 @@ class Ordeal:
         """What is left in models/ after one more start, temporary files having grown old."""
         for path in (self.cluster.run / "models").glob(f".*{TEMPORARY_SUFFIX}"):
             age(path)
-        server = self.serve(rounds=len(self.cluster.entries()), linger=0.1)
+        server = self.serve(rounds=self.cluster.committed(), linger=0.1)
         assert server.wait() == 0, server.text
         return self.models()
 

@@ -88,7 +88,7 @@ class Team:
 
     def wait_for_rounds(self, rounds: int) -> None:
         """Until so many are committed."""
-        wait_for(lambda: len(self.cluster.entries()) >= rounds, f"{rounds} rounds")
+        wait_for(lambda: self.cluster.committed() >= rounds, f"{rounds} rounds")
 
     def wait_for_refusals(self, expected: Mapping[str, set[str]]) -> None:
         """Until Status shows that each of these workers was refused for these reasons."""

@@ -58,7 +58,7 @@ def _some_rounds(folder: Path) -> Iterator[tuple[Cluster, Process, list[Process]
         wait_for(lambda: "serving" in server.text, "the server")
         slow = run.worker("w02", fault="slow(seconds=0.1)")  # so that there is time to say something in a round
         honest = [slow, *(run.worker(name) for name in run.roster[3:])]
-        wait_for(lambda: len(run.entries()) >= 2, "two rounds before")
+        wait_for(lambda: run.committed() >= 2, "two rounds before")
         yield run, server, honest
     finally:
         run.stop()

@@ -114,7 +114,7 @@ def test_a_dead_honest_worker_and_a_dead_adversary_stall_nobody(cluster: Make) -
     bed.worker("w00", attack="Omn", adversary=address)
 
     def committed() -> int:
-        return len(bed.entries())
+        return bed.committed()
 
     wait_for(lambda: committed() >= 3, "three rounds")
     processes["w04"].kill()

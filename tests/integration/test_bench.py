@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from ostrakon.bench.__main__ import app
 from ostrakon.bench.aggregation import DEFAULT, measure
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
@@ -40,8 +42,8 @@ def test_rows_are_written_for_every_rule_that_applies(tmp_path: Path) -> None:
 
 
 def test_an_unknown_rule_and_a_missing_gpu_are_refused_in_a_sentence() -> None:
-    unknown = bench("--rules", "Mean3P")
-    assert unknown.returncode == 2
+    unknown = CliRunner().invoke(app, ["aggregation", "--rules", "Mean3P"])
+    assert unknown.exit_code == 2
     assert unknown.stderr.startswith("error: unknown rule 'Mean3P'; did you mean ")
     with pytest.raises(OstrakonError, match="no rule is left to time: Avg: f=5 of n=10 workers: f must be below n/2"):
         measure(DEFAULT, 10, 5, 5000, torch.device("cpu"), 1, 1)

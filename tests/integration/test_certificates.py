@@ -30,13 +30,13 @@ def test_a_revoked_worker_is_out_without_a_restart_and_the_others_go_on(cluster:
     run = cluster(workers=5, f=1, rounds=100_000, absent_after=1)
     server = run.server()
     workers = {name: run.worker(name) for name in run.roster}
-    wait_for(lambda: len(run.entries()) >= 3, "three rounds")
+    wait_for(lambda: run.committed() >= 3, "three rounds")
     revoke(run.certificates, "worker", "w04")
 
     assert workers["w04"].wait() == 2
     assert "worker w04 is revoked" in workers["w04"].text.strip().splitlines()[-1]
     first = wait_for(lambda: next((e.round for e in run.entries() if e.revoked), 0), "the entry that says so")
-    wait_for(lambda: len(run.entries()) >= first + 5, "rounds after it")
+    wait_for(lambda: run.committed() >= first + 5, "rounds after it")
     for entry in run.entries():
         assert entry.revoked == (("w04",) if entry.round >= first else ())
         assert entry.missing == {}  # one round after the other: nobody was waited for in vain
@@ -46,8 +46,8 @@ def test_a_revoked_worker_is_out_without_a_restart_and_the_others_go_on(cluster:
 
     server.kill()
     run.server()
-    before = len(run.entries())
-    wait_for(lambda: len(run.entries()) >= before + 3, "rounds after a restart")
+    before = run.committed()
+    wait_for(lambda: run.committed() >= before + 3, "rounds after a restart")
     assert run.entries()[-1].revoked == ("w04",)
     assert all(workers[name].alive for name in run.roster[:4])
     audit(run.run)
@@ -56,7 +56,7 @@ def test_a_revoked_worker_is_out_without_a_restart_and_the_others_go_on(cluster:
 def test_every_certificate_can_be_renewed_under_a_run_and_no_round_is_lost(cluster: Make) -> None:
     run = cluster(workers=3, f=1, rounds=100_000, absent_after=1)
     server, workers = run.server(), run.workers()
-    wait_for(lambda: len(run.entries()) >= 3, "three rounds")
+    wait_for(lambda: run.committed() >= 3, "three rounds")
     first = presented(run).serial_number
 
     issue(run.certificates, "server", "server", renew=True)
@@ -65,8 +65,8 @@ def test_every_certificate_can_be_renewed_under_a_run_and_no_round_is_lost(clust
     for process in workers:
         wait_for(lambda process=process: "certificate renewed" in process.text, f"{process.output.name} to renew")
     assert presented(run).serial_number != first
-    before = len(run.entries())
-    wait_for(lambda: len(run.entries()) >= before + 5, "rounds over new connections")
+    before = run.committed()
+    wait_for(lambda: run.committed() >= before + 5, "rounds over new connections")
     assert server.alive and all(worker.alive for worker in workers)
     assert all(entry.missing == {} for entry in run.entries())
     audit(run.run)

@@ -93,16 +93,16 @@ def test_connections_that_break_in_their_handshake_end_no_worker(cluster: Make, 
     run = cluster(rounds=2000, grace_floor=1.0)
     server, proxies = serving(run), through(run)
     started = workers(run, proxies)
-    wait_for(lambda: len(run.entries()) >= 2, "two rounds")
+    wait_for(lambda: run.committed() >= 2, "two rounds")
     for proxy in proxies:
         proxy.refuses = True
         proxy.reset()
     # By the sixth failure in a row each has looked for a reason that lasts.
     wait_for(lambda: all(w.text.count("call failed") > 5 or not w.alive for w in started), "failures")
-    committed = len(run.entries())
+    committed = run.committed()
     for proxy in proxies:
         proxy.refuses = False
-    wait_for(lambda: len(run.entries()) >= committed + 2, "rounds after the resets")
+    wait_for(lambda: run.committed() >= committed + 2, "rounds after the resets")
     assert all(process.alive for process in (server, *started))
 
 
@@ -176,7 +176,7 @@ def test_what_arrives_late_over_an_old_connection_counts_nowhere(cluster: Make, 
             await connection.__aexit__(None, None, None)
 
     asyncio.run(asyncio.wait_for(scenario(), 120))
-    wait_for(lambda: len(run.entries()) == 3, "three rounds")
+    wait_for(lambda: run.committed() == 3, "three rounds")
     assert server.alive
 
 
@@ -185,11 +185,11 @@ def test_a_worker_leaves_a_connection_that_no_reply_comes_through(cluster: Make,
     run = cluster(rounds=2000, grace_floor=1.0)
     server, proxies = serving(run), through(run)
     started = workers(run, proxies)
-    wait_for(lambda: len(run.entries()) >= 2, "two rounds")
+    wait_for(lambda: run.committed() >= 2, "two rounds")
     for proxy in proxies[:2]:
         proxy.hold("down")
     wait_for(lambda: run.status().waiting, "a run that says it waits")  # type: ignore[union-attr]
-    committed = len(run.entries())
+    committed = run.committed()
     # TCP sees nothing wrong: that pings are not answered tells them, after 10 + 20 s at most, and they connect anew.
-    wait_for(lambda: len(run.entries()) >= committed + 2, "rounds over new connections", 45)
+    wait_for(lambda: run.committed() >= committed + 2, "rounds over new connections", 45)
     assert all(process.alive for process in (server, *started))

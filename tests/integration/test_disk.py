@@ -71,7 +71,7 @@ def test_a_full_disk_ends_the_server_with_a_sentence_and_the_run_goes_on_later(
     run = cluster(rounds=100_000, directory=str(small_disk / "run"))
     run.run = small_disk / "run"
     server, workers = run.server(), run.workers()
-    wait_for(lambda: len(run.entries()) >= 3, "three rounds")
+    wait_for(lambda: run.committed() >= 3, "three rounds")
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -82,9 +82,9 @@ def test_a_full_disk_ends_the_server_with_a_sentence_and_the_run_goes_on_later(
 
     filler.unlink()
     audit(run.run)
-    before = len(run.entries())
+    before = run.committed()
     server = run.server()
-    wait_for(lambda: len(run.entries()) >= before + 3, "rounds after space was freed")
+    wait_for(lambda: run.committed() >= before + 3, "rounds after space was freed")
     assert all(worker.alive for worker in workers)
 
 
@@ -94,7 +94,7 @@ def test_a_folder_that_turns_read_only_ends_the_server_with_a_sentence_at_once_a
 ) -> None:
     run = cluster(rounds=100_000)
     server, workers = run.server(), run.workers()
-    wait_for(lambda: len(run.entries()) >= 3, "three rounds")
+    wait_for(lambda: run.committed() >= 3, "three rounds")
     undo = read_only(run.run)
     last = last_line(server)
     assert "no right to write" in last and "Read-only file system" in last and "nothing committed is lost" in last
@@ -102,9 +102,9 @@ def test_a_folder_that_turns_read_only_ends_the_server_with_a_sentence_at_once_a
     assert str(audit(run.run)).startswith("run ")  # what is there can be looked at
 
     undo()
-    before = len(run.entries())
+    before = run.committed()
     run.server()
-    wait_for(lambda: len(run.entries()) >= before + 3, "rounds after the folder was writable")
+    wait_for(lambda: run.committed() >= before + 3, "rounds after the folder was writable")
     assert all(worker.alive for worker in workers)  # they remember nothing that is not there
 
 
@@ -114,7 +114,7 @@ def test_a_killed_run_is_audited_and_begun_anew_from_a_read_only_copy_with_its_l
 ) -> None:
     run = cluster(rounds=100_000)
     server, _ = run.server(), run.workers()
-    wait_for(lambda: len(run.entries()) >= 3, "three rounds")
+    wait_for(lambda: run.committed() >= 3, "three rounds")
     server.kill()
     copy = tmp_path / "copy"
     shutil.copytree(run.run, copy)
@@ -123,7 +123,7 @@ def test_a_killed_run_is_audited_and_begun_anew_from_a_read_only_copy_with_its_l
     read_only(copy)
     before = sorted(path.name for path in copy.iterdir())
     report = audit(copy)
-    assert report.rounds == len(run.entries())
+    assert report.rounds == run.committed()
     command = [
         sys.executable,
         "-m",
@@ -145,7 +145,7 @@ def test_a_damaged_model_comes_back_from_a_worker_over_tls_and_the_run_goes_on(
 ) -> None:
     run = cluster(rounds=100_000, rule=rule, absent_after=1000, grace_floor=1.0)
     server, workers = run.server(), run.workers()
-    wait_for(lambda: len(run.entries()) >= 3, "three rounds")
+    wait_for(lambda: run.committed() >= 3, "three rounds")
     for worker in workers[1:]:
         worker.kill()
     # The one that is left has submitted, so it holds the head; a round cannot be decided without another.
@@ -157,14 +157,14 @@ def test_a_damaged_model_comes_back_from_a_worker_over_tls_and_the_run_goes_on(
 
     wait_for(left_alone, "the submission of the one that is left")
     server.kill()
-    before = len(run.entries())
+    before = run.committed()
     damaged = run.head_file()
     content = damaged.read_bytes()
     damaged.write_bytes(content[:-1000] + bytes(1000))
     server = run.server()
     for name in run.roster[1:]:
         run.worker(name)
-    wait_for(lambda: len(run.entries()) >= before + 3, "rounds after the recovery")
+    wait_for(lambda: run.committed() >= before + 3, "rounds after the recovery")
     assert "received the committed model" in server.text
     assert workers[0].alive
     server.kill()
@@ -183,7 +183,7 @@ def test_a_server_that_looks_for_its_model_says_for_whom_it_waits_and_hears_who_
 ) -> None:
     run = cluster(rounds=100_000)
     server, workers = run.server(), run.workers()
-    wait_for(lambda: len(run.entries()) >= 2, "two rounds")
+    wait_for(lambda: run.committed() >= 2, "two rounds")
     server.kill()
     for worker in workers:
         worker.kill()
@@ -192,7 +192,7 @@ def test_a_server_that_looks_for_its_model_says_for_whom_it_waits_and_hears_who_
     server = run.server()
     found = wait_for(run.status, "an answer to Status")
     assert "committed model of round" in found.waiting
-    assert found.committed.head.round == len(run.entries())
+    assert found.committed.head.round == run.committed()
     taken_over(run)
     assert "has taken over this run" in last_line(server)
     server = run.server()

@@ -9,7 +9,7 @@ Make = Callable[..., Cluster]
 
 
 def committed(run: Cluster) -> int:
-    return len(run.entries())
+    return run.committed()
 
 
 def waiting(run: Cluster) -> str:

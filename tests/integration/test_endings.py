@@ -59,7 +59,8 @@ def test_a_run_goes_on_without_terminal_streams_or_room_for_sockets_and_beside_a
         os.killpg(up.pid, number)  # the terminal's whole group, as it is when that goes
     before = rounds(tmp_path)
     wait_for(lambda: rounds(tmp_path) >= before + 3, "rounds after the terminal has gone")
-    up.send_signal(signal.SIGTERM)
+    command = [sys.executable, "-m", "ostrakon.deploy.local", "down", "RUN=small"]
+    subprocess.run(command, cwd=tmp_path, env=importing(), check=True, capture_output=True, timeout=PATIENCE)
     assert up.wait(PATIENCE) == 143
     found = summary(tmp_path)
     assert (found["status"], found["stopped_by"], found["missing"]) == ("stopped", "SIGTERM", {})

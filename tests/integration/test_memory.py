@@ -45,7 +45,7 @@ async def play(cluster: Cluster, d: int) -> tuple[int, int]:
     return status.peak_bytes, status.bytes_received + status.bytes_sent
 
 
-@pytest.mark.parametrize(("rule", "vectors"), [("Mean2P", 0), ("NNM+Mean2P", N)])
+@pytest.mark.parametrize(("rule", "vectors"), [("Mean2P", 0), pytest.param("NNM+Mean2P", N, marks=pytest.mark.matrix)])
 def test_memory_and_traffic_stay_within_their_bounds_at_five_million_parameters(
     cluster: Callable[..., Cluster], rule: str, vectors: int
 ) -> None:

@@ -70,12 +70,12 @@ def test_liars_are_outvoted_and_one_seed_gives_one_chain_of_models(cluster: Make
 def test_a_run_goes_on_after_kill_9_of_its_server_and_of_a_worker(cluster: Make) -> None:
     run = cluster(rounds=60, grace_floor=2.0)
     server, workers = run.server(), run.workers()
-    wait_for(lambda: len(run.entries()) >= 5, "five rounds")
+    wait_for(lambda: run.committed() >= 5, "five rounds")
 
     server.kill()
     before = run.entries()
     server = run.server()
-    wait_for(lambda: len(run.entries()) >= len(before) + 3, "rounds of the second server")
+    wait_for(lambda: run.committed() >= len(before) + 3, "rounds of the second server")
 
     workers[0].kill()
     wait_for(lambda: any("w00" in entry.missing for entry in run.entries()), "a round without w00")
@@ -111,10 +111,10 @@ def test_an_average_that_liars_blow_up_ends_as_diverged(cluster: Make) -> None:
 def test_sigterm_ends_every_process_in_good_order_and_the_run_goes_on_later(cluster: Make) -> None:
     run = cluster(rounds=2000)
     server, workers = run.server(), run.workers()
-    wait_for(lambda: len(run.entries()) >= 3, "three rounds")
+    wait_for(lambda: run.committed() >= 3, "three rounds")
     for process in (server, *workers):
         process.signal(signal.SIGTERM)
     finish(server, *workers)
-    committed = len(run.entries())
+    committed = run.committed()
     finish(run.server(rounds=committed + 2), *run.workers())
-    assert len(run.entries()) == committed + 2
+    assert run.committed() == committed + 2

@@ -29,8 +29,8 @@ def serving(run: Cluster) -> Process:
 
 
 def goes_on(run: Cluster, rounds: int) -> None:
-    before = len(run.entries())
-    wait_for(lambda: len(run.entries()) >= before + rounds, f"{rounds} more rounds")
+    before = run.committed()
+    wait_for(lambda: run.committed() >= before + rounds, f"{rounds} more rounds")
 
 
 def open_files(server: Process) -> int:
@@ -85,11 +85,11 @@ def test_a_thousand_idle_connections_keep_nobody_out(cluster: Make) -> None:
     wait_for(lambda: open_files(server) < before + 50, "a server that has let go of them")
 
 
-def test_under_siege_memory_stays_within_its_bound_at_five_million_parameters(cluster: Make) -> None:
+def test_under_siege_memory_stays_within_its_bound_at_two_million_parameters(cluster: Make) -> None:
     """One member floods, one keeps uploads and readers hanging, strangers hold connections; three are honest."""
     n, f, rounds, allowed = 5, 2, 3, 0
     peak: dict[int, int] = {}
-    for d in (1_000, 5_000_000):
+    for d in (1_000, 2_000_000):
         run = cluster(f"d{d}", workers=n, f=f, rounds=rounds, gamma=0.01, linger=30.0, **QUICK)
         write_model(run.initial, np.zeros(d, dtype=np.float32), (("weight", (d,)),), {"task": "linear"})
         server = serving(run)
@@ -105,7 +105,7 @@ def test_under_siege_memory_stays_within_its_bound_at_five_million_parameters(cl
         assert "a call failed" not in server.text
         peak[d], allowed = status.peak_bytes, (n + 8) * 4 * d + 8 * 12 * MIB + 24 * MIB
         run.stop()
-    more = peak[5_000_000] - peak[1_000]
+    more = peak[2_000_000] - peak[1_000]
     print(f"{more / MIB:.0f} MiB of {allowed / MIB:.0f} MiB allowed")
     assert more <= allowed
 

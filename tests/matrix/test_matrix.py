@@ -94,7 +94,7 @@ def test_faults(cluster: Make, fault: Fault, rule: str) -> None:
     team = Team(cluster, [{"fault": f"{fault.value}@{BEGIN}"}] * BYZANTINE, rule=rule, rounds=100_000)
     team.wait_for_rounds(BEGIN + 10)
     team.wait_for_refusals(dict.fromkeys(team.liars, REFUSED[fault]))
-    team.wait_for_rounds(len(team.cluster.entries()) + 2)
+    team.wait_for_rounds(team.cluster.committed() + 2)
     team.stop()
     team.check()
     for name in team.liars:

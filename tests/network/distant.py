@@ -71,7 +71,7 @@ class Distant(Cluster):
         for host in self.hosts.values():
             host.close()
 
-    def committed(self, rounds: int, patience: float = 90.0) -> list[Entry]:
+    def reached(self, rounds: int, patience: float = 90.0) -> list[Entry]:
         """Wait for so many entries."""
         return wait_for(
             lambda: len(entries := self.entries()) >= rounds and entries, f"{rounds} committed rounds", patience
@@ -95,8 +95,8 @@ class Distant(Cluster):
     def goes_on(self, rounds: int = 2) -> None:
         """Wait until so many more rounds are committed, the first one soon."""
         before = len(self.entries())
-        self.committed(before + 1, HEALED)
-        self.committed(before + rounds)
+        self.reached(before + 1, HEALED)
+        self.reached(before + rounds)
 
     def ends_well(self) -> list[Entry]:
         """End the run in good order: the ledger is whole, and holds whatever a worker was told."""

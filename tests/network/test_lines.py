@@ -30,7 +30,7 @@ def test_a_run_goes_on_while_packets_are_lost(distant: Make, loss: float) -> Non
     for name in run.roster:
         run.port(name).set(loss=loss)
     started(run)
-    run.committed(5)
+    run.reached(5)
     for name in run.roster:
         run.port(name).set(loss=0.0)
     run.goes_on()
@@ -86,7 +86,7 @@ def test_a_slow_line_costs_time_and_no_member(distant: Make, rate: int) -> None:
     run = distant(**BIG, **patience)
     run.port("w00").set(rate=rate)
     server, *workers = run.server(), *run.workers()
-    run.committed(1, 300)
+    run.reached(1, 300)
     assert run.entries()[0].missing == {}
     assert not any("call failed" in worker.text.partition("joined")[2] for worker in workers)
     assert server.alive
@@ -99,7 +99,7 @@ def test_a_line_that_breaks_again_and_again_takes_nobody_out_of_the_run(distant:
     """Each break leaves a call open at the server that nobody waits for any more."""
     run = distant()
     started(run)
-    run.committed(3)
+    run.reached(3)
     for _ in range(20):
         run.port("w00").set(open=False)
         wait_for(lambda: "w00" in run.entries()[-1].missing, "a round without w00")

@@ -17,7 +17,7 @@ MAJORITY = ("w00", "w01")  # of three: without them a run with f = 1 is below it
 def started(run: Distant) -> None:
     run.server()
     run.workers()
-    run.committed(3)
+    run.reached(3)
 
 
 def partition(run: Distant, name: str, *, whole: bool) -> None:
@@ -91,7 +91,7 @@ def test_a_server_on_a_host_that_lost_power_is_found_again(distant: Make) -> Non
     server = run.server()
     run.worker("w00")
     other = run.worker("w01")
-    run.committed(3)
+    run.reached(3)
     other.kill()
     before = run.pauses("w01", "w02")
     run.lose_power("server", server)
@@ -142,6 +142,6 @@ def test_a_worker_that_has_waited_for_minutes_notices_that_its_server_has_gone(d
 
 def hold(run: Distant, seconds: float) -> None:
     """Nothing is committed for so long."""
-    before = len(run.entries())
+    before = run.committed()
     with pytest.raises(AssertionError, match="not within"):
-        run.committed(before + 1, seconds)
+        run.reached(before + 1, seconds)

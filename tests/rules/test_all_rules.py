@@ -156,12 +156,12 @@ def test_the_order_of_the_rows_only_decides_ties(name: str, seed: int, data: st.
 
 @pytest.mark.parametrize("name", EVERY)
 def test_the_bits_do_not_depend_on_the_number_of_threads(name: str) -> None:
-    x = torch.randn(11, 150_001, generator=torch.Generator().manual_seed(5))
+    x = torch.randn(11, 100_003, generator=torch.Generator().manual_seed(5))
     f = f_for(name, 11)
     threads = torch.get_num_threads()
     results = []
     try:
-        for count in (1, 2, 3, 2):
+        for count in (1, 2, 3):
             torch.set_num_threads(count)
             results.append(rule(name).aggregate(x, f))
     finally:
@@ -195,7 +195,7 @@ OF_MANY_ROWS = ("Mean2P", "Krum", "Bulyan", "SMEA", "MDA", "CAF", "DnC(coordinat
 @pytest.mark.parametrize(
     ("n", "d", "name"),
     [
-        *((11, 3_000_000, name) for name in (*EVERY, "DnC(coordinates=1000000)")),
+        *((7, 3_000_000, name) for name in (*EVERY, "DnC(coordinates=1000000)")),
         *(
             pytest.param(200, 50_000, name, marks=() if name in OF_MANY_ROWS else pytest.mark.matrix)
             for name in (*EVERY, "DnC(coordinates=1000000)")

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from functools import cache
 from random import Random
 
 import pytest
@@ -13,7 +12,11 @@ from tests.simulation.history import LAST
 from tests.simulation.scenario import DISK, MESSAGES, draw_scenario
 from tests.simulation.world import World
 
-BLOCKS, SIZE, MOST = 2, 30, 14
+BLOCKS, SIZE = 2, 30
+SEEDS = 600  # that it may take until everything has happened
+
+# Where everything happened last, rare things first: looked for there before anywhere else.
+HAPPENED_IN = (451, 85, 134, 104)
 
 # What has to happen somewhere in the runs: a simulation that has become tame shows nothing.
 HAPPENS = {
@@ -74,31 +77,28 @@ HAPPENS = {
 }
 
 
-@cache
-def happened_in(block: int) -> Counter[str]:
-    """Everything that happened in a block of runs, in none of which a promise is broken."""
-    happened: Counter[str] = Counter()
-    for seed in range(SIZE * block, SIZE * (block + 1)):
-        world = World(seed)
-        violation = world.run()
-        replay = f"seed {seed}: {violation}\nreplay: python -m tests.simulation {seed}"
-        assert violation is None, "\n".join([*world.history.lines(LAST), replay])
-        happened += world.history.happened
-    return happened
+def happened_in(seed: int) -> Counter[str]:
+    """Everything that happened in a run, in which no promise is broken."""
+    world = World(seed)
+    violation = world.run()
+    replay = f"seed {seed}: {violation}\nreplay: python -m tests.simulation {seed}"
+    assert violation is None, "\n".join([*world.history.lines(LAST), replay])
+    return world.history.happened
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
 def test_whatever_happens_every_promise_is_kept(block: int) -> None:
-    assert happened_in(block)["committed"]
+    runs = [happened_in(seed) for seed in range(SIZE * block, SIZE * (block + 1))]
+    assert any(run["committed"] for run in runs)
 
 
 def test_everything_that_can_happen_has_happened() -> None:
-    happened: Counter[str] = Counter()
-    for block in range(BLOCKS, MOST):
-        happened += happened_in(block)
-        if happened.keys() >= HAPPENS:
+    missing = set(HAPPENS)
+    for seed in [*HAPPENED_IN, *range(SEEDS)]:
+        missing -= happened_in(seed).keys()
+        if not missing:
             return
-    raise AssertionError(f"did not happen: {sorted(HAPPENS - happened.keys())}")
+    raise AssertionError(f"did not happen: {sorted(missing)}")
 
 
 @pytest.mark.parametrize("seed", [77])
