@@ -11,8 +11,8 @@ from ostrakon.common.run_files import EVALUATIONS, LEDGER, METRICS, SETTINGS
 from ostrakon.common.schedule import NONE, read_schedule
 from ostrakon.common.settings import RunSettings, read
 from ostrakon.deploy.ending import Ending, read_ending
-from ostrakon.server.ledger import Entry, Genesis
-from ostrakon.server.ledger.sqlite import opened_to_read
+from ostrakon.server.storage.ledger import Entry, Genesis
+from ostrakon.server.storage.ledger.sqlite import opened_to_read
 
 
 @dataclass

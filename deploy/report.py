@@ -19,7 +19,7 @@ from ostrakon.common.runtime import run_to_exit
 from ostrakon.deploy import plots
 from ostrakon.deploy.files import write_atomically
 from ostrakon.deploy.record import Record, read_record
-from ostrakon.server.history import History
+from ostrakon.server.storage.history import History
 
 SUMMARY = "summary.json"
 CURVES = "curves.png"

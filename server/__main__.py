@@ -32,7 +32,7 @@ def serve(
 @app.command()
 def audit(directory: Annotated[Path, typer.Argument(help="The run's folder, as in runs/NAME.")]) -> None:
     """Check a run's chain of entries and its model files; names the first broken entry."""
-    from ostrakon.server.audit import audit as check
+    from ostrakon.server.storage.audit import audit as check
 
     run_to_exit(lambda: print(check(directory)), None)
 
@@ -43,7 +43,7 @@ def restore(
     output: Annotated[Path, typer.Option(help="Model file to write: `initial` of the new run.")],
 ) -> None:
     """Begin anew from a run's last committed model: writes it for a new run, whose ledger will name this one."""
-    from ostrakon.server.parentage import restore as write
+    from ostrakon.server.storage.parentage import restore as write
 
     def work() -> None:
         parent = write(directory, output)

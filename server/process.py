@@ -23,21 +23,21 @@ from ostrakon.common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
 from ostrakon.common.runtime import peak_bytes, prepare, process_age, run_to_exit, start_log
 from ostrakon.common.safetensors_file import sweep
 from ostrakon.common.settings import ServerSettings, read
-from ostrakon.server.aggregator import Aggregator
-from ostrakon.server.calls import Calls
-from ostrakon.server.commit import check_not_taken_over, unless_taken_over
-from ostrakon.server.coordinator import Coordinator
-from ostrakon.server.door import check_address, host_memory, open_door
-from ostrakon.server.ledger import Genesis, Ledger
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.lock import locked
-from ostrakon.server.metrics import MetricsFile
-from ostrakon.server.model_store import ModelStore, stored_fixed_part
-from ostrakon.server.opening import ModelLost, OpenRun, check_ledger_is_there, check_same_run, open_run
-from ostrakon.server.parentage import metadata_of
-from ostrakon.server.recovery import Recovery
-from ostrakon.server.revocation import Revocations
-from ostrakon.server.service import Front, Service
+from ostrakon.server.core.aggregator import Aggregator
+from ostrakon.server.core.commit import check_not_taken_over, unless_taken_over
+from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.core.metrics import MetricsFile
+from ostrakon.server.core.revocation import Revocations
+from ostrakon.server.rpc.calls import Calls
+from ostrakon.server.rpc.listening import check_address, host_memory, open_door
+from ostrakon.server.rpc.recovery import Recovery
+from ostrakon.server.rpc.service import Front, Service
+from ostrakon.server.storage.ledger import Genesis, Ledger
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.lock import locked
+from ostrakon.server.storage.model_store import ModelStore, stored_fixed_part
+from ostrakon.server.storage.parentage import metadata_of
+from ostrakon.server.storage.run import ModelLost, OpenRun, check_ledger_is_there, check_same_run, open_run
 
 log = structlog.get_logger()
 

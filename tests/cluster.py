@@ -18,9 +18,9 @@ from ostrakon.common.identity import Role
 from ostrakon.common.settings import WorkerSettings
 from ostrakon.deploy.certificates import init, issue
 from ostrakon.deploy.processes import enter, start_fork_server
-from ostrakon.server.ledger import Entry
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.model_store import Key, ModelStore
+from ostrakon.server.storage.ledger import Entry
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import Key, ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import Connection
 from ostrakon.worker.initial import write_initial

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from ostrakon.server import process
-from ostrakon.server import round as rounds
-from ostrakon.server.coordinator import Coordinator
-from ostrakon.server.ledger import Entry, Genesis, Outcome
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.model_store import ModelStore
+from ostrakon.server.core import round as rounds
+from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.storage.ledger import Entry, Genesis, Outcome
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import ModelStore
 from tests.witness import told_by
 
 PATIENCE = 60.0  # seconds to wait for a worker that is told

@@ -16,16 +16,16 @@ from ostrakon.common.identity import Identity
 from ostrakon.common.model_file import write_model
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import PROTOCOL, Vector
-from ostrakon.server.aggregator import Aggregator
-from ostrakon.server.calls import Calls, Send
-from ostrakon.server.commit import Offload
-from ostrakon.server.coordinator import Coordinator
-from ostrakon.server.ledger import Entry, Ledger
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.model_store import ModelStore
-from ostrakon.server.opening import ModelLost, open_run
-from ostrakon.server.recovery import Recovery
-from ostrakon.server.refusal import Refused
+from ostrakon.server.core.aggregator import Aggregator
+from ostrakon.server.core.commit import Offload
+from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.core.refusal import Refused
+from ostrakon.server.rpc.calls import Calls, Send
+from ostrakon.server.rpc.recovery import Recovery
+from ostrakon.server.storage.ledger import Entry, Ledger
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import ModelStore
+from ostrakon.server.storage.run import ModelLost, open_run
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.session import Session
 from ostrakon.worker.training import Momentum

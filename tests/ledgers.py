@@ -2,7 +2,7 @@
 
 import math
 
-from ostrakon.server.ledger import CountedVote, Entry, Genesis, Ledger
+from ostrakon.server.storage.ledger import CountedVote, Entry, Genesis, Ledger
 
 GENESIS = Genesis(
     run="6c1b2f0e-7f0c-4f6e-9a53-0d7f2f3f9a10",

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.model_store import Key, ModelStore, initial_key
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import Key, ModelStore, initial_key
 from ostrakon.worker.session import Session
 from tests.in_process import D, House, Port, pulls, reached
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ostrakon.common.safetensors_file import TEMPORARY_SUFFIX
-from ostrakon.server.audit import audit
+from ostrakon.server.storage.audit import audit
 from tests.cluster import Cluster, Process, free_port, wait_for
 from tests.fates import Fate
 from tests.proxy import Proxy

@@ -13,7 +13,7 @@ from ostrakon.common.tasks.linear import Linear
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.deploy.record import read_record
 from ostrakon.deploy.report import summarise
-from ostrakon.server.audit import audit
+from ostrakon.server.storage.audit import audit
 from ostrakon.worker.attacks import PIVOTAL, needs_colluders
 from ostrakon.worker.measure import Measured, measure
 from ostrakon.worker.testbed.faults import Fault

@@ -16,9 +16,9 @@ from ostrakon.common.safetensors_file import Tensor
 from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import PROTOCOL, chunks
 from ostrakon.deploy.certificates import init, issue
-from ostrakon.server.ledger import Entry, Genesis
-from ostrakon.server.ledger.entry import CountedVote, Parent
-from ostrakon.server.model_store import ModelStore
+from ostrakon.server.storage.ledger import Entry, Genesis
+from ostrakon.server.storage.ledger.entry import CountedVote, Parent
+from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.introduction import introduction
 from tests.by_hand import random_vector

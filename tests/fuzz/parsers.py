@@ -26,11 +26,11 @@ from ostrakon.deploy.certificates import issue
 from ostrakon.deploy.launch_settings import new_run
 from ostrakon.deploy.launch_settings import parse as parse_words
 from ostrakon.deploy.record import read_lines
-from ostrakon.server.admission import check_built_for, check_protocol, known_head
-from ostrakon.server.ledger import Entry, Genesis
-from ostrakon.server.model_store import ModelStore, initial_key
-from ostrakon.server.refusal import Refused
-from ostrakon.server.uploads import Uploads
+from ostrakon.server.core.refusal import Refused
+from ostrakon.server.core.uploads import Uploads
+from ostrakon.server.rpc.joining import check_built_for, check_protocol, known_head
+from ostrakon.server.storage.ledger import Entry, Genesis
+from ostrakon.server.storage.model_store import ModelStore, initial_key
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.attacks import attack_schedule
 from ostrakon.worker.testbed.faults import fault_schedule

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ostrakon.deploy.certificates import issue
-from ostrakon.server.audit import audit
+from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.cluster import Cluster, Process, wait_for
 

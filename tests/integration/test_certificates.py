@@ -7,7 +7,7 @@ from collections.abc import Callable
 from cryptography import x509
 
 from ostrakon.deploy.certificates import issue, revoke
-from ostrakon.server.audit import audit
+from ostrakon.server.storage.audit import audit
 from tests.cluster import Cluster, wait_for
 
 Make = Callable[..., Cluster]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from ostrakon.common.settings import WorkerSettings
-from ostrakon.server.audit import audit
+from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import Connection
 from ostrakon.worker.initial import write_initial

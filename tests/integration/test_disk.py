@@ -12,8 +12,8 @@ import pytest
 
 from ostrakon.common.model_file import read_model
 from ostrakon.deploy.certificates import revoke
-from ostrakon.server.audit import audit
-from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.cluster import Cluster, Process, wait_for
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from ostrakon.common.settings import WorkerSettings
 from ostrakon.deploy.certificates import issue
-from ostrakon.server.audit import audit
-from ostrakon.server.ledger import Entry
+from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.ledger import Entry
 from ostrakon.worker.initial import write_initial
 from tests.cluster import Cluster, Process, wait_for
 from tests.network.hosts import Host

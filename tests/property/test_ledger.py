@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Unknown
-from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Unknown
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from tests.ledgers import GENESIS, following
 
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ostrakon.server.refusal import Refused
-from ostrakon.server.round import (
+from ostrakon.server.core.refusal import Refused
+from ostrakon.server.core.round import (
     Action,
     Aggregate,
     Aggregated,

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.wire import Vector
-from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
-from ostrakon.server.model_store import Key, Stored, initial_key
+from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
+from ostrakon.server.storage.model_store import Key, Stored, initial_key
 from tests.simulation.history import Chance
 
 

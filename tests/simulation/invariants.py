@@ -16,11 +16,11 @@ from ostrakon.common.choice import Choice
 from ostrakon.common.digest import digest
 from ostrakon.common.identity import Identity
 from ostrakon.common.wire import MOST_OPEN_CALLS, Vector
-from ostrakon.server import round as rounds
-from ostrakon.server.aggregator import Aggregator
-from ostrakon.server.coordinator import Coordinator
-from ostrakon.server.ledger import Entry
-from ostrakon.server.model_store import Key
+from ostrakon.server.core import round as rounds
+from ostrakon.server.core.aggregator import Aggregator
+from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.storage.ledger import Entry
+from ostrakon.server.storage.model_store import Key
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.simulation.disk import Disk, MemoryStore
 from tests.simulation.history import History

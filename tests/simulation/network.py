@@ -12,10 +12,10 @@ from typing import Any
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
-from ostrakon.server.calls import Calls
-from ostrakon.server.coordinator import Coordinator
-from ostrakon.server.recovery import Recovery
-from ostrakon.server.refusal import Refused
+from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.core.refusal import Refused
+from ostrakon.server.rpc.calls import Calls
+from ostrakon.server.rpc.recovery import Recovery
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed
 from tests.simulation.history import Chance, History
@@ -233,7 +233,7 @@ class Copy:
             self._task.cancel()
 
     async def _answer(self, calls: Calls | Recovery, state: Coordinator | Recovery) -> None:
-        """What `server/service.py` does with a call."""
+        """What `server/rpc/service.py` does with a call."""
         caller = self._call.caller
         try:
             with calls.open_calls.admit(caller):

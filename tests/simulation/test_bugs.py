@@ -13,15 +13,15 @@ import pytest
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.digest import digest
-from ostrakon.server import coordinator
-from ostrakon.server import round as rounds
-from ostrakon.server.coordinator import Coordinator
-from ostrakon.server.ledger import Committed, Entry, Ledger, Unknown
-from ostrakon.server.model_store import Key
-from ostrakon.server.recovery import Recovery
-from ostrakon.server.refusal import Refused
-from ostrakon.server.roster import Roster
-from ostrakon.server.uploads import Uploads
+from ostrakon.server.core import coordinator
+from ostrakon.server.core import round as rounds
+from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.core.refusal import Refused
+from ostrakon.server.core.roster import Roster
+from ostrakon.server.core.uploads import Uploads
+from ostrakon.server.rpc.recovery import Recovery
+from ostrakon.server.storage.ledger import Committed, Entry, Ledger, Unknown
+from ostrakon.server.storage.model_store import Key
 from ostrakon.worker.rounds import Joined, Rounds
 from tests.simulation.disk import MemoryLedger
 from tests.simulation.scenario import draw_scenario
@@ -159,7 +159,7 @@ def one_vector_makes_a_round(patch: Patch) -> None:
 
 
 def callers_open_what_they_like(patch: Patch) -> None:
-    patch.setattr("ostrakon.server.open_calls.MOST_OPEN_CALLS", 1000)
+    patch.setattr("ostrakon.server.rpc.quota.MOST_OPEN_CALLS", 1000)
 
 
 def a_stopped_server_prunes_when_it_wakes(patch: Patch) -> None:

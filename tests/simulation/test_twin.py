@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.server.ledger import Entry
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.model_store import Key, ModelStore
+from ostrakon.server.storage.ledger import Entry
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import Key, ModelStore
 from tests.ledgers import GENESIS, following
 from tests.simulation.disk import Disk, MemoryLedger, MemoryStore
 

@@ -25,10 +25,10 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.model_file import write_model
 from ostrakon.common.wire import Vector
-from ostrakon.server.calls import Calls
-from ostrakon.server.coordinator import Coordinator
-from ostrakon.server.model_store import Key, Stored
-from ostrakon.server.recovery import Recovery
+from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.rpc.calls import Calls
+from ostrakon.server.rpc.recovery import Recovery
+from ostrakon.server.storage.model_store import Key, Stored
 from ostrakon.worker.session import Session
 from ostrakon.worker.transport import CallFailed
 from tests.simulation.byzantine import VECTORS, Liar

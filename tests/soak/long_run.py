@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ostrakon.common.run_files import LEDGER, METRICS, MODELS
-from ostrakon.server.audit import audit
+from ostrakon.server.storage.audit import audit
 from ostrakon.worker.testbed.faults import Fault
 from tests.cluster import Cluster, Process
 

@@ -13,10 +13,10 @@ import pytest
 from ostrakon.common.choice import Choice
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
-from ostrakon.server.audit import Broken, audit
-from ostrakon.server.ledger import CountedVote, Entry, Genesis
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.model_store import Key, ModelStore
+from ostrakon.server.storage.audit import Broken, audit
+from ostrakon.server.storage.ledger import CountedVote, Entry, Genesis
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import Key, ModelStore
 
 ROSTER = ("a", "b", "c", "d", "e")
 D = 6

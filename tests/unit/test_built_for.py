@@ -13,7 +13,7 @@ from ostrakon.common.layout import Layout
 from ostrakon.common.model_file import write_model
 from ostrakon.common.safetensors_file import Tensor
 from ostrakon.common.wire import PROTOCOL
-from ostrakon.server.refusal import Refused
+from ostrakon.server.core.refusal import Refused
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.introduction import LAYOUT_BYTES, introduction
 from tests.in_process import INITIAL, House

@@ -15,8 +15,8 @@ from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.wire import Vector
-from ostrakon.server.outgoing import Outgoing
-from ostrakon.server.refusal import Refused
+from ostrakon.server.core.refusal import Refused
+from ostrakon.server.rpc.messages import Outgoing
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed
 from tests import in_process

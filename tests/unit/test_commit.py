@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.server.audit import audit
-from ostrakon.server.commit import make_durable, unless_taken_over
-from ostrakon.server.ledger import Entry, Ledger, Outcome, Unknown
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.model_store import ModelStore
-from ostrakon.server.round import Phase
+from ostrakon.server.core.commit import make_durable, unless_taken_over
+from ostrakon.server.core.round import Phase
+from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.ledger import Entry, Ledger, Outcome, Unknown
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.in_process import House, Member, cancel, inline, play, pulls, settle, submit_all, up_to_the_vote
 from tests.ledgers import GENESIS, following

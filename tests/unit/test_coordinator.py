@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ostrakon.common.wire import Vector
-from ostrakon.server.audit import audit
-from ostrakon.server.round import Phase
+from ostrakon.server.core.round import Phase
+from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.session import Session
 from ostrakon.worker.training import Momentum

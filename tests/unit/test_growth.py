@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ostrakon.server.ledger import Committed, CountedVote
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.metrics import MetricsFile
-from ostrakon.server.model_store import Key, ModelStore
+from ostrakon.server.core.metrics import MetricsFile
+from ostrakon.server.storage.ledger import Committed, CountedVote
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import Key, ModelStore
 from tests.in_process import House, Pull, play
 from tests.lost import model_file
 

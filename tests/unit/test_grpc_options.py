@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from grpc._cython import cygrpc
 
-from ostrakon.server.door import SERVER_OPTIONS
+from ostrakon.server.rpc.listening import SERVER_OPTIONS
 from ostrakon.worker.connection import CHANNEL_OPTIONS
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ostrakon.server.audit import audit
-from ostrakon.server.round import Phase
+from ostrakon.server.core.round import Phase
+from ostrakon.server.storage.audit import audit
 from tests.in_process import APART, D, FakeClock, House, Member, Pull, cancel, play, reached, settle, submit_all
 
 LONG = 1000.0  # seconds, more than any grace in these tests

@@ -13,8 +13,8 @@ import pytest
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.deploy.processes import start_fork_server
-from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Genesis, Unknown
-from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Genesis, Unknown
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from tests.ledgers import GENESIS, following
 
 

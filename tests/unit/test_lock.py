@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.server.lock import locked
+from ostrakon.server.storage.lock import locked
 from tests.cluster import wait_for
 
 

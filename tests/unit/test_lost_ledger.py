@@ -10,12 +10,12 @@ import pytest
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.model_file import write_model
-from ostrakon.server.audit import audit
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.metrics import MetricsFile
-from ostrakon.server.model_store import ModelStore
-from ostrakon.server.opening import check_ledger_is_there
+from ostrakon.server.core.metrics import MetricsFile
 from ostrakon.server.process import serve
+from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import ModelStore
+from ostrakon.server.storage.run import check_ledger_is_there
 from tests.in_process import INITIAL, House, cancel, play, pulls, reached, server_settings, settle, vector
 from tests.lost import completed
 

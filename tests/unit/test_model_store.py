@@ -16,7 +16,7 @@ from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import Layout, parameters
 from ostrakon.common.model_file import read_model, write_model
-from ostrakon.server.model_store import Key, ModelStore, initial_key
+from ostrakon.server.storage.model_store import Key, ModelStore, initial_key
 
 LAYOUT: Layout = (("z.weight", (3, 2)), ("scale", ()), ("a.bias", (5,)))
 D = 12

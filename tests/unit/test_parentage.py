@@ -8,10 +8,10 @@ import pytest
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.model_file import read_model, write_model
-from ostrakon.server.audit import Broken, audit
-from ostrakon.server.ledger import Genesis, Parent
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.parentage import metadata_of, parent_of, restore
+from ostrakon.server.storage.audit import Broken, audit
+from ostrakon.server.storage.ledger import Genesis, Parent
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.parentage import metadata_of, parent_of, restore
 from tests.in_process import INITIAL, House, play, vector
 from tests.lost import completed, flip, model_file
 

@@ -7,10 +7,10 @@ import pytest
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.model_file import write_model
-from ostrakon.server.audit import audit
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.model_store import ModelStore
-from ostrakon.server.opening import open_run
+from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import ModelStore
+from ostrakon.server.storage.run import open_run
 from tests.in_process import INITIAL, D, House, Searching, cancel, play, pulls, reached, server_settings, vector
 from tests.lost import DAMAGES, IN_THE_SUM, IN_THETA, committed, completed, cut, flip, model_file, winners
 

@@ -12,8 +12,8 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.deploy import plots, report
 from ostrakon.deploy.ending import ENDING, Ending, keep_ending
 from ostrakon.deploy.record import read_record
-from ostrakon.server.ledger import Committed, CountedVote, Entry, Genesis
-from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.ledger import Committed, CountedVote, Entry, Genesis
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 
 ROSTER = ["w00", "w01", "w02"]
 PNG = b"\x89PNG\r\n\x1a\n"

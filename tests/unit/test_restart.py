@@ -13,10 +13,10 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
 from ostrakon.server import process
-from ostrakon.server.audit import audit
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.model_store import Key, ModelStore
-from ostrakon.server.opening import check_same_run
+from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import Key, ModelStore
+from ostrakon.server.storage.run import check_same_run
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.in_process import House, Member, cancel, play, pulls, reached, settle, submit_all, up_to_the_vote, vote_all
 

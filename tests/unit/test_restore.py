@@ -13,11 +13,11 @@ from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.wire import PROTOCOL
-from ostrakon.server.audit import audit
-from ostrakon.server.commit import check_not_taken_over
-from ostrakon.server.ledger.sqlite import SqliteLedger
-from ostrakon.server.model_store import ModelStore
-from ostrakon.server.recovery import LOOK_SECONDS, SAY_AGAIN_SECONDS
+from ostrakon.server.core.commit import check_not_taken_over
+from ostrakon.server.rpc.recovery import LOOK_SECONDS, SAY_AGAIN_SECONDS
+from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.by_hand import refusal
 from tests.in_process import D, FakeClock, House, Member, Searching, Upload, cancel, play, settle

@@ -12,8 +12,8 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.revocation import revoked_text
 from ostrakon.common.settings import ServerSettings
-from ostrakon.server.audit import audit
-from ostrakon.server.revocation import Revocations, seated
+from ostrakon.server.core.revocation import Revocations, seated
+from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.by_hand import refusal
 from tests.in_process import House, Member, cancel, play, reached, settle, submit_all, vector, vote_all

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from ostrakon.common.identity import Identity
-from ostrakon.server.roster import KnownHead, Roster
+from ostrakon.server.core.roster import KnownHead, Roster
 
 
 class Rounds:

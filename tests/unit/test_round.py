@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from ostrakon.server.refusal import Code, Refused
-from ostrakon.server.round import (
+from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.round import (
     Aggregate,
     Aggregated,
     Ballot,

@@ -9,11 +9,11 @@ import pytest
 
 from ostrakon.common.identity import Identity
 from ostrakon.common.wire import IDENTITY_KEY
-from ostrakon.server.coordinator import Traffic
-from ostrakon.server.open_calls import OpenCalls
-from ostrakon.server.refusal import Code, Refused
-from ostrakon.server.service import Service
-from ostrakon.server.streams import Displaced, Streams
+from ostrakon.server.core.coordinator import Traffic
+from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.streams import Displaced, Streams
+from ostrakon.server.rpc.quota import OpenCalls
+from ostrakon.server.rpc.service import Service
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
 

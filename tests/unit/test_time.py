@@ -15,7 +15,7 @@ from tests.in_process import House, play, pulls
 # Where the date is read, and what for.
 READERS = {
     "common/identity.py": "whether a certificate is valid",
-    "server/opening.py": "the date in a genesis, which nothing is compared with",
+    "server/storage/run.py": "the date in a genesis, which nothing is compared with",
 }
 WALL_CLOCK = {"time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.ctime", "time.strftime"} | {
     f"{module}{name}" for module in ("", "datetime.") for name in ("datetime.now", "datetime.utcnow", "date.today")
@@ -63,5 +63,5 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, monkeypatch: pytest.
             return datetime.fromtimestamp(time.time(), UTC)
 
     monkeypatch.setattr(time, "time", lambda: jumps.uniform(0, 2**31))
-    monkeypatch.setattr("ostrakon.server.opening.datetime", Jumping)
+    monkeypatch.setattr("ostrakon.server.storage.run.datetime", Jumping)
     assert chain(tmp_path / "jumping") == undisturbed

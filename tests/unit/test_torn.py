@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.server.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from tests.in_process import House, cancel, play, pulls, reached
 from tests.lost import completed
 

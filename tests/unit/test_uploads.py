@@ -11,9 +11,9 @@ import pytest
 
 from ostrakon.common.digest import digest
 from ostrakon.common.wire import CHUNK_BYTES, PROTOCOL, Vector
-from ostrakon.server.refusal import Refused
-from ostrakon.server.streams import Displaced, Streams
-from ostrakon.server.uploads import FEWEST_PARTS, Uploads
+from ostrakon.server.core.refusal import Refused
+from ostrakon.server.core.streams import Displaced, Streams
+from ostrakon.server.core.uploads import FEWEST_PARTS, Uploads
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.in_process import D, Upload, cancel, play, settle, vector
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostrakon.server.refusal import Code
+from ostrakon.server.core.refusal import Code
 from ostrakon.worker.rounds import (
     FATAL,
     REJOIN,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ostrakon.common.choice import Choice
-from ostrakon.server.refusal import DATA_NOT_READABLE, REVOKED, Code, Refused
+from ostrakon.server.core.refusal import DATA_NOT_READABLE, REVOKED, Code, Refused
 
 
 class Phase(Enum):

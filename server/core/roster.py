@@ -4,7 +4,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 
 from ostrakon.common.identity import Identity
-from ostrakon.server.refusal import REVOKED, Code, Refused
+from ostrakon.server.core.refusal import REVOKED, Code, Refused
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Ledger, Unknown
+from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Ledger, Unknown
 
 Offload = Callable[..., Awaitable[Any]]  # (function, *args): runs blocking work off the event loop
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ostrakon.common.choice import Choice
-from ostrakon.server.aggregator import Candidate
-from ostrakon.server.ledger import CountedVote, Entry
-from ostrakon.server.model_store import Key
-from ostrakon.server.round import Round
+from ostrakon.server.core.aggregator import Candidate
+from ostrakon.server.core.round import Round
+from ostrakon.server.storage.ledger import CountedVote, Entry
+from ostrakon.server.storage.model_store import Key
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.layout import Layout
-from ostrakon.server.refusal import REVOKED
+from ostrakon.server.core.refusal import REVOKED
 
 _EXACTLY = ConfigDict(extra="forbid")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ostrakon.server.ledger.entry import CountedVote, Entry, Genesis, Parent
+from ostrakon.server.storage.ledger.entry import CountedVote, Entry, Genesis, Parent
 
 
 @dataclass(frozen=True)

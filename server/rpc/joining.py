@@ -5,9 +5,9 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import difference, layout_digest, parameters
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import PROTOCOL
-from ostrakon.server.ledger import Genesis
-from ostrakon.server.refusal import Code, Refused
-from ostrakon.server.roster import KnownHead, Roster
+from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.roster import KnownHead, Roster
+from ostrakon.server.storage.ledger import Genesis
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 LONGEST_NAME = 200  # characters: what a worker makes the server remember

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Iterator
 
 from ostrakon.common.wire import PROTOCOL, Vector, chunks
-from ostrakon.server.coordinator import Coordinator
-from ostrakon.server.ledger import Entry
+from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.storage.ledger import Entry
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 AVERAGE = "average"  # stands for a digest where the average of the iterates is sent: it is no committed model

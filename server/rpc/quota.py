@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from ostrakon.common.identity import Identity
 from ostrakon.common.wire import CHUNK_BYTES, MOST_OPEN_CALLS
-from ostrakon.server.refusal import Code, Refused
+from ostrakon.server.core.refusal import Code, Refused
 
 # A caller's share, in calls: a MiB moved counts as one. An honest worker makes four calls a round, sends one vector and
 # is sent three; twice of that and some retries are free in every round, whatever follows comes at RATE.

@@ -21,19 +21,19 @@ from ostrakon.common.identity import Identity
 from ostrakon.common.runtime import peak_bytes
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
-from ostrakon.server import round as rounds
-from ostrakon.server.aggregator import Aggregator, Candidate
-from ostrakon.server.commit import Offload, check_not_taken_over, make_durable
-from ostrakon.server.ledger import Entry, Ledger
-from ostrakon.server.metrics import Metrics, Traffic
-from ostrakon.server.model_store import Key, ModelStore
-from ostrakon.server.opening import OpenRun
-from ostrakon.server.proposal import Proposal, entry_of
-from ostrakon.server.refusal import DATA_NOT_READABLE, Refusals
-from ostrakon.server.revocation import seated
-from ostrakon.server.roster import Roster
-from ostrakon.server.streams import Streams
-from ostrakon.server.uploads import Uploads, upload_slots
+from ostrakon.server.core import round as rounds
+from ostrakon.server.core.aggregator import Aggregator, Candidate
+from ostrakon.server.core.commit import Offload, check_not_taken_over, make_durable
+from ostrakon.server.core.metrics import Metrics, Traffic
+from ostrakon.server.core.proposal import Proposal, entry_of
+from ostrakon.server.core.refusal import DATA_NOT_READABLE, Refusals
+from ostrakon.server.core.revocation import seated
+from ostrakon.server.core.roster import Roster
+from ostrakon.server.core.streams import Streams
+from ostrakon.server.core.uploads import Uploads, upload_slots
+from ostrakon.server.storage.ledger import Entry, Ledger
+from ostrakon.server.storage.model_store import Key, ModelStore
+from ostrakon.server.storage.run import OpenRun
 
 log = structlog.get_logger()
 

@@ -21,10 +21,10 @@ from ostrakon.common.model_file import read_model
 from ostrakon.common.run_files import CONSTANTS, LAST, LEDGER, METRICS, MODELS
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
-from ostrakon.server.history import History
-from ostrakon.server.ledger import Entry, Genesis, Ledger
-from ostrakon.server.model_store import Key, ModelStore, initial_key
-from ostrakon.server.parentage import parent_of
+from ostrakon.server.storage.history import History
+from ostrakon.server.storage.ledger import Entry, Genesis, Ledger
+from ostrakon.server.storage.model_store import Key, ModelStore, initial_key
+from ostrakon.server.storage.parentage import parent_of
 
 log = structlog.get_logger()
 

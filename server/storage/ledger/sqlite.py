@@ -15,7 +15,7 @@ from typing import Any
 from ostrakon.common.errors import OstrakonError, readable
 from ostrakon.common.run_files import LONGEST_LEDGER
 from ostrakon.common.watched_files import WatchedFiles
-from ostrakon.server.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
+from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
 
 _APPLICATION = 0x4F535452  # "OSTR": tells a ledger from any other SQLite database
 _BUSY_SECONDS = 10.0

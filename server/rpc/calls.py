@@ -9,14 +9,14 @@ import structlog
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.identity import Identity
-from ostrakon.server import round as rounds
-from ostrakon.server.admission import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
-from ostrakon.server.coordinator import Coordinator
-from ostrakon.server.open_calls import OpenCalls
-from ostrakon.server.outgoing import Outgoing, commit_message, run_phase
-from ostrakon.server.refusal import Code, Refused
-from ostrakon.server.status import check_reader, standing
-from ostrakon.server.streams import Displaced
+from ostrakon.server.core import round as rounds
+from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.streams import Displaced
+from ostrakon.server.rpc.joining import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
+from ostrakon.server.rpc.messages import Outgoing, commit_message, run_phase
+from ostrakon.server.rpc.quota import OpenCalls
+from ostrakon.server.rpc.status import check_reader, standing
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 log = structlog.get_logger()

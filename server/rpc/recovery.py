@@ -18,15 +18,15 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import PROTOCOL, Vector
-from ostrakon.server.admission import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
-from ostrakon.server.calls import Send
-from ostrakon.server.metrics import Traffic
-from ostrakon.server.open_calls import OpenCalls
-from ostrakon.server.opening import ModelLost
-from ostrakon.server.refusal import Code, Refusals, Refused
-from ostrakon.server.roster import Roster
-from ostrakon.server.status import check_reader, standing
-from ostrakon.server.uploads import Uploads, upload_slots
+from ostrakon.server.core.metrics import Traffic
+from ostrakon.server.core.refusal import Code, Refusals, Refused
+from ostrakon.server.core.roster import Roster
+from ostrakon.server.core.uploads import Uploads, upload_slots
+from ostrakon.server.rpc.calls import Send
+from ostrakon.server.rpc.joining import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
+from ostrakon.server.rpc.quota import OpenCalls
+from ostrakon.server.rpc.status import check_reader, standing
+from ostrakon.server.storage.run import ModelLost
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 log = structlog.get_logger()

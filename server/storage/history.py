@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ostrakon.server.ledger import Entry
+from ostrakon.server.storage.ledger import Entry
 
 
 @dataclass

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import CHUNK_BYTES, Receiver, Vector, WireError
-from ostrakon.server.refusal import Code, Refused
-from ostrakon.server.streams import Displaced, Streams
+from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.streams import Displaced, Streams
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 SMALLEST_CHUNKS = CHUNK_BYTES // 16  # on average: a part costs the server's time, however little is in it

@@ -12,9 +12,9 @@ from pathlib import Path
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import parameters
 from ostrakon.common.run_files import LEDGER, MODELS
-from ostrakon.server.ledger.entry import Entry, Genesis, Parent
-from ostrakon.server.ledger.sqlite import SqliteLedger, opened_to_read
-from ostrakon.server.model_store import Key, ModelStore, initial_key
+from ostrakon.server.storage.ledger.entry import Entry, Genesis, Parent
+from ostrakon.server.storage.ledger.sqlite import SqliteLedger, opened_to_read
+from ostrakon.server.storage.model_store import Key, ModelStore, initial_key
 
 
 class Broken(OstrakonError):

@@ -6,10 +6,10 @@ from pathlib import Path
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.model_file import ModelFile, write_model
 from ostrakon.common.run_files import LEDGER, MODELS
-from ostrakon.server.audit import audit
-from ostrakon.server.ledger import Entry, Genesis, Parent
-from ostrakon.server.ledger.sqlite import opened_to_read
-from ostrakon.server.model_store import Key, ModelStore, initial_key, stored_fixed_part
+from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.ledger import Entry, Genesis, Parent
+from ostrakon.server.storage.ledger.sqlite import opened_to_read
+from ostrakon.server.storage.model_store import Key, ModelStore, initial_key, stored_fixed_part
 
 
 def metadata_of(genesis: Genesis, head: Entry | None) -> Mapping[str, str]:
