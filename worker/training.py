@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ostrakon.common.algorithm import momentum
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.passes import Draw, Passes
@@ -79,5 +80,5 @@ class Training:
         loss = self._passes.gradient(torch.from_numpy(theta), batch, what)
         finite = bool(torch.isfinite(gradient).all())
         if finite:
-            self._momentum.mul_(self._beta).add_(gradient, alpha=1 - self._beta)
+            self._momentum = momentum(self._momentum, gradient, self._beta)
         return Momentum(self._momentum.cpu().numpy(), loss, finite)

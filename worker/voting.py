@@ -1,6 +1,5 @@
 """Which of two candidates is better (Algorithm 3, the vote)."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ostrakon.common.algorithm import preference
 from ostrakon.common.choice import Choice
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples, Task
@@ -32,16 +32,9 @@ class Ballot:
     outer_loss: float
 
 
-def smaller_loss(evidence: Evidence) -> Choice:
-    """The candidate with the smaller loss; Inner where they are equal. A loss that is not finite loses."""
-    return "outer" if _rank(evidence.outer_loss) < _rank(evidence.inner_loss) else "inner"
-
-
-CRITERIA: dict[str, Callable[[Evidence], Choice]] = {"loss": smaller_loss}
-
-
-def _rank(loss: float) -> float:
-    return loss if math.isfinite(loss) else math.inf
+CRITERIA: dict[str, Callable[[Evidence], Choice]] = {
+    "loss": lambda evidence: preference(evidence.inner_loss, evidence.outer_loss)
+}
 
 
 class Voter:

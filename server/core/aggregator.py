@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from ostrakon.common.aggregation import Rule
+from ostrakon.common.algorithm import step
 from ostrakon.common.digest import digest
 from ostrakon.common.wire import CHUNK_BYTES, Vector
 
@@ -58,12 +59,11 @@ class Aggregator:
         base = torch.from_numpy(theta).to(self._device)
         result: list[Candidate | None] = []
         for aggregate in self._rule.aggregate(x, f, positions):
-            model = torch.sub(base, aggregate.vector, alpha=gamma, out=aggregate.vector)
-            host: Vector = model.cpu().numpy()
+            host: Vector = step(base, aggregate.vector, gamma).cpu().numpy()
             result.append(Candidate(host, digest(host), aggregate.cluster) if _finite(host) else None)
         return tuple(result)
 
 
 def _finite(vector: Vector) -> bool:
-    step = CHUNK_BYTES // 4  # in blocks: no (d,) temporary
-    return all(bool(np.isfinite(vector[start : start + step]).all()) for start in range(0, len(vector), step))
+    block = CHUNK_BYTES // 4  # no (d,) temporary
+    return all(bool(np.isfinite(vector[start : start + block]).all()) for start in range(0, len(vector), block))

@@ -9,6 +9,7 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import Enum
 
+from ostrakon.common.algorithm import tally, unopposed
 from ostrakon.common.choice import Choice
 from ostrakon.server.core.refusal import DATA_NOT_READABLE, REVOKED, Code, Refused
 
@@ -316,18 +317,17 @@ def _propose(round: Round, inner: str | None, outer: str | None, now: float) -> 
     if inner is None and outer is None:
         _enter(round, Phase.DIVERGED, now)
         return Diverge(f"no candidate of round {round.number} is finite")
-    if inner is not None and outer is not None and inner != outer:
+    choice = unopposed(inner, outer)
+    if choice is None:
         _enter(round, Phase.VOTING, now)
         return Propose()
     _enter(round, Phase.COMMITTING, now)
-    return Commit("outer" if inner is None else "inner")
+    return Commit(choice)
 
 
 def _count(round: Round, now: float) -> Action | None:
-    inner = sum(ballot.choice == "inner" for ballot in round.votes.values())
-    outer = len(round.votes) - inner
-    outstanding = len(round.terms.roster) - len(round.votes)
-    if abs(inner - outer) <= outstanding:
+    votes = tally((ballot.choice for ballot in round.votes.values()), len(round.terms.roster))
+    if not votes.decided:
         if len(round.votes) < round.terms.votes_needed:
             return None
         if round.quorum_at is None:
@@ -339,7 +339,7 @@ def _count(round: Round, now: float) -> Action | None:
                 earlier = round.missing.get(member, "no vote")
                 round.missing[member] = "silent" if earlier == "no submission" else earlier
     _enter(round, Phase.COMMITTING, now)
-    return Commit("outer" if outer > inner else "inner")
+    return Commit(votes.winner)
 
 
 def _over(round: Round, now: float) -> bool:

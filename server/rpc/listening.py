@@ -1,4 +1,4 @@
-"""The server's door: the gRPC server before anybody answers, its certificate, and what strangers may make it hold."""
+"""The port: a gRPC server before anybody answers, its certificate, and what strangers may make it hold."""
 
 import grpc
 import structlog
@@ -36,7 +36,7 @@ SERVER_OPTIONS = (
 )
 
 
-def open_door(settings: ServerSettings) -> grpc.aio.Server:
+def listening(settings: ServerSettings) -> grpc.aio.Server:
     """A gRPC server that is bound to its address and not started.
 
     Raises:

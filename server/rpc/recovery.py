@@ -74,7 +74,12 @@ class Recovery:
     @property
     def head_round(self) -> int:
         """The last committed round, whose model is looked for."""
-        return 0 if self._run.head is None else self._run.head.round
+        return self._run.round
+
+    @property
+    def looked_for(self) -> str:
+        """The digest of the model that is lost."""
+        return self._run.key.digest
 
     async def theta(self) -> Vector:
         """The model, (d,) float32, once a worker has sent it.
@@ -112,7 +117,7 @@ class Recovery:
         asked = [member for member in left if member in self._roster.sessions]
         absent = [member for member in left if member not in asked]
         in_vain = [member for member in self._members() if member not in left]
-        parts = [f"the committed model of round {self.head_round} ({self._run.key.digest[:12]}) is missing or damaged"]
+        parts = [f"the committed model of round {self.head_round} ({self.looked_for[:12]}) is missing or damaged"]
         if absent:
             parts.append(
                 f"waiting for a worker that holds it: {', '.join(absent)} did not come yet: start them where they are "
@@ -163,7 +168,7 @@ class Recovery:
         failure = old_copy(settings, self._roster, self.head_round, self._run.head_hash)
         if failure is not None:
             self.fail(failure)
-        wanted = self._run.key.digest
+        wanted = self.looked_for
         if wanted in request.holds and self._spoilt.get(member) != request.session:
             self._in_vain.discard(member)
         else:
@@ -190,11 +195,11 @@ class Recovery:
         if self._theta is not None:
             self._come_again()
         try:
-            if first.header.digest != self._run.key.digest:
+            if first.header.digest != self.looked_for:
                 raise Refused(
                     Code.INVALID_ARGUMENT,
                     "wrong digest",
-                    f"expected the model {self._run.key.digest}, the header announces {first.header.digest[:64]}",
+                    f"expected the model {self.looked_for}, the header announces {first.header.digest[:64]}",
                 )
             row = self._rows.setdefault(member, np.empty(self._d, dtype=np.float32))
             await self.uploads.receive(member, parts, row, first)

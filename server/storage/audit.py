@@ -9,6 +9,7 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from ostrakon.common.algorithm import tally, unopposed
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import parameters
 from ostrakon.common.run_files import LEDGER, MODELS
@@ -162,7 +163,6 @@ def _check_quorum(entry: Entry, genesis: Genesis) -> None:
 
 def _check_votes(entry: Entry, genesis: Genesis) -> None:
     roster = entry.seats(genesis.settings["roster"])
-    counted: Counter[str] = Counter()
     seen: set[str] = set()
     for vote in entry.votes:
         if vote.worker not in roster:
@@ -170,16 +170,14 @@ def _check_votes(entry: Entry, genesis: Genesis) -> None:
         if vote.worker in seen:
             raise Broken(entry.round, f"{vote.worker} voted twice")
         seen.add(vote.worker)
-        counted[vote.choice] += 1
-    if None in (entry.inner, entry.outer) or entry.inner == entry.outer:
+    if unopposed(entry.inner, entry.outer) is not None:
         return
-    inner, outer = counted["inner"], counted["outer"]
-    outstanding, quorum = len(roster) - len(seen), len(roster) - genesis.settings["f"]
-    tally = f"{inner} votes for inner, {outer} for outer, {outstanding} outstanding"
-    if abs(inner - outer) <= outstanding and len(seen) < quorum:
-        raise Broken(entry.round, f"the vote was not decided: {tally}, a quorum is {quorum}")
-    if entry.choice != ("outer" if outer > inner else "inner"):
-        raise Broken(entry.round, f"{entry.choice} won against the vote: {tally}")
+    votes, quorum = tally((vote.choice for vote in entry.votes), len(roster)), len(roster) - genesis.settings["f"]
+    counted = f"{votes.inner} votes for inner, {votes.outer} for outer, {votes.outstanding} outstanding"
+    if not votes.decided and len(seen) < quorum:
+        raise Broken(entry.round, f"the vote was not decided: {counted}, a quorum is {quorum}")
+    if entry.choice != votes.winner:
+        raise Broken(entry.round, f"{entry.choice} won against the vote: {counted}")
 
 
 def _model_is_kept(store: ModelStore, round: int, key: Key) -> bool:

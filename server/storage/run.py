@@ -5,30 +5,27 @@ from collections import deque
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from ostrakon.common.aggregation import rule
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.fixed_part import write_fixed_part
 from ostrakon.common.identity import Identity
-from ostrakon.common.layout import difference
 from ostrakon.common.model_file import read_model
-from ostrakon.common.run_files import CONSTANTS, LAST, LEDGER, METRICS, MODELS
+from ostrakon.common.run_files import CONSTANTS, LAST
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
 from ostrakon.server.storage.history import History
+from ostrakon.server.storage.initial import Initial, identity
 from ostrakon.server.storage.ledger import Entry, Genesis, Ledger
+from ostrakon.server.storage.lost_ledger import check_nothing_lost
 from ostrakon.server.storage.model_store import Key, ModelStore, initial_key
 from ostrakon.server.storage.parentage import parent_of
 
 log = structlog.get_logger()
-
-ROUND_EVENT = b'{"event": "round"'  # how a committed round's line of the metrics begins
 
 _NO_MODEL = np.empty(0, dtype=np.float32)
 _NO_SUM = np.empty(0)
@@ -54,6 +51,11 @@ class OpenRun:
     def revoked(self) -> frozenset[Identity]:
         """The members that were shut out of the last committed round: no list is needed to keep them out."""
         return frozenset() if self.head is None else frozenset(Identity("worker", m) for m in self.head.revoked)
+
+    @property
+    def round(self) -> int:
+        """The last committed round, 0 before the first."""
+        return 0 if self.head is None else self.head.round
 
     @property
     def head_hash(self) -> str:
@@ -86,17 +88,16 @@ class ModelLost(OstrakonError):
         return replace(self.run, theta=theta, running_sum=running_sum)
 
 
-def open_run(settings: ServerSettings, ledger: Ledger, store: ModelStore) -> OpenRun:
-    """Start a new run from `settings.initial`, or go on with the one that the ledger holds.
+def open_run(settings: ServerSettings, initial: Initial, ledger: Ledger, store: ModelStore) -> OpenRun:
+    """Start a new run from theta_0, or go on with the one that the ledger holds, which `check_same_run` has checked.
 
     Raises:
         ModelLost: the model that was committed last is nowhere on the disk, but a worker's would do.
-        OstrakonError: the settings differ from those the run was started with; what is there cannot be used.
+        OstrakonError: what is there cannot be used.
     """
     genesis = ledger.genesis()
     if genesis is None:
-        return _begin(settings, ledger, store)
-    check_same_run(settings, ledger)
+        return _begin(settings, initial, ledger, store)
     history = History()
     head: Entry | None = None
     recent = deque([initial_key(genesis.theta_0, genesis.parameters)], settings.keep_models)
@@ -124,7 +125,7 @@ def _recover(settings: ServerSettings, run: OpenRun, store: ModelStore, before: 
     """
     sum_before: NDArray[np.float64] | None = None
     known = store.running_sum(run.key)
-    d, round = run.genesis.parameters, 0 if run.head is None else run.head.round
+    d, round = run.genesis.parameters, run.round
     if known is None and round == 0:
         known = np.zeros(d)
     elif known is None:
@@ -154,98 +155,27 @@ def _theta_in(path: Path, name: str) -> Vector | None:
     return theta if digest(theta) == name else None
 
 
-def _begin(settings: ServerSettings, ledger: Ledger, store: ModelStore) -> OpenRun:
-    initial = read_model(settings.initial)
-    task = initial.metadata.get("task")
+def _begin(settings: ServerSettings, initial: Initial, ledger: Ledger, store: ModelStore) -> OpenRun:
+    model = initial.model
+    task = model.metadata.get("task")
     if task != settings.task:
         raise OstrakonError(
-            f"initial model {settings.initial} was made for task {task}, this run's task is {settings.task}: "
+            f"initial model {initial.path} was made for task {task}, this run's task is {settings.task}: "
             "write it with `python -m ostrakon.worker init` and the run's task"
         )
-    check_nothing_lost(settings, store)
-    if initial.fixed:
-        write_fixed_part(settings.directory / CONSTANTS, initial.fixed)
-    key = store.write(initial.theta, None)  # durable before the genesis that names it
+    check_nothing_lost(settings.directory, store, initial)
+    if model.fixed:
+        write_fixed_part(settings.directory / CONSTANTS, model.fixed)
+    key = store.write(model.theta, None)  # durable before the genesis that names it
     genesis = Genesis(
         run=str(uuid.uuid4()),
-        settings=_identity(settings),
-        parameters=initial.theta.size,
-        theta_0=digest(initial.theta),
+        settings=identity(settings),
+        parameters=model.theta.size,
+        theta_0=initial.digest,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        layout=initial.layout,
-        parent=parent_of(initial),
-        constants=initial.fixed.digest(),
+        layout=model.layout,
+        parent=parent_of(model),
+        constants=model.fixed.digest(),
     )
     ledger.create(genesis)
-    return OpenRun(genesis, None, initial.theta, np.zeros(initial.theta.size), key, History(), [key])
-
-
-def check_ledger_is_there(settings: ServerSettings, store: ModelStore) -> None:
-    """Check that a run's ledger is where it was, before a new one is made in its place.
-
-    Raises:
-        OstrakonError: naming what a run has left, whose ledger is gone. Nothing is deleted.
-    """
-    if not _size(settings.directory / LEDGER):
-        check_nothing_lost(settings, store)
-
-
-def check_nothing_lost(settings: ServerSettings, store: ModelStore) -> None:
-    """Check, where there is no ledger or an empty one, that no run was ever committed in this folder.
-
-    Raises:
-        OstrakonError: naming what a run has left, whose ledger is gone. Nothing is deleted.
-    """
-    ledger, metrics = settings.directory / LEDGER, settings.directory / METRICS
-    # A crash between the first model and the genesis leaves theta_0, and nothing is lost with it.
-    theta_0 = read_model(settings.initial).theta if settings.initial.exists() else None
-    others = store.others([] if theta_0 is None else [initial_key(digest(theta_0), theta_0.size)])
-    if others:
-        left = f"{settings.directory / MODELS} holds committed models ({others[-1]})"
-    elif metrics.exists() and ROUND_EVENT in metrics.read_bytes():
-        left = f"{metrics} tells of committed rounds"
-    elif _size(ledger) == 0 < _size(Path(f"{ledger}-wal")):
-        left = f"{ledger}-wal is there, a part of it"
-    else:
-        return
-    raise OstrakonError(
-        f"{ledger} holds no run, but {left}: the ledger was deleted or emptied. Put it back from a backup, with the "
-        "files beside it; for a new run give another directory, or move what is in this one away"
-    )
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def check_same_run(settings: ServerSettings, ledger: Ledger) -> None:
-    """Check that the settings are those of the run that the ledger holds, if it holds one.
-
-    Raises:
-        OstrakonError: naming the setting that differs, both values, and what to do.
-    """
-    genesis = ledger.genesis()
-    if genesis is None:
-        return
-    advice = "resume with the old value, or start a new run under another name"
-    now = _identity(settings)
-    for name, then in genesis.settings.items():
-        if now.get(name) != then:
-            raise OstrakonError(
-                f"this run was started with {name} = {then!r}, the settings now say {now.get(name)!r}: {advice}"
-            )
-    if not settings.initial.exists():
-        return
-    initial = read_model(settings.initial)
-    if other := difference(genesis.layout, initial.layout, f"initial = {settings.initial}"):
-        raise OstrakonError(f"{other}: {advice}")
-    if (found := digest(initial.theta)) != genesis.theta_0:
-        raise OstrakonError(
-            f"this run was started from model {genesis.theta_0[:12]}, initial = {settings.initial} holds "
-            f"{found[:12]}: {advice}"
-        )
-
-
-def _identity(settings: ServerSettings) -> dict[str, Any]:
-    """What must stay as it is; a rule that is written in another way is the same rule."""
-    return {**settings.identity(), "rule": rule(settings.rule).name}
+    return OpenRun(genesis, None, model.theta, np.zeros(model.theta.size), key, History(), [key])

@@ -1,4 +1,4 @@
-"""What the processes of a simulation do: a server as `server/process.py` runs it, and workers with their learners."""
+"""What the processes of a simulation do: the life of a server, watched, and workers with their learners."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -16,12 +16,13 @@ from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
 from ostrakon.server.core import round as rounds
 from ostrakon.server.core.aggregator import Aggregator, Candidate
-from ostrakon.server.core.commit import check_not_taken_over, unless_taken_over
-from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.core.commit import Offload
+from ostrakon.server.core.coordinator import Coordinator, Finished
+from ostrakon.server.life import Life
 from ostrakon.server.rpc.calls import Calls
 from ostrakon.server.rpc.recovery import Recovery
-from ostrakon.server.storage.ledger import Ledger
-from ostrakon.server.storage.run import ModelLost, OpenRun, check_same_run, open_run
+from ostrakon.server.storage.initial import Initial
+from ostrakon.server.storage.ledger import Genesis, Ledger
 from ostrakon.worker.training import Momentum
 from ostrakon.worker.voting import Ballot
 from tests.simulation.byzantine import lie
@@ -30,7 +31,6 @@ from tests.simulation.loop import Clock
 from tests.simulation.scenario import Scenario
 
 LINGER = 3.0  # seconds
-TERM_CHECK = 2.0  # seconds between two looks at whether another server has taken over
 
 
 def server_settings(scenario: Scenario, initial: Path) -> ServerSettings:
@@ -56,9 +56,18 @@ Serve = Callable[[Calls | Recovery, Coordinator | Recovery], None]
 
 
 class Nowhere:
-    """Metrics that nobody reads."""
+    """Metrics and results that nobody reads."""
 
     def record(self, event: str, **values: Any) -> None:
+        pass
+
+    def check(self, genesis: Genesis) -> None:
+        pass
+
+    def sweep(self) -> None:
+        pass
+
+    def write(self, coordinator: Coordinator) -> None:
         pass
 
 
@@ -73,107 +82,98 @@ class WatchedAggregator(Aggregator):
 
 
 class ServerLife:
-    """One server process, from the term to the farewell."""
+    """One server process of a simulation: the life that ships, watched by the invariants."""
 
     def __init__(
         self,
         settings: ServerSettings,
         rule: Rule,
-        d: int,
         ledger: Ledger,
         store: Any,
         clock: Clock,
-        offload: Any,
+        offload: Offload,
         invariants: Invariants,
         name: str,
         revoked: Callable[[], frozenset[Identity]],
     ) -> None:
-        self._settings, self._rule, self._d = settings, rule, d
-        self._ledger, self._store, self._clock, self._offload = ledger, store, clock, offload
-        self._invariants = invariants
-        self._name = name
-        self._revoked = revoked
-        self.term = 0  # once it is drawn
+        self._settings, self._offload, self._invariants = settings, offload, invariants
+        self._life = Life(
+            settings,
+            rule,
+            Initial(settings.initial),
+            holder=name,
+            ledger=ledger,
+            store=store,
+            results=Nowhere(),
+            metrics=Nowhere(),
+            clock=clock,
+            aggregator=lambda d: WatchedAggregator(rule, len(settings.roster), d, torch.device("cpu")),
+            offload=self._work,
+            revoked=revoked,
+        )
+        self._pause: Callable[[], Awaitable[None]] | None = None  # while it starts
+
+    @property
+    def term(self) -> int:
+        """0 until it is drawn."""
+        return self._life.term
 
     async def live(self, pause: Callable[[], Awaitable[None]], serve: Serve) -> str:
-        """Serve until the run is over; `serve` is called when calls are answered. In a `pause` others run.
+        """Serve until the run is over; `serve` is called when calls are answered. Where it starts, others run in
+        a `pause` before each of its steps.
 
         Raises:
             OstrakonError: this server cannot go on.
         """
-        settings, ledger, store = self._settings, self._ledger, self._store
-        check_same_run(settings, ledger)
-        await pause()
-        self.term = ledger.draw_term(self._name)
-        await pause()
-        try:
-            run = open_run(settings, ledger, store)
-        except ModelLost as lost:
-            run = await self._recover(lost, serve)
-        await pause()
-        unless_taken_over(ledger, self.term, lambda: store.prune(run.kept))
-        await pause()
-        aggregator = WatchedAggregator(self._rule, len(settings.roster), self._d, torch.device("cpu"))
-        state = Coordinator(
-            settings,
-            run,
-            self.term,
-            two_phase=self._rule.two_phase,
-            ledger=ledger,
-            store=store,
-            aggregator=aggregator,
-            clock=self._clock,
-            metrics=Nowhere(),
-            offload=self._offload,
-            revoked=self._revoked,
-        )
-        self._watch(state, aggregator)
-        calls = Calls(state)
-        serve(calls, state)
-        watching = asyncio.create_task(self._watch_term(state))
-        outcome = await state.run()
-        if outcome == "diverged":
-            self._invariants.diverged(state.round.number)
-        await calls.farewell()
-        watching.cancel()
-        await self._offload(check_not_taken_over, ledger, self.term)
-        return outcome
+        self._pause = pause
 
-    async def _recover(self, lost: ModelLost, serve: Serve) -> OpenRun:
-        recovery = Recovery(
-            self._settings, lost, self.term, self._clock, two_phase=self._rule.two_phase, revoked=self._revoked
-        )
-        serve(recovery, recovery)
-        watching = asyncio.create_task(self._watch_term(recovery))
-        try:
-            theta = await recovery.theta()
-        except OstrakonError as error:
-            self._invariants.ended_without_a_model(lost.run.key.digest, recovery.head_round, str(error))
-            raise
-        finally:
-            watching.cancel()
-        self._invariants.came_back(recovery.head_round, theta)
-        run: OpenRun = await self._offload(lost.found, theta)
-        await self._offload(check_not_taken_over, self._ledger, self.term)
-        return run
+        async def answer(state: Coordinator | Recovery, answers: Calls | Recovery) -> None:
+            if isinstance(state, Recovery):
+                self._watch_recovery(state)
+            else:
+                self._pause = None
+                self._watch(state)
+            serve(answers, state)
 
-    async def _watch_term(self, state: Coordinator | Recovery) -> None:
-        while True:
-            await asyncio.sleep(TERM_CHECK)
-            try:
-                await self._offload(check_not_taken_over, self._ledger, self.term)
-            except OstrakonError as error:
-                state.fail(error)
+        return await self._life.live(answer, asyncio.Event())
 
-    def _watch(self, state: Coordinator, aggregator: WatchedAggregator) -> None:
-        step, roster = state.step, self._settings.roster
+    async def _work(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        if self._pause is not None:
+            await self._pause()
+        return await self._offload(function, *arguments)
+
+    def _watch(self, state: Coordinator) -> None:
+        step, run, roster = state.step, state.run, self._settings.roster
 
         def watched(event: rounds.Event) -> None:
             self._invariants.happens(state, event)
             step(event)
 
-        state.step = watched  # type: ignore[method-assign]
-        aggregator.watch = lambda positions, f: self._invariants.aggregating(state, [roster[p] for p in positions], f)
+        async def ran() -> Finished:
+            outcome = await run()
+            if outcome == "diverged":
+                self._invariants.diverged(state.round.number)
+            return outcome
+
+        state.step, state.run = watched, ran  # type: ignore[method-assign]
+        assert isinstance(state.aggregator, WatchedAggregator)
+        state.aggregator.watch = lambda positions, f: self._invariants.aggregating(
+            state, [roster[p] for p in positions], f
+        )
+
+    def _watch_recovery(self, state: Recovery) -> None:
+        find, lost = state.theta, state.looked_for
+
+        async def found() -> Vector:
+            try:
+                theta = await find()
+            except OstrakonError as error:
+                self._invariants.ended_without_a_model(lost, state.head_round, str(error))
+                raise
+            self._invariants.came_back(state.head_round, theta)
+            return theta
+
+        state.theta = found  # type: ignore[method-assign]
 
 
 class Pull:

@@ -166,7 +166,7 @@ def a_stopped_server_prunes_when_it_wakes(patch: Patch) -> None:
     def at_any_time(ledger: Ledger, term: int, work: Callable[[], None]) -> None:
         work()
 
-    patch.setattr("tests.simulation.lives.unless_taken_over", at_any_time)
+    patch.setattr("ostrakon.server.life.unless_taken_over", at_any_time)
 
 
 def a_model_of_zeros_is_many_files(patch: Patch) -> None:

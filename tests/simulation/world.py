@@ -123,7 +123,6 @@ class World:
         life = ServerLife(
             self.settings,
             self.rule,
-            self.scenario.d,
             ledger,
             store,
             self.clock,

@@ -1,0 +1,91 @@
+"""Algorithm 3 (2PRASHB) in one room, as pure mathematics: beside the paper it reads from top to bottom.
+
+Server, worker, audit and experiments compute with these functions and with the rules in `common.aggregation`, which are
+lines 4 (Inner and Outer). Who waits for whom, and what is durable when, is elsewhere: `server.core.round`.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ostrakon.common.choice import Choice
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def momentum(previous: "Tensor", gradient: "Tensor", beta: float) -> "Tensor":
+    """Line 3 (Algorithm 1, line 6): m_t = beta * m_{t-1} + (1 - beta) * g_t, computed in the memory of `previous`.
+
+    Args:
+        previous: m_{t-1}, (..., d); zeros before the first round.
+        gradient: g_t, of the same shape.
+        beta: momentum coefficient in [0, 1).
+    """
+    return previous.mul_(beta).add_(gradient, alpha=1 - beta)
+
+
+def step(theta: "Tensor", aggregate: "Tensor", gamma: float) -> "Tensor":
+    """Line 5: the model to propose, theta_{t-1} - gamma * F(X), computed in the memory of `aggregate`.
+
+    Args:
+        theta: theta_{t-1}, (d,).
+        aggregate: R_t = Inner(X) or Q_t = Outer(X), (d,), which nobody needs afterwards.
+        gamma: learning rate.
+    """
+    import torch  # not above: round logic takes its tally from this room, and needs no torch
+
+    return torch.sub(theta, aggregate, alpha=gamma, out=aggregate)
+
+
+def unopposed(inner: str | None, outer: str | None) -> Choice | None:
+    """The choice between two candidates that needs no vote: only one is there, or both are one model.
+
+    Args:
+        inner, outer: the candidates' digests; None for one that is not finite, or that a one-phase rule does not make.
+
+    Returns:
+        The only choice; None where there is something to vote on, or no candidate at all.
+    """
+    if inner is None:
+        return None if outer is None else "outer"
+    return "inner" if outer is None or inner == outer else None
+
+
+def preference(inner_loss: float, outer_loss: float) -> Choice:
+    """Line 8: the candidate with the smaller loss on the new mini-batch; Inner where they are equal.
+
+    A loss that is not finite loses against one that is.
+    """
+    return "outer" if _rank(outer_loss) < _rank(inner_loss) else "inner"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Votes for either candidate, and how many who could vote have not."""
+
+    inner: int
+    outer: int
+    outstanding: int
+
+    @property
+    def decided(self) -> bool:
+        """Whether the winner is the same whatever those say who have not voted."""
+        return abs(self.inner - self.outer) > self.outstanding
+
+    @property
+    def winner(self) -> Choice:
+        """Line 10: the popular vote; the paper breaks ties arbitrarily, here they go to Inner."""
+        return "outer" if self.outer > self.inner else "inner"
+
+
+def tally(votes: Iterable[Choice], seats: int) -> Tally:
+    """Count votes, each member's once, of `seats` members that may vote."""
+    counted = list(votes)
+    inner = counted.count("inner")
+    return Tally(inner, len(counted) - inner, seats - len(counted))
+
+
+def _rank(loss: float) -> float:
+    return loss if math.isfinite(loss) else math.inf
