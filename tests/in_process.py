@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
+import pytest
 import torch
 
 from ostrakon.common.aggregation import Rule, rule
@@ -20,12 +22,13 @@ from ostrakon.server.core.aggregator import Aggregator
 from ostrakon.server.core.commit import Offload
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.core.refusal import Refused
+from ostrakon.server.life import Life
 from ostrakon.server.rpc.calls import Calls, Send
-from ostrakon.server.rpc.recovery import Recovery
-from ostrakon.server.storage.ledger import Entry, Ledger
+from ostrakon.server.storage.initial import Initial
+from ostrakon.server.storage.ledger import Entry, Genesis, Ledger
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import ModelStore
-from ostrakon.server.storage.run import ModelLost, open_run
+from ostrakon.server.storage.run import ModelLost
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.session import Session
 from ostrakon.worker.training import Momentum
@@ -193,13 +196,22 @@ class Pull:
 
 
 class Recorded:
-    """Metrics in a list."""
+    """Metrics in a list; results that nobody reads."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict[str, Any]]] = []
 
     def record(self, event: str, **values: Any) -> None:
         self.events.append((event, values))
+
+    def check(self, genesis: Genesis) -> None:
+        pass
+
+    def sweep(self) -> None:
+        pass
+
+    def write(self, coordinator: Coordinator) -> None:
+        pass
 
 
 class House:
@@ -225,22 +237,18 @@ class House:
         self.settings = server_settings(directory, **settings)
         self.ledger: Any = ledger(SqliteLedger(directory / "ledger.sqlite"))
         self.metrics = Recorded()
-        term = self.ledger.draw_term("test")
-        run = open_run(self.settings, self.ledger, ModelStore(directory / "models"))
-        chosen = chosen or rule(self.settings.rule)
-        self.coordinator = Coordinator(
+        life = life_of(
             self.settings,
-            run,
-            term,
-            two_phase=chosen.two_phase,
-            ledger=self.ledger,
-            store=ModelStore(directory / "models"),
-            aggregator=Aggregator(chosen, len(self.settings.roster), D, torch.device("cpu")),
-            clock=clock or MonotonicClock(),
+            self.ledger,
+            chosen=chosen,
             metrics=self.metrics,
+            clock=clock or MonotonicClock(),
             offload=offload,
             revoked=revoked,
         )
+        life.check()
+        life.draw_term()
+        self.coordinator = life.coordinator(life.open())
         self.calls = Calls(self.coordinator)
         self.serving: set[asyncio.Task[Any]] = set()
         self.running: asyncio.Task[str] | None = None
@@ -314,20 +322,13 @@ class Searching:
         self.directory = directory
         self.settings = server_settings(directory, **settings)
         self.port = port or Port()
-        ledger = SqliteLedger(directory / "ledger.sqlite")
-        term = ledger.draw_term("test")
-        try:
-            open_run(self.settings, ledger, ModelStore(directory / "models"))
-        except ModelLost as lost:
-            self.lost = lost
-        else:
-            raise AssertionError("nothing is lost")
-        finally:
-            ledger.close()
-        two_phase = rule(self.settings.rule).two_phase
-        self.calls = Recovery(
-            self.settings, self.lost, term, clock or MonotonicClock(), two_phase=two_phase, revoked=revoked
-        )
+        with closing(SqliteLedger(directory / "ledger.sqlite")) as ledger:
+            life = life_of(self.settings, ledger, clock=clock or MonotonicClock(), revoked=revoked)
+            life.draw_term()
+            with pytest.raises(ModelLost) as found:
+                life.open()
+        self.lost = found.value
+        self.calls = life.recovery(self.lost)
         self.serving: set[asyncio.Task[Any]] = set()
         self.port.house = self
 
@@ -338,6 +339,20 @@ class Searching:
 
     def transport(self, worker: str, role: Any = "worker") -> FakeTransport:
         return FakeTransport(self.port, Identity(role, worker))
+
+
+def life_of(settings: ServerSettings, ledger: Ledger, *, chosen: Rule | None = None, **given: Any) -> Life:
+    """The life of a server whose steps a test takes one by one."""
+    chosen = chosen or rule(settings.rule)
+    return Life(
+        settings,
+        chosen,
+        Initial(settings.initial),
+        ledger=ledger,
+        store=ModelStore(settings.directory / "models"),
+        aggregator=lambda d: Aggregator(chosen, len(settings.roster), d, torch.device("cpu")),
+        **{"holder": "test", "results": Recorded(), "metrics": Recorded(), **given},
+    )
 
 
 def server_settings(directory: Path, **settings: Any) -> ServerSettings:

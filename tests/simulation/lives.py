@@ -47,7 +47,7 @@ def server_settings(scenario: Scenario, initial: Path) -> ServerSettings:
         initial=initial,
         upload_timeout=5.0,
         join_timeout=4.0,
-        grace_floor=0.5,
+        grace_floor=0.5 if scenario.rates or scenario.strikes else 30.0,  # where nothing fails, nobody is given up
         linger=LINGER,
     )
 

@@ -13,9 +13,10 @@ from ostrakon.common.model_file import write_model
 from ostrakon.server.core.metrics import MetricsFile
 from ostrakon.server.process import serve
 from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.initial import Initial
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
+from ostrakon.server.storage.lost_ledger import check_ledger_is_there
 from ostrakon.server.storage.model_store import ModelStore
-from ostrakon.server.storage.run import check_ledger_is_there
 from tests.in_process import INITIAL, House, cancel, play, pulls, reached, server_settings, settle, vector
 from tests.lost import completed
 
@@ -69,7 +70,7 @@ def test_a_log_without_its_ledger_is_a_part_of_a_run(tmp_path: Path, emptied: bo
     if emptied:
         (tmp_path / "ledger.sqlite").write_bytes(b"")
     with pytest.raises(OstrakonError, match="wal is there"):
-        check_ledger_is_there(server_settings(tmp_path), ModelStore(tmp_path / "models"))
+        check_ledger_is_there(tmp_path, ModelStore(tmp_path / "models"), Initial(tmp_path / "initial.safetensors"))
 
 
 def test_a_crash_before_the_genesis_is_no_loss(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.model_file import write_model
 from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.initial import Initial
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.server.storage.run import open_run
@@ -151,7 +152,7 @@ def test_a_model_with_another_digest_is_never_written(tmp_path: Path) -> None:
 def test_the_models_that_are_kept_are_those_of_the_last_rounds_over_a_restart_too(tmp_path: Path) -> None:
     play(completed(tmp_path))
     ledger, store = SqliteLedger(tmp_path / "ledger.sqlite"), ModelStore(tmp_path / "models")
-    run = open_run(server_settings(tmp_path), ledger, store)
+    run = open_run(server_settings(tmp_path), Initial(tmp_path / INITIAL), ledger, store)
     ledger.close()
     assert [store.path(key) for key in run.kept] == [model_file(tmp_path, 2), model_file(tmp_path, 3)]
     store.prune(run.kept)

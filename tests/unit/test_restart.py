@@ -12,11 +12,11 @@ import pytest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
-from ostrakon.server import process
+from ostrakon.server import life, process
 from ostrakon.server.storage.audit import audit
+from ostrakon.server.storage.initial import Initial, check_same_run
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import Key, ModelStore
-from ostrakon.server.storage.run import check_same_run
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.in_process import House, Member, cancel, play, pulls, reached, settle, submit_all, up_to_the_vote, vote_all
 
@@ -188,11 +188,11 @@ def test_the_head_is_read_after_the_term_is_drawn(tmp_path: Path, monkeypatch: p
     settings = House(tmp_path).settings.model_copy(update={"listen": "127.0.0.1:0", "device": "cpu"})
     terms: list[dict[int, str]] = []
 
-    def open_run(settings: object, ledger: SqliteLedger, store: object) -> None:
+    def open_run(settings: object, initial: object, ledger: SqliteLedger, store: object) -> None:
         terms.append(ledger.terms())
         raise OstrakonError("far enough")
 
-    monkeypatch.setattr(process, "open_run", open_run)
+    monkeypatch.setattr(life, "open_run", open_run)
     with pytest.raises(OstrakonError, match="far enough"):
         process.serve(settings)
     assert sorted(terms[0]) == [1, 2]  # the first is the House's
@@ -217,9 +217,10 @@ def test_a_rule_that_some_round_could_not_use_is_refused_before_the_run_begins(t
 
 def test_a_run_goes_on_with_its_rule_however_it_is_written(tmp_path: Path) -> None:
     house = House(tmp_path)
-    check_same_run(house.settings.model_copy(update={"rule": " Mean2P() "}), house.ledger)
+    initial = Initial(house.settings.initial)
+    assert check_same_run(house.settings.model_copy(update={"rule": " Mean2P() "}), initial, house.ledger)
     with pytest.raises(OstrakonError, match="started with rule = 'Mean2P', the settings now say 'Cent2P'"):
-        check_same_run(house.settings.model_copy(update={"rule": "Cent2P"}), house.ledger)
+        check_same_run(house.settings.model_copy(update={"rule": "Cent2P"}), initial, house.ledger)
 
 
 # An old copy of the run's folder.

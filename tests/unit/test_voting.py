@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from ostrakon.common.algorithm import preference
+from ostrakon.common.choice import Choice
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.worker.training import Training
-from ostrakon.worker.voting import Choice, Evidence, Voter, smaller_loss
+from ostrakon.worker.voting import Voter
 from tests.unit.small_task import SmallTask
 
 GOOD = np.concatenate([np.eye(3, 8, dtype=np.float32).ravel(), np.zeros(3, np.float32)])
@@ -39,7 +41,7 @@ def voter(task: SmallTask, *, worker: int = 0, batch: int = 32) -> Voter:
     ],
 )
 def test_the_smaller_finite_loss_wins_and_inner_wins_ties(inner: float, outer: float, choice: Choice) -> None:
-    assert smaller_loss(Evidence(inner, outer)) == choice
+    assert preference(inner, outer) == choice
 
 
 def test_the_better_model_gets_the_vote_on_either_side() -> None:
