@@ -161,6 +161,16 @@ def test_the_glossary_gives_every_word_one_meaning() -> None:
     assert len(words) == len(set(words)) > 80
 
 
+def test_the_walk_through_the_code_names_methods_that_there_are() -> None:
+    rooms = [ROOT / room for room in ("common", "server", "worker", "deploy")]
+    code = "\n".join(file.read_text(encoding="utf-8") for room in rooms for file in sorted(room.rglob("*.py")))
+    named = re.findall(r"`([A-Z]\w+)\.(\w+)(?:\(|`)", page("a-round-in-the-code"))
+    assert len(named) > 20
+    for kind, method in named:
+        bodies = re.findall(rf"^class {kind}\b.*?(?=^\S|\Z)", code, re.MULTILINE | re.DOTALL)
+        assert any(f" def {method}(" in body for body in bodies), f"{kind}.{method}"
+
+
 def test_every_promise_names_tests_that_exist() -> None:
     promises = re.findall(r"^\| (I\d) \| .* \| (.*) \|$", page("safety"), re.M)
     assert [name for name, _ in promises] == [f"I{number}" for number in range(1, 10)]
