@@ -1,4 +1,4 @@
-"""The README's task of one's own, with the README's command."""
+"""The documented task of one's own, with the command beside it."""
 
 import json
 import re
@@ -11,14 +11,14 @@ import pytest
 
 from tests.cluster import PATIENCE, ROOT, importing
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 
 
-def test_the_task_of_the_readme_learns_although_one_of_three_workers_lies(
+def test_the_documented_task_learns_although_one_of_three_workers_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, load = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    (words,) = re.findall(r"^make up (TASK=mytask:Spirals .*)$", README, re.MULTILINE)
+    source, load = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    (words,) = re.findall(r"^make up (TASK=mytask:Spirals .*)$", PAGE, re.MULTILINE)
     assert len(source.splitlines()) < 30
     (tmp_path / "mytask.py").write_text(source, encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What the README and the pages beside it list is what there is."""
+"""What the README and the pages in docs/ list is what there is."""
 
 import re
 import tomllib
@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from ostrakon.common.aggregation import PRE_AGGREGATIONS
 from ostrakon.common.aggregation.registry import RULE_MAKERS
+from ostrakon.common.setting_types import Settings
 from ostrakon.common.settings import (
     AdversarySettings,
     ByzantineVote,
@@ -22,11 +24,20 @@ from ostrakon.worker.testbed.faults import Fault, fault_schedule
 from tests.cluster import ROOT
 from tests.team import REFUSED
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-ATTACKS_PAGE = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
+README = ROOT / "README.md"
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = [README, ROOT / "CONTRIBUTING.md", *DOCS]
 
 
-def rows(header: str, page: str = README) -> list[list[str]]:
+def page(name: str) -> str:
+    """The text of a page in docs/."""
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+ATTACKS_PAGE = page("attacks")
+
+
+def rows(header: str, page: str) -> list[list[str]]:
     """The cells of the table whose first column has this header, code marks taken off the whole cell."""
     (table,) = re.findall(rf"^\| {re.escape(header)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", page, re.MULTILINE)
     return [
@@ -36,19 +47,31 @@ def rows(header: str, page: str = README) -> list[list[str]]:
 
 
 def test_the_table_of_settings_is_the_settings_of_make_up() -> None:
-    listed = [(name, default) for name, default, _ in rows("setting")]
+    listed = [(name, default) for name, default, _ in rows("setting", page("settings"))]
     fields = [(name, f) for name, f in RunSettings.model_fields.items() if name != "team"]
     expected = [(name.upper(), "" if f.default is None else str(f.default)) for name, f in fields]
     assert listed == [*expected, ("SETTINGS", "")]
 
 
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [("server", ServerSettings), ("worker", WorkerSettings), ("adversary", AdversarySettings)],
+)
+def test_the_tables_of_a_process_are_its_settings(file: str, kind: type[Settings]) -> None:
+    def shown(field: FieldInfo) -> str:
+        return "needed" if field.is_required() else "" if field.default in (None, ()) else str(field.default)
+
+    listed = [(name, default) for name, default, _ in rows(f"`{file}.toml`", page("settings"))]
+    assert listed == [(name, shown(field)) for name, field in kind.model_fields.items()]
+
+
 def test_the_table_of_rules_is_the_registry() -> None:
-    cells = " ".join(cell for cell, _ in rows("`RULE=`"))
+    cells = " ".join(cell for cell, _ in rows("`RULE=`", page("rules")))
     assert set(re.findall(r"[A-Z][\w-]+", cells)) == {*RULE_MAKERS, *PRE_AGGREGATIONS}
 
 
 def test_the_table_of_attacks_names_all_of_them() -> None:
-    listed = [name for names, _ in rows("`ATTACK=`") for name in re.findall(r"[\w-]+", names)]
+    listed = [name for names, _ in rows("`ATTACK=`", ATTACKS_PAGE) for name in re.findall(r"[\w-]+", names)]
     assert sorted(listed) == sorted(ATTACKS)
 
 
@@ -90,22 +113,25 @@ def test_the_settings_files_on_the_page_of_attacks_are_read() -> None:
 
 @pytest.mark.parametrize("name", ["server.toml", "worker-oslo.toml", "evaluator.toml"])
 def test_the_settings_files_are_read(name: str) -> None:
-    (text,) = re.findall(rf"^`{name}`:\n\n```toml\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(rf"^`{name}`:\n\n```toml\n(.*?)^```$", page("hosts"), re.MULTILINE | re.DOTALL)
     kind = ServerSettings if name == "server.toml" else WorkerSettings
     build(kind, tomllib.loads(text), source=name)
 
 
 def headings(page: Path) -> set[str]:
     """The anchors of a page."""
-    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", text, re.M)}
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/rules.md", "docs/attacks.md", "docs/safety.md"])
-def test_every_file_that_is_linked_and_every_target_that_is_named_exists(name: str) -> None:
-    page = ROOT / name
-    text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+def targets(page: Path) -> list[str]:
+    """Where the links and pictures of a page lead."""
+    return re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_that_is_linked_and_every_target_that_is_named_exists(page: Path) -> None:
+    for target in targets(page):
         if not target.startswith("https://"):
             file, _, anchor = target.partition("#")
             linked = page.parent / file if file else page
@@ -113,12 +139,40 @@ def test_every_file_that_is_linked_and_every_target_that_is_named_exists(name: s
             assert not anchor or anchor in headings(linked), target
     phony = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)[0].split()
     # Where code begins with `make`: an inline mark, or a line of a block.
-    assert set(re.findall(r"(?:`|^)make ([a-z]+)", text, re.M)) <= set(phony)
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)", page.read_text(encoding="utf-8"), re.M)) <= set(phony)
+
+
+def test_the_readme_is_short_and_leads_to_every_page_and_no_picture_is_left_over() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
+    assert {f"docs/{one.name}" for one in DOCS} <= {target.partition("#")[0] for target in targets(README)}
+    shown = {(page.parent / target).resolve() for page in PAGES for target in targets(page)}
+    assert {one for one in (ROOT / "docs").iterdir() if one.suffix in (".png", ".svg")} <= shown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_names_commands_as_they_are_typed(page: Path) -> None:
+    modules = re.findall(r"python -m (ostrakon[\w.]*)", page.read_text(encoding="utf-8"))
+    assert set(modules) <= {"ostrakon.bench"}
+
+
+def test_the_glossary_gives_every_word_one_meaning() -> None:
+    lines = re.findall(r"^\| (?!word \|)([^|]+) \|", page("glossary"), re.M)
+    words = [word.strip() for line in lines for word in line.split(",")]
+    assert len(words) == len(set(words)) > 80
+
+
+def test_the_walk_through_the_code_names_methods_that_there_are() -> None:
+    rooms = [ROOT / room for room in ("common", "server", "worker", "deploy")]
+    code = "\n".join(file.read_text(encoding="utf-8") for room in rooms for file in sorted(room.rglob("*.py")))
+    named = re.findall(r"`([A-Z]\w+)\.(\w+)(?:\(|`)", page("a-round-in-the-code"))
+    assert len(named) > 20
+    for kind, method in named:
+        bodies = re.findall(rf"^class {kind}\b.*?(?=^\S|\Z)", code, re.MULTILINE | re.DOTALL)
+        assert any(f" def {method}(" in body for body in bodies), f"{kind}.{method}"
 
 
 def test_every_promise_names_tests_that_exist() -> None:
-    page = (ROOT / "docs" / "safety.md").read_text(encoding="utf-8")
-    promises = re.findall(r"^\| (I\d) \| .* \| (.*) \|$", page, re.M)
+    promises = re.findall(r"^\| (I\d) \| .* \| (.*) \|$", page("safety"), re.M)
     assert [name for name, _ in promises] == [f"I{number}" for number in range(1, 10)]
     for name, shown_by in promises:
         files = re.findall(r"`(tests/[\w/]+\.py)`", shown_by)
