@@ -160,7 +160,7 @@ def _begin(settings: ServerSettings, ledger: Ledger, store: ModelStore) -> OpenR
     if task != settings.task:
         raise OstrakonError(
             f"initial model {settings.initial} was made for task {task}, this run's task is {settings.task}: "
-            "write it with `python -m ostrakon.worker init` and the run's task"
+            "write it with `ostrakon init` and the run's task"
         )
     check_nothing_lost(settings, store)
     if initial.fixed:
