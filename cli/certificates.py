@@ -39,9 +39,9 @@ def init(directory: Folder) -> None:
     Example:
       ostrakon certificates init certificates
     """
-    from ostrakon.deploy.certificates import init
+    from ostrakon.deploy.certificates import init as make
 
-    init(directory)
+    make(directory)
     typer.echo(f"authority: {directory / 'ca.pem'}")
 
 
@@ -67,9 +67,9 @@ def issue(
       ostrakon certificates issue certificates server main --host ps.example.org
       ostrakon certificates issue certificates worker oslo --renew
     """
-    from ostrakon.deploy.certificates import issue
+    from ostrakon.deploy.certificates import issue as make
 
-    files = issue(directory, _role(role, id), id, host or (), days, renew=renew)
+    files = make(directory, _role(role, id), id, host or (), days, renew=renew)
     typer.echo(f"certificate: {files.certificate}\nkey: {files.key}")
 
 
@@ -88,9 +88,9 @@ def revoke(
     Example:
       ostrakon certificates revoke certificates worker oslo
     """
-    from ostrakon.deploy.certificates import revoke
+    from ostrakon.deploy.certificates import revoke as shut_out
 
-    path = revoke(directory, _role(role, id), id)
+    path = shut_out(directory, _role(role, id), id)
     typer.echo(f"{role} {id} is revoked. Servers have to find the list beside their ca.pem: {path}")
     if not (directory / f"{role}-{id}.pem").exists():
         typer.echo(f"note: {directory} holds no certificate of {role} {id}; is the name right?")

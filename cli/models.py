@@ -45,7 +45,7 @@ def branch(
     from ostrakon.server.storage.parentage import branch as write
 
     parent = write(directory, output)
-    typer.echo(f"{output} holds the model of round {parent.round} of run {parent.run}, entry {parent.hash}")
+    print(f"{output} holds the model of round {parent.round} of run {parent.run}, entry {parent.hash}")
 
 
 def audit(
@@ -61,4 +61,4 @@ def audit(
     """
     from ostrakon.server.storage.audit import audit as check
 
-    typer.echo(str(check(directory)))
+    print(check(directory))

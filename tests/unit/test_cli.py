@@ -99,6 +99,7 @@ def test_a_group_alone_shows_its_help(words: list[str], capsys: pytest.CaptureFi
     assert "Commands:" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_users_error_is_one_line_and_status_2() -> None:
     for words, line in ((["upp"], "error: no such command"), (["server", "--config", "no"], "error: settings file no")):
         command = [sys.executable, "-m", "ostrakon", *words]
