@@ -21,7 +21,7 @@ given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARI
 .PHONY: up status down check test test-all tests soak lint format proto bench attacks docs clean help
 
 up status down: $(VENV)/installed
-	@$(BIN)/python -m ostrakon.deploy.local $@ $(given)
+	@$(BIN)/python -m ostrakon $@ $(given)
 
 # Each process takes one test at a time, in their order: the long ones come first, and all processes end together.
 # Hundreds of processes import the same modules: they are compiled once, whatever the environment says.
@@ -68,7 +68,7 @@ attacks: $(VENV)/installed
 	@$(BIN)/python -m ostrakon.bench attacks --update docs/attacks.md
 
 docs: $(VENV)/installed
-	@$(BIN)/python -m ostrakon.common.aggregation --update docs/rules.md
+	@$(BIN)/python -m ostrakon rules --update docs/rules.md
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -87,4 +87,4 @@ clean:
 
 help: $(VENV)/installed
 	@sed -n 's/^# //p' Makefile | head -8
-	@$(BIN)/python -m ostrakon.deploy.local up --help
+	@$(BIN)/python -m ostrakon up --help

@@ -87,7 +87,7 @@ def attacks(
         Path | None, typer.Option("--update", help="renew the table on this page", exists=True, dir_okay=False)
     ] = None,
 ) -> None:
-    """Every attack against some rules: the accuracy that short runs of `make up` end with, in runs/attacks-*.
+    """Every attack against some rules: the accuracy that short runs of `ostrakon up` end with, in runs/attacks-*.
 
     About an hour on two cores as it stands. Runs that are over are not repeated: it goes on where it was interrupted.
     """

@@ -1,4 +1,4 @@
-"""Every attack against some rules, in short runs of `make up`: the accuracy that each run ends with."""
+"""Every attack against some rules, in short runs of `ostrakon up`: the accuracy that each run ends with."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class Setting:
     seed: int
 
     def words(self, attack: str, rule: str) -> list[str]:
-        """One run, as `make up` takes it; the same words go on with the same run."""
+        """One run, as `ostrakon up` takes it; the same words go on with the same run."""
         name = f"attacks-{self.task}-{self.workers}-{self.byzantine}-{self.rounds}-{self.seed}-{attack}-{rule}"
         return [
             f"RUN={NOT_IN_NAMES.sub('-', name).strip('-')}",
@@ -59,7 +59,7 @@ def accuracy(setting: Setting, attack: str, rule: str) -> float:
     name = words[0].partition("=")[2]
     root = str(Path(__file__).resolve().parents[1])
     done = subprocess.run(
-        [sys.executable, "-m", "ostrakon.deploy.local", "up", *words],
+        [sys.executable, "-m", "ostrakon", "up", *words],
         env=os.environ | {"PYTHONPATH": root},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

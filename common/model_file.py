@@ -73,7 +73,7 @@ def read_model(path: Path) -> ModelFile:
     Raises:
         OstrakonError: the file is missing, damaged, of another origin, or holds values that are not finite float32.
     """
-    with open_safetensors(path, advice="write one with `python -m ostrakon.worker init`") as file:
+    with open_safetensors(path, advice="write one with `ostrakon init`") as file:
         metadata = dict(file.metadata() or {})
         layout = _layout(path, metadata.pop(_LAYOUT, None))
         names = {name for name, _ in layout}
@@ -108,7 +108,7 @@ def _layout(path: Path, text: str | None) -> Layout:
     except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise OstrakonError(
             f"model file {path} does not say in which order its parameters lie ({error}): "
-            "use a file that `python -m ostrakon.worker init` or a server wrote"
+            "use a file that `ostrakon init` or a server wrote"
         ) from None
 
 

@@ -13,9 +13,7 @@ from ostrakon.common.settings import TlsFiles
 
 REVOKED = "revoked.txt"
 
-_HEADING = (
-    "# Shut out by `python -m ostrakon.deploy.certificates revoke`: a server reads this file before each round.\n"
-)
+_HEADING = "# Shut out by `ostrakon certificates revoke`: a server reads this file before each round.\n"
 
 
 def revocation_list(tls: TlsFiles) -> Path:

@@ -1,6 +1,6 @@
 """What lies in a run's folder, by name."""
 
-SETTINGS = "settings.toml"  # what `make up` was asked for
+SETTINGS = "settings.toml"  # what `ostrakon up` was asked for
 LEDGER = "ledger.sqlite"
 MODELS = "models"  # the last committed models, each with the running sum
 LONGEST_LEDGER = 500  # bytes of the path of a ledger: SQLite takes no more than 512, with what it adds to it

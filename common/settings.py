@@ -1,7 +1,7 @@
 """Every setting, typed, with its default, read from one TOML file per process.
 
-`RunSettings` is what `make up` takes and keeps in `runs/NAME/settings.toml`; `ServerSettings` and `WorkerSettings` are
-the files of one server and of one worker; `AdversarySettings` that of the colluders' meeting place in a test bed.
+`RunSettings` is what `ostrakon up` takes and keeps in `runs/NAME/settings.toml`; `ServerSettings` and `WorkerSettings`
+are the files of one server and of one worker; `AdversarySettings` that of the colluders' meeting place in a test bed.
 """
 
 from difflib import get_close_matches
@@ -65,7 +65,7 @@ class ServerSettings(Settings):
     # Where and how this process runs.
     rounds: Count = Field(description="the run ends after this many committed rounds")
     directory: Path = Field(description="the run's folder: ledger, models, metrics")
-    initial: Path = Field(description="theta_0, written by `python -m ostrakon.worker init`")
+    initial: Path = Field(description="theta_0, written by `ostrakon init`")
     listen: Address = Field("127.0.0.1:7433", description="address to serve on, HOST:PORT")
     tls: TlsFiles | None = Field(None, description="certificate of this server; without it loopback only")
     device: Device = Field("auto", description="auto, cpu, cuda, cuda:1: where the rule runs")
@@ -175,7 +175,7 @@ class Liars(_Byzantine):
 
 
 class RunSettings(Settings):
-    """What `make up` takes: a server, an evaluator and N workers on this machine."""
+    """What `ostrakon up` takes: a server, an evaluator and N workers on this machine."""
 
     run: str = Field(
         "default",

@@ -1,9 +1,8 @@
 """A development authority and one certificate per process.
 
-`python -m ostrakon.deploy.certificates init DIR` makes DIR/ca.pem and DIR/ca.key; `issue DIR ROLE ID` adds
-DIR/<role>-<id>.pem and .key. Nothing that is still valid is overwritten, unless it is to be renewed. `revoke` adds to
-DIR/revoked.txt, which servers read. The authority's key lies beside what it signs, which suits one machine; a run over
-several hosts keeps it elsewhere.
+`init` makes DIR/ca.pem and DIR/ca.key; `issue` adds DIR/<role>-<id>.pem and .key. Nothing that is still valid is
+overwritten, unless it is to be renewed. `revoke` adds to DIR/revoked.txt, which servers read. The authority's key lies
+beside what it signs, which suits one machine; a run over several hosts keeps it elsewhere.
 """
 
 import ipaddress
@@ -12,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
 
-import typer
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,10 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from rich.console import Console
-from rich.table import Table
 
-from ostrakon.common.command import begin
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import (
     ADVERSARY_NAME,
@@ -43,13 +37,10 @@ from ostrakon.common.identity import (
     read_certificate,
 )
 from ostrakon.common.revocation import REVOKED, read_revoked, revocation_list, revoked_text
-from ostrakon.common.runtime import run_to_exit
 from ostrakon.common.settings import TlsFiles, build
 from ostrakon.deploy.files import write_atomically
+from ostrakon.deploy.validity import AUTHORITY_DAYS, CERTIFICATE_DAYS
 
-AUTHORITY_DAYS = 3650
-CERTIFICATE_DAYS = 825
-LONGEST_DAYS = 1_000_000  # the dates of certificates end with the year 9999
 LOOPBACK = ("localhost", "127.0.0.1")
 SERVING: tuple[Role, ...] = ("server", "adversary")  # others call them
 
@@ -235,9 +226,7 @@ def _authority_certificate(directory: Path) -> x509.Certificate:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
         parse_whole(certificate)
     except FileNotFoundError:
-        raise OstrakonError(
-            f"{directory} holds no authority: run `python -m ostrakon.deploy.certificates init {directory}`"
-        ) from None
+        raise OstrakonError(f"{directory} holds no authority: run `ostrakon certificates init {directory}`") from None
     except (OSError, *UNREADABLE) as error:
         raise OstrakonError(f"authority {path} cannot be read ({error}): expected PEM, restore or remove it") from None
     if certificate.not_valid_after_utc < datetime.now(UTC):
@@ -300,70 +289,3 @@ def _name(host: str) -> x509.GeneralName:
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-app = typer.Typer(
-    help="Make a development authority and the certificates of a run.", add_completion=False, no_args_is_help=True
-)
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder of the authority and its certificates")]
-
-
-@app.command("init")
-def init_command(directory: Folder) -> None:
-    """Make DIR/ca.pem and DIR/ca.key, unless they exist."""
-    init(directory)
-    typer.echo(f"authority: {directory / 'ca.pem'}")
-
-
-@app.command("issue")
-def issue_command(
-    directory: Folder,
-    role: Annotated[str, typer.Argument(help="server, worker, observer, operator or adversary")],
-    id: Annotated[str, typer.Argument(help="id within the role, for a worker as on the roster")],
-    host: Annotated[list[str] | None, typer.Option(help="a name or IP address of this server; repeatable")] = None,
-    days: Annotated[int, typer.Option(min=1, max=LONGEST_DAYS, help="how long it is valid")] = CERTIFICATE_DAYS,
-    renew: Annotated[bool, typer.Option("--renew", help="a new one although the old one is still valid")] = False,
-) -> None:
-    """Make DIR/ROLE-ID.pem and DIR/ROLE-ID.key, unless they exist and are valid.
-
-    Where a process is running with the old ones, it takes up the new ones by itself.
-    """
-    files = issue(directory, _role(role, id), id, host or (), days, renew=renew)
-    typer.echo(f"certificate: {files.certificate}\nkey: {files.key}")
-
-
-@app.command("revoke")
-def revoke_command(
-    directory: Folder,
-    role: Annotated[str, typer.Argument(help="worker, observer or operator")],
-    id: Annotated[str, typer.Argument(help="id within the role")],
-) -> None:
-    """Shut a process out for good, under any certificate: it goes on the list DIR/revoked.txt.
-
-    A server finds the list beside the authority's certificate (its setting tls.ca) and reads it before each round.
-    """
-    path = revoke(directory, _role(role, id), id)
-    typer.echo(f"{role} {id} is revoked. Servers have to find the list beside their ca.pem: {path}")
-    if not (directory / f"{role}-{id}.pem").exists():
-        typer.echo(f"note: {directory} holds no certificate of {role} {id}; is the name right?")
-
-
-@app.command("list")
-def list_command(directory: Folder) -> None:
-    """Show every certificate in DIR: whose it is, until when it is valid, and whether it is revoked."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("role", "id", "valid until (UTC)", "state"):
-        table.add_column(name, no_wrap=True)
-    for one in issued(directory):
-        until = "" if one.until is None else f"{one.until:%Y-%m-%d %H:%M}"
-        table.add_row(one.identity.role, one.identity.id, until, one.state)
-    Console().print(table)
-
-
-def _role(role: str, id: str) -> Role:
-    return parse(f"urn:ostrakon:{role}:{id}").role
-
-
-if __name__ == "__main__":
-    begin()
-    run_to_exit(app, None)

@@ -48,15 +48,15 @@ def parse(words: Iterable[str]) -> dict[str, str]:
 def run_name(given: dict[str, str]) -> str:
     """The run that is meant: RUN, or else a name made of what was given.
 
-    `make up RULE=Avg` is the run `rule-Avg`, so that the same words go on with the same run. A name that would be too
-    long for a folder is cut, and ends with a digest of the whole.
+    `ostrakon up RULE=Avg` is the run `rule-Avg`, so that the same words go on with the same run. A name that would be
+    too long for a folder is cut, and ends with a digest of the whole.
 
     Raises:
         OstrakonError: the name cannot be a folder's, or the file of settings cannot be read.
     """
     named = given if "run" in given else _read_file(given)
     if "run" in named:
-        return build(RunSettings, {"run": named["run"]}, source="make up").run
+        return build(RunSettings, {"run": named["run"]}, source="ostrakon up").run
     telling = sorted(given.keys() - {"rounds", *MAY_DIFFER})
     parts = [f"{key}-{_PATHS[key](Path(given[key])) if key in _PATHS else given[key]}" for key in telling]
     name = "_".join(NOT_IN_NAMES.sub("-", part).strip("-") for part in parts) or DEFAULT_RUN
@@ -148,7 +148,7 @@ def _settings(stored: dict[str, Any], given: dict[str, str]) -> RunSettings:
     values = stored | filed | words
     if "data" in words:
         values["data"] = _place(words["data"], Path())
-    return build(RunSettings, values, source="make up")
+    return build(RunSettings, values, source="ostrakon up")
 
 
 def _read_file(given: dict[str, str]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""`make up` from its words to the summary, and `make down` and `make status`.
+"""`ostrakon up` from its words to the summary, and `ostrakon down` and `ostrakon status`.
 
-Exit status of `make up`: 0 if the run is over; 2 for a user's error; 1 if it is over, but the evaluator died; 128 and
-the number of the signal if one stopped the run before its last round (130 after Ctrl-C, 143 after `make down`).
+Exit status of `ostrakon up`: 0 if the run is over; 2 for a user's error; 1 if it is over, but the evaluator died; 128
+and the number of the signal if one stopped the run before its last round (130 after Ctrl-C, 143 after `ostrakon down`).
 """
 
 import os
@@ -83,7 +83,7 @@ def down(name: str) -> int:
                 f"run {name} has not ended {_DOWN:.0f} s after SIGTERM to process {pid}: end it with kill -9 {pid}"
             )
         time.sleep(0.1)
-    print(f"run {name} has ended; `make up RUN={name}` goes on with it")
+    print(f"run {name} has ended; `ostrakon up RUN={name}` goes on with it")
     return 0
 
 
@@ -139,7 +139,7 @@ def _launch(folder: RunFolder, settings: RunSettings, plot: Collusion | None, st
     stopped_by = verdict.ending.stopped_by
     if stopped_by is not None:
         if not verdict.over:
-            print(f"run {folder.name} was stopped by {stopped_by}; `make up RUN={folder.name}` goes on with it")
+            print(f"run {folder.name} was stopped by {stopped_by}; `ostrakon up RUN={folder.name}` goes on with it")
         return CALLED_OFF + signal.Signals[stopped_by]
     if verdict.evaluator_failed == USER_ERROR:
         raise OstrakonError(f"the run is over, but its evaluator ended: {launch.evaluator.error()}")

@@ -37,10 +37,9 @@ PRELOADED = (
     "ostrakon.server.core.aggregator",
     "ostrakon.server.storage.ledger.sqlite",
     "ostrakon.server.storage.model_store",
-    "typer",
-    "ostrakon.deploy.launch_settings",
     "ostrakon.deploy.processes",
     "ostrakon.deploy.rehearsal",
+    "ostrakon.cli.main",  # which the script of the command imports again in every process
 )
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0  # seconds before a restart
 _STEADY = 60.0  # seconds of life after which the pauses start over

@@ -1,21 +1,13 @@
-"""Summary and curves of a run, from what survives kill -9: `python -m ostrakon.deploy.report runs/NAME`.
-
-`python -m ostrakon.deploy.report --compare OUT.png runs/A runs/B` draws the accuracy of several runs in one picture.
-"""
+"""Summary and curves of a run, from what survives kill -9."""
 
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
 
-import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ostrakon.common.command import begin
-from ostrakon.common.runtime import run_to_exit
 from ostrakon.deploy import plots
 from ostrakon.deploy.files import write_atomically
 from ostrakon.deploy.record import Record, read_record
@@ -163,25 +155,3 @@ def _percent(value: float | None, when: str) -> str:
 
 def _unit(value: float | None, unit: float, name: str) -> str:
     return "not measured" if value is None else f"{value / unit:,.1f} {name}"
-
-
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-@app.command()
-def report(
-    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of runs, as in runs/default")],
-    compare: Annotated[Path | None, typer.Option(help="draw the accuracy of all RUNs into this PNG file")] = None,
-) -> None:
-    """Write summary.json and curves.png of each RUN into its folder, and print the summary."""
-    if compare is not None:
-        write_atomically(compare, plots.compare([read_record(folder) for folder in folders]))
-        typer.echo(str(compare))
-        return
-    for folder in folders:
-        Console().print(table(folder.name, write(folder)))
-
-
-if __name__ == "__main__":
-    begin()
-    run_to_exit(app, None)

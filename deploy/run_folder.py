@@ -89,7 +89,7 @@ class RunFolder:
             if not _lock(lock):
                 raise OstrakonError(
                     f"run {self.name} is running already (process {self.holder()}): "
-                    f"`make down RUN={self.name}` ends it, RUN=NAME starts another one beside it"
+                    f"`ostrakon down RUN={self.name}` ends it, RUN=NAME starts another one beside it"
                 )
             os.ftruncate(lock, 0)
             os.write(lock, f"{os.getpid()}\n".encode())

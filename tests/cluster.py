@@ -54,7 +54,7 @@ def free_port() -> int:
 
 
 class Process:
-    """One server, worker or evaluator, forked like those of `make up`; its output is kept in a file."""
+    """One server, worker or evaluator, forked like those of `ostrakon up`; its output is kept in a file."""
 
     def __init__(self, module: str, config: Path, output: Path) -> None:
         start_fork_server()

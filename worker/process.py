@@ -68,7 +68,7 @@ def _check_company(settings: WorkerSettings) -> None:
     if colluding and settings.adversary is None:
         raise OstrakonError(
             f"{colluding} needs to know what others send: give adversary = 'HOST:PORT', where "
-            "`python -m ostrakon.worker.adversary` listens (make up starts it by itself)"
+            "`ostrakon adversary` listens (ostrakon up starts it by itself)"
         )
     if settings.tap is not None and settings.lies:
         raise OstrakonError("tap is for honest workers: leave it out, or attack, byzantine_vote and fault")

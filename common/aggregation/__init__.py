@@ -1,7 +1,7 @@
 """Aggregation rules: what a round's vectors are made into.
 
 Each rule is a pure function on an (n, d) tensor and one entry of the registry. Nothing here knows of workers' names,
-rounds or the network. `python -m ostrakon.common.aggregation --n 35 --f 14` prints what there is.
+rounds or the network. `ostrakon rules --n 35 --f 14` prints what there is.
 """
 
 from ostrakon.common.aggregation.guarantees import Guarantee

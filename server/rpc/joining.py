@@ -99,7 +99,7 @@ def old_copy(settings: ServerSettings, roster: Roster, round: int, hash: str) ->
     return OstrakonError(
         f"{', '.join(ahead)} (more than f = {settings.f} workers) remember rounds that this ledger, "
         f"which ends with round {round}, does not hold: an old copy was put back. Put the newest copy back; or, to go "
-        f"on from this one, begin a new run: python -m ostrakon.server restore {settings.directory} --output FILE, and "
+        f"on from this one, begin a new run: ostrakon branch {settings.directory} --output FILE, and "
         "initial = FILE in the settings of a run with another directory"
     )
 

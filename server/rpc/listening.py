@@ -56,7 +56,7 @@ def listening(settings: ServerSettings) -> grpc.aio.Server:
     except RuntimeError:
         raise OstrakonError(
             f"address {settings.listen} cannot be served on: the port is taken by another process, or the address is "
-            "not this machine's. Stop the other process or set listen (make up: PORT=) to a free one"
+            "not this machine's. Stop the other process or set listen (ostrakon up: PORT=) to a free one"
         ) from None
     return server
 

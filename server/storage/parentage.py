@@ -32,7 +32,7 @@ def parent_of(initial: ModelFile) -> Parent | None:
     return Parent(run, int(round), hash)
 
 
-def restore(directory: Path, output: Path) -> Parent:
+def branch(directory: Path, output: Path) -> Parent:
     """Write the last committed model of a run as the initial model of a new one, which then names this one.
 
     Args:

@@ -161,7 +161,7 @@ def _begin(settings: ServerSettings, initial: Initial, ledger: Ledger, store: Mo
     if task != settings.task:
         raise OstrakonError(
             f"initial model {initial.path} was made for task {task}, this run's task is {settings.task}: "
-            "write it with `python -m ostrakon.worker init` and the run's task"
+            "write it with `ostrakon init` and the run's task"
         )
     check_nothing_lost(settings.directory, store, initial)
     if model.fixed:

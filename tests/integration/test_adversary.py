@@ -185,7 +185,7 @@ def test_the_option_tap_is_the_setting(cluster: Make) -> None:
         bed.worker(name, tap=address)
     config = bed.write("w04", bed.worker_settings("w04"))
     subprocess.run(
-        [sys.executable, "-m", "ostrakon.worker", "--config", str(config), "--tap", address],
+        [sys.executable, "-m", "ostrakon", "worker", "--config", str(config), "--tap", address],
         cwd=ROOT,
         timeout=PATIENCE,
         check=True,

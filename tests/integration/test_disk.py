@@ -124,18 +124,11 @@ def test_a_killed_run_is_audited_and_begun_anew_from_a_read_only_copy_with_its_l
     before = sorted(path.name for path in copy.iterdir())
     report = audit(copy)
     assert report.rounds == run.committed()
-    command = [
-        sys.executable,
-        "-m",
-        "ostrakon.server",
-        "restore",
-        str(copy),
-        "--output",
-        str(tmp_path / "anew.safetensors"),
-    ]
+    output = tmp_path / "anew.safetensors"
+    command = [sys.executable, "-m", "ostrakon", "branch", str(copy), "--output", str(output)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert f"round {report.rounds} of run {report.run}, entry {report.head}" in done.stdout
-    assert read_model(tmp_path / "anew.safetensors").metadata["head"] == report.head
+    assert read_model(output).metadata["head"] == report.head
     assert sorted(path.name for path in copy.iterdir()) == before
 
 
@@ -220,24 +213,17 @@ def test_a_run_whose_ledger_was_deleted_is_not_begun_anew(cluster: Callable[...,
 
 def test_a_run_begins_anew_from_another_ones_last_model(cluster: Callable[..., Cluster], tmp_path: Path) -> None:
     old, new = cluster("old", rounds=2), cluster("new", rounds=2)
-    command = [
-        sys.executable,
-        "-m",
-        "ostrakon.server",
-        "restore",
-        str(old.run),
-        "--output",
-        str(tmp_path / "anew.safetensors"),
-    ]
+    output = tmp_path / "anew.safetensors"
+    command = [sys.executable, "-m", "ostrakon", "branch", str(old.run), "--output", str(output)]
     for run in (old, new):
         server, workers = run.server(linger=1), run.workers()
         assert [process.wait() for process in (server, *workers)] == [0] * 4
         if run is old:
             subprocess.run(command, check=True, capture_output=True)
-            new.server_settings["initial"] = str(tmp_path / "anew.safetensors")
+            new.server_settings["initial"] = str(output)
     report = audit(new.run)
     assert report.parent is not None
     assert (report.parent.run, report.parent.round, report.parent.hash) == (audit(old.run).run, 2, audit(old.run).head)
     # The server's own last model says as much.
-    assert read_model(old.run / "last.safetensors").metadata == read_model(tmp_path / "anew.safetensors").metadata
+    assert read_model(old.run / "last.safetensors").metadata == read_model(output).metadata
     assert "head" not in read_model(old.run / "average.safetensors").metadata

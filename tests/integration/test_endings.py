@@ -1,4 +1,4 @@
-"""How `make up` ends where not all goes well: its status, its sentence, and its summary tell."""
+"""How `ostrakon up` ends where not all goes well: its status, its sentence, and its summary tell."""
 
 import json
 import os
@@ -15,8 +15,8 @@ SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=0", "F=1", "GAMMA=0.5", "RUN=sma
 
 
 def start(folder: Path, *words: str, **how: Any) -> subprocess.Popen[str]:
-    """`make up` in a session of its own, as a terminal has one."""
-    command = [sys.executable, "-m", "ostrakon.deploy.local", "up", *words]
+    """`ostrakon up` in a session of its own, as a terminal has one."""
+    command = [sys.executable, "-m", "ostrakon", "up", *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "env": importing()}
     return subprocess.Popen(command, cwd=folder, text=True, start_new_session=True, **pipes | how)
 
@@ -59,7 +59,7 @@ def test_a_run_goes_on_without_terminal_streams_or_room_for_sockets_and_beside_a
         os.killpg(up.pid, number)  # the terminal's whole group, as it is when that goes
     before = rounds(tmp_path)
     wait_for(lambda: rounds(tmp_path) >= before + 3, "rounds after the terminal has gone")
-    command = [sys.executable, "-m", "ostrakon.deploy.local", "down", "RUN=small"]
+    command = [sys.executable, "-m", "ostrakon", "down", "RUN=small"]
     subprocess.run(command, cwd=tmp_path, env=importing(), check=True, capture_output=True, timeout=PATIENCE)
     assert up.wait(PATIENCE) == 143
     found = summary(tmp_path)

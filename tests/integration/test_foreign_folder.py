@@ -1,14 +1,13 @@
 """A folder of the user's own, with files called as parts of this program are, has no effect on it."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import PATIENCE, importing
+from tests.cluster import importing
+from tests.foreign import fill, run
 
-NAMES = ("common", "server", "worker", "deploy", "protos", "bench")
 TASK = """
 import common
 from ostrakon.common.tasks.linear import Linear
@@ -21,30 +20,23 @@ class Mine(Linear):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name in NAMES:
-        (tmp_path / f"{name}.py").write_text("CLASSES = 10\nprint('the user\\'s own')\n")
+    fill(tmp_path, "CLASSES = 10\nprint('the user\\'s own')\n")
     (tmp_path / "mytask.py").write_text(TASK)
     return tmp_path
 
 
-def run(folder: Path, *words: str) -> str:
-    """What a command says in that folder, where it has to end well."""
-    done = subprocess.run(
-        [sys.executable, "-m", *words], cwd=folder, env=importing(), capture_output=True, text=True, timeout=PATIENCE
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+def ostrakon(folder: Path, *words: str) -> str:
+    return run(folder, [sys.executable, "-m", "ostrakon", *words], importing())
 
 
-@pytest.mark.parametrize("module", ["server", "worker", "deploy.local"])
-def test_a_users_own_files_are_not_run_in_place_of_the_programs(folder: Path, module: str) -> None:
-    said = run(folder, f"ostrakon.{module}", "--help")
+def test_a_users_own_files_are_not_run_in_place_of_the_programs(folder: Path) -> None:
+    said = ostrakon(folder, "up", "--help")
     assert "Usage" in said
     assert "the user's own" not in said
 
 
 def test_a_task_imports_the_users_own_files(folder: Path) -> None:
     (folder / "worker.toml").write_text('task = "mytask:Mine"\n')
-    said = run(folder, "ostrakon.worker", "init", "--config", "worker.toml", "--output", "initial.safetensors")
+    said = ostrakon(folder, "init", "--config", "worker.toml", "--output", "initial.safetensors")
     assert "the user's own" in said
     assert (folder / "initial.safetensors").exists()

@@ -1,4 +1,4 @@
-"""`make up` as a user runs it: from an empty folder to a summary, interrupted, killed, resumed, ended."""
+"""`ostrakon up` as a user runs it: from an empty folder to a summary, interrupted, killed, resumed, ended."""
 
 import json
 import os
@@ -18,13 +18,13 @@ SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=1", "F=1", "GAMMA=0.5", "RUN=sma
 
 
 class Launcher:
-    """`python -m ostrakon.deploy.local` in a folder of its own, its output in a file."""
+    """`python -m ostrakon` in a folder of its own, its output in a file."""
 
     def __init__(self, folder: Path, command: str, *words: str) -> None:
         self.output = folder / "output.txt"
         with self.output.open("ab") as sink:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "ostrakon.deploy.local", command, *words],
+                [sys.executable, "-m", "ostrakon", command, *words],
                 cwd=folder,
                 env=importing(),
                 stdout=sink,

@@ -22,7 +22,7 @@ def test_the_documented_task_learns_although_one_of_three_workers_lies(
     assert len(source.splitlines()) < 30
     (tmp_path / "mytask.py").write_text(source, encoding="utf-8")
 
-    command = [sys.executable, "-m", "ostrakon.deploy.local", "up", *shlex.split(words)]
+    command = [sys.executable, "-m", "ostrakon", "up", *shlex.split(words)]
     up = subprocess.run(command, cwd=tmp_path, env=importing(), capture_output=True, text=True, timeout=2 * PATIENCE)
     assert up.returncode == 0, up.stdout + up.stderr
 

@@ -23,7 +23,7 @@ def finish(server: Process, *others: Process) -> None:
 
 
 def audit(cluster: Cluster) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ostrakon.server", "audit", str(cluster.run)]
+    command = [sys.executable, "-m", "ostrakon", "audit", str(cluster.run)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
@@ -32,8 +32,8 @@ def test_an_honest_run_commits_every_round_and_leaves_models_that_load(cluster: 
     # Server and one worker by their command lines, as on separate hosts.
     commands = {"server": run.server_settings, "worker": run.worker_settings("w00")}
     by_hand = [
-        subprocess.Popen([sys.executable, "-m", module, "--config", str(run.write(module, settings))], cwd=ROOT)
-        for module, settings in commands.items()
+        subprocess.Popen([sys.executable, "-m", "ostrakon", name, "--config", str(run.write(name, settings))], cwd=ROOT)
+        for name, settings in commands.items()
     ]
     others = [run.worker("w01"), run.worker("w02"), run.evaluator()]
     assert [process.wait(PATIENCE) for process in by_hand] == [0, 0]

@@ -72,7 +72,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def up(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "ostrakon.deploy.local", "up", *SMALL, *words]
+    command = [sys.executable, "-m", "ostrakon", "up", *SMALL, *words]
     return subprocess.run(command, cwd=folder, env=importing(), capture_output=True, text=True, timeout=PATIENCE)
 
 
@@ -147,7 +147,7 @@ def test_the_rehearsal_covers_flipped_labels_data_and_code_that_exits(
 def test_a_worker_on_its_own_host_rehearses_before_it_calls_anybody(folder: Path) -> None:
     (folder / "worker.toml").write_text('task = "mine:Raises"\nid = "a"\nserver = "127.0.0.1:9"\n')
     done = subprocess.run(
-        [sys.executable, "-m", "ostrakon.worker", "--config", "worker.toml"],
+        [sys.executable, "-m", "ostrakon", "worker", "--config", "worker.toml"],
         cwd=folder,
         env=importing(),
         capture_output=True,

@@ -53,7 +53,7 @@ def test_the_table_lists_everything_with_its_constants_for_n_and_f() -> None:
 
 @pytest.mark.slow
 def test_the_command_prints_the_table_and_refuses_in_a_sentence() -> None:
-    printed = run("ostrakon.common.aggregation", "--n", "10", "--f", "4")
+    printed = run("ostrakon", "rules", "--n", "10", "--f", "4")
     assert printed.returncode == 0
     assert "n = 10 rows, f = 4" in printed.stdout
     assert "O(n^2 d)" in printed.stdout  # whole, where it does not go to a narrow terminal

@@ -1,4 +1,4 @@
-"""`python -m ostrakon.deploy.certificates`: what it writes, refuses and shows."""
+"""`ostrakon certificates`: what it writes, refuses and shows."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,12 +7,13 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner
 
+from ostrakon.cli.certificates import app
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Credentials, Identity
 from ostrakon.common.renewal import RenewableCredentials
 from ostrakon.common.revocation import read_revoked, revocation_list
 from ostrakon.common.settings import TlsFiles
-from ostrakon.deploy.certificates import app, init, issue, revoke
+from ostrakon.deploy.certificates import init, issue, revoke
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A deliberate restore: a new run from an old one's last model, which it names as its parent."""
+"""A branch: a new run from an old one's last model, which it names as its parent."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from ostrakon.common.model_file import read_model, write_model
 from ostrakon.server.storage.audit import Broken, audit
 from ostrakon.server.storage.ledger import Genesis, Parent
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from ostrakon.server.storage.parentage import metadata_of, parent_of, restore
+from ostrakon.server.storage.parentage import branch, metadata_of, parent_of
 from tests.in_process import INITIAL, House, play, vector
 from tests.lost import completed, flip, model_file
 
@@ -38,7 +38,7 @@ def old(tmp_path: Path) -> Path:
 def test_a_new_run_from_an_old_ones_model_names_its_parent(old: Path, tmp_path: Path) -> None:
     new = tmp_path / "new"
     new.mkdir()
-    parent = restore(old, new / INITIAL)
+    parent = branch(old, new / INITIAL)
     report = audit(old)
     assert parent == Parent(report.run, 3, report.head)
     play(completed(new, rounds=2))
@@ -56,7 +56,7 @@ def test_an_old_run_of_no_rounds_can_be_begun_anew_too(tmp_path: Path) -> None:
     old = tmp_path / "old"
     old.mkdir()
     House(old).ledger.close()
-    parent = restore(old, tmp_path / INITIAL)
+    parent = branch(old, tmp_path / INITIAL)
     assert parent == Parent(genesis_of(old).run, 0, genesis_of(old).hash)
 
 
@@ -87,14 +87,14 @@ def test_a_round_that_is_no_number_is_refused(tmp_path: Path) -> None:
 def test_a_broken_run_is_not_begun_anew_from(old: Path, tmp_path: Path) -> None:
     flip(-1)(model_file(old, 3))
     with pytest.raises(Broken, match=r"round 3: model file .* is damaged"):
-        restore(old, tmp_path / INITIAL)
+        branch(old, tmp_path / INITIAL)
     assert not (tmp_path / INITIAL).exists()
 
 
 def test_a_file_that_is_there_is_not_overwritten(old: Path, tmp_path: Path) -> None:
     (tmp_path / INITIAL).write_text("precious")
     with pytest.raises(OstrakonError, match="exists: give the name of a new file"):
-        restore(old, tmp_path / INITIAL)
+        branch(old, tmp_path / INITIAL)
     assert (tmp_path / INITIAL).read_text() == "precious"
 
 

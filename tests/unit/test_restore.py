@@ -284,7 +284,7 @@ def test_an_old_copy_without_its_model_is_an_old_copy(tmp_path: Path) -> None:
 
         for name in "ab":
             await refusal(Member(searching, name).join("pull", D, change=remember))
-        with pytest.raises(OstrakonError, match=r"ends with round 3, does not hold: an old copy.*server restore"):
+        with pytest.raises(OstrakonError, match=r"ends with round 3, does not hold: an old copy.*ostrakon branch"):
             await finding
 
     play(scenario())

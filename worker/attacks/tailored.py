@@ -67,7 +67,7 @@ def projected_gradient_ascent(
     reach = math.sqrt(squared_distances_to(honest, centre).max())
     unit = least * reach / math.sqrt(honest.shape[1])
     b = len(corrupted)
-    # The corrupted first, as on the roster of `make up`: some rules care who is where.
+    # The corrupted first, as on the roster of `ostrakon up`: some rules care who is where.
     rows = torch.cat([corrupted, honest])
     f = max(0, defence.f - (defence.n - len(rows)))
     worst, sent = -1.0, centre
