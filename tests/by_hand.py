@@ -21,12 +21,20 @@ def nothing(message: Any) -> None:
     """Change nothing."""
 
 
+class ByParts(Connection):
+    """A connection on which a model too can be restored part by part, whatever they are."""
+
+    async def restore_parts(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+        return await self._unary(lambda stub: stub.Restore, parts)
+
+
 class ByHand:
     """One roster member; every call can be bent by a function that changes the message before it is sent."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.name = name
-        self.connection = Connection(WorkerSettings.model_validate(cluster.worker_settings(name)), "worker")
+        settings = WorkerSettings.model_validate(cluster.worker_settings(name))
+        self.connection = ByParts(settings.server, "worker", tls=settings.tls)
         self.session = uuid.uuid4().hex
         self.run, self.term, self.round, self.base, self.d = "", 0, 0, "", 0
         self.held: dict[str, Vector] = {}
@@ -74,7 +82,7 @@ class ByHand:
                 chunk(one)
                 yield pb.MomentumPart(stamp=self.stamp(), chunk=one)
 
-        return await self.connection.submit(parts())
+        return await self.connection.submit_parts(parts())
 
     async def restore(self, model: Vector, announced: str, chunk: Change = nothing) -> pb.RestoreResponse:
         """Send a model back, under the digest that the server wants."""
@@ -86,7 +94,7 @@ class ByHand:
                 chunk(one)
                 yield pb.MomentumPart(stamp=self.stamp(), chunk=one)
 
-        return await self.connection.restore(parts())
+        return await self.connection.restore_parts(parts())
 
     async def candidates(self) -> Models:
         request = pb.ProposeRequest(stamp=self.stamp(), holds=list(self.held), session=self.session)

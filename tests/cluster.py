@@ -175,12 +175,16 @@ class Cluster:
         wait_for(lambda: "meeting" in process.text, "the adversary")
         return address
 
+    def observer(self) -> Connection:
+        """A connection of the evaluator's."""
+        settings = WorkerSettings.model_validate(self.worker_settings("", tls=self.tls("observer", "evaluator")))
+        return Connection(settings.server, "observer", tls=settings.tls)
+
     def status(self) -> pb.StatusResponse | None:
         """Where the run stands, as an observer hears it; None while the server does not answer."""
-        settings = WorkerSettings.model_validate(self.worker_settings("", tls=self.tls("observer", "evaluator")))
 
         async def ask() -> pb.StatusResponse | None:
-            async with Connection(settings, "observer") as observer:
+            async with self.observer() as observer:
                 try:
                     return await observer.status()
                 except CallFailed:

@@ -31,6 +31,7 @@ from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.server.storage.run import ModelLost
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.session import Session
+from ostrakon.worker.submission import Submission
 from ostrakon.worker.training import Momentum
 from ostrakon.worker.transport import CallFailed
 from ostrakon.worker.voting import Ballot
@@ -130,10 +131,16 @@ class FakeTransport:
         for part in await self._call(lambda calls: _all(partial(calls.broadcast, self.caller, request))):
             yield pb.ModelPart.FromString(part)
 
-    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+    async def submit(self, submission: Submission) -> pb.SubmitMomentumResponse:
+        return await self.submit_parts(submission.parts())
+
+    async def submit_parts(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
         return await self._call(lambda calls: calls.submit(self.caller, parts))
 
-    async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+    async def restore(self, model: Submission) -> pb.RestoreResponse:
+        return await self.restore_parts(model.parts())
+
+    async def restore_parts(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
         return await self._call(lambda calls: calls.restore(self.caller, parts))
 
     async def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:

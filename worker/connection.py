@@ -13,10 +13,11 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Credentials, Identity, Role, handshake_failure
 from ostrakon.common.proxy import channel_options, proxy_of
 from ostrakon.common.renewal import RenewableCredentials
-from ostrakon.common.settings import WorkerSettings
+from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import IDENTITY_KEY, PROTOCOL, REASON_KEY
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
+from ostrakon.worker.submission import Submission
 from ostrakon.worker.transport import CallFailed
 
 # A waiting call is asked again after so many seconds: a server that vanished without a word is noticed then at the
@@ -51,20 +52,24 @@ class Line:
     warnings: tuple[str, ...]
 
 
-def open_line(settings: WorkerSettings, address: str, role: Role, name: str | None = None) -> Line:
-    """Open a channel as the settings' certificate or id says; it connects when first used.
+def open_line(
+    address: str, role: Role, *, tls: TlsFiles | None = None, id: str | None = None, name: str | None = None
+) -> Line:
+    """Open a channel; it connects when first used.
 
     Args:
+        tls: the certificate of who calls.
+        id: who calls where there is no certificate.
         name: what the other side's certificate has to name instead of its address.
 
     Raises:
         OstrakonError: the certificate cannot be used for `role`, or there is none and no id either.
     """
-    if settings.tls is not None:
-        return _secure_line(Credentials.load(settings.tls, role), address, name)
-    if settings.id is None:
+    if tls is not None:
+        return _secure_line(Credentials.load(tls, role), address, name)
+    if id is None:
         raise OstrakonError("this process has no certificate: give tls.ca, tls.certificate and tls.key, or id")
-    identity = Identity(role, settings.id)
+    identity = Identity(role, id)
     channel = grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, *channel_options(address)))
     return Line(channel, identity, ((IDENTITY_KEY, identity.urn),), ())
 
@@ -79,21 +84,33 @@ def _secure_line(credentials: Credentials, address: str, name: str | None = None
 class Connection:
     """One channel to the server; a `Transport`. With a renewed certificate the next call opens another one."""
 
-    def __init__(self, settings: WorkerSettings, role: Role, claimed: str | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        role: Role,
+        *,
+        tls: TlsFiles | None = None,
+        id: str | None = None,
+        claimed: str | None = None,
+    ) -> None:
         """Checks the certificate; connects when first called.
 
         Args:
+            address: of the server, HOST:PORT.
+            tls: the certificate of who calls.
+            id: who calls where there is no certificate.
             claimed: the identity to claim where a server might believe it; for test beds.
 
         Raises:
             OstrakonError: the certificate cannot be used for `role`, or there is none and no id either.
         """
-        self._settings = settings
-        self._credentials = None if settings.tls is None else RenewableCredentials(settings.tls, role)
+        self._address = address
+        self._tls = tls
+        self._credentials = None if tls is None else RenewableCredentials(tls, role)
         if self._credentials is None:
-            line = open_line(settings, settings.server, role)
+            line = open_line(address, role, id=id)
         else:
-            line = _secure_line(self._credentials.current, settings.server)
+            line = _secure_line(self._credentials.current, address)
         self.identity, self.warnings = line.identity, line.warnings
         self._channel = line.channel
         self._metadata = line.metadata if claimed is None else ((IDENTITY_KEY, claimed),)
@@ -113,16 +130,20 @@ class Connection:
         """Introduce this process."""
         return await self._unary(lambda stub: stub.Join, request)
 
-    async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+    async def restore(self, model: Submission) -> pb.RestoreResponse:
         """Stream the committed model back to a server that has lost it."""
-        return await self._unary(lambda stub: stub.Restore, parts)
+        return await self._unary(lambda stub: stub.Restore, model.parts())
 
     def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
         """Stream the committed model."""
         return self._stream(lambda stub: stub.Broadcast, request)
 
-    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+    async def submit(self, submission: Submission) -> pb.SubmitMomentumResponse:
         """Stream one momentum vector up."""
+        return await self.submit_parts(submission.parts())
+
+    async def submit_parts(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+        """Stream these parts up as they are."""
         return await self._unary(lambda stub: stub.SubmitMomentum, parts)
 
     def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
@@ -143,12 +164,11 @@ class Connection:
 
         Says once in the log that the server is waited for, and over which proxy; nothing is found out beyond one.
         """
-        address, tls = self._settings.server, self._settings.tls
-        proxy = proxy_of(address)
-        sentence = handshake_failure(address, tls) if tls is not None and proxy is None else None
+        proxy = proxy_of(self._address)
+        sentence = handshake_failure(self._address, self._tls) if self._tls is not None and proxy is None else None
         if sentence is None and not self._said_waiting:
             over = {} if proxy is None else {"proxy": proxy, "hint": "with the host in no_proxy it is called directly"}
-            log.warning("no answer from the server yet, trying on", server=address, **over)
+            log.warning("no answer from the server yet, trying on", server=self._address, **over)
             self._said_waiting = True
         return sentence
 
@@ -157,7 +177,7 @@ class Connection:
         if self._credentials is None or not self._credentials.renewed():
             return
         before = self._channel
-        self._channel = _secure_line(self._credentials.current, self._settings.server).channel
+        self._channel = _secure_line(self._credentials.current, self._address).channel
         self._stub = pb_grpc.ParameterServerStub(self._channel)
         closing = asyncio.create_task(before.close(grace=3))
         self._closing.add(closing)

@@ -97,8 +97,9 @@ async def _follow(settings: WorkerSettings, evaluation: Evaluation, thread: Task
     from ostrakon.worker.connection import Connection  # gRPC starts here, once the process is set up
 
     stop = stop_event(asyncio.get_running_loop())
-    async with Connection(settings, "observer") as connection:
-        following = asyncio.create_task(Follower(settings, connection, evaluation, thread).follow())
+    async with Connection(settings.server, "observer", tls=settings.tls, id=settings.id) as connection:
+        follower = Follower(settings.evaluate_every, connection, evaluation, thread)
+        following = asyncio.create_task(follower.follow())
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if following.done():
@@ -108,12 +109,10 @@ async def _follow(settings: WorkerSettings, evaluation: Evaluation, thread: Task
 
 
 class Follower:
-    """Reads the committed models, one every `evaluate_every` rounds, and at the end the last one and the average."""
+    """Reads the committed models, one every `every` rounds, and at the end the last one and the average."""
 
-    def __init__(
-        self, settings: WorkerSettings, connection: "Connection", evaluation: Evaluation, thread: TaskThread
-    ) -> None:
-        self._every = settings.evaluate_every
+    def __init__(self, every: int, connection: "Connection", evaluation: Evaluation, thread: TaskThread) -> None:
+        self._every = every
         self._connection = connection
         self._evaluation = evaluation
         self._backoff = Backoff(MonotonicClock(), connection.handshake_failure, asyncio.to_thread)

@@ -1,15 +1,16 @@
 """A worker's own computing."""
 
+from functools import partial
+
 from ostrakon.common.device import resolve_device
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.layout import Layout
 from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.tasks.contract import Examples, Task
-from ostrakon.common.tasks.data import DataNotReadable, flipped, worker_data
+from ostrakon.common.tasks.data import DataNotReadable, worker_data
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import Vector
-from ostrakon.worker.attacks import attack_schedule
 from ostrakon.worker.sampling import place
 from ostrakon.worker.training import Momentum, Training
 from ostrakon.worker.voting import Ballot, Voter
@@ -22,13 +23,14 @@ class LocalLearner:
         """Builds the model.
 
         Raises:
-            OstrakonError: the device, the attack or the task's model cannot be used.
+            OstrakonError: the device or the task's model cannot be used.
         """
         self._settings = settings
         self._task = task
-        self._attacks = attack_schedule(settings.attack)
-        self._flips = any(attack.flips_labels for attack in self._attacks.all())
         self._model = FlatModel(initial_model(task, settings.seed), resolve_device(settings.device))
+        self._try = partial(
+            rehearse, task, self._model, seed=settings.seed, batch=settings.batch, vote_batch=settings.vote_batch
+        )
         self.constants = self._model.fixed().digest()
         self._place: tuple[int, int] | None = None
         self._rehearsed = False
@@ -48,7 +50,8 @@ class LocalLearner:
             examples = worker_data(self._task, 0, 1, self._settings.seed)
         except DataNotReadable:
             return
-        self._rehearse(examples, self._flip(examples, 0))
+        self._rehearse(examples, 0)
+        self._rehearsed = True
 
     def begin(self, position: int, workers: int) -> None:
         """Take the examples of this place on the roster; the momentum starts at 0 if the place is a new one.
@@ -61,16 +64,29 @@ class LocalLearner:
         """
         if self._place == (position, workers):
             return
-        settings = self._settings
-        own = worker_data(self._task, position, workers, settings.seed)
-        flipped = self._flip(own, position)
+        own = worker_data(self._task, position, workers, self._settings.seed)
         if not self._rehearsed:
-            self._rehearse(own, flipped)
-        self._examples = place(own, self._model.theta.device)
-        self._flipped = self._examples if flipped is None else place(flipped, self._model.theta.device)
+            self._rehearse(own, position)
+            self._rehearsed = True
+        self._take(own, position)
+        self._place = (position, workers)
+
+    def momentum(self, round: int, base: str, theta: Vector) -> Momentum:
+        """m_t; the same when asked again for a round and base."""
+        return self._training.momentum(round, base, theta)
+
+    def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
+        """The vote."""
+        return self._voter.judge(round, inner, outer)
+
+    def _rehearse(self, examples: Examples, position: int) -> None:
+        self._try(training=self._placed(examples))
+
+    def _take(self, own: Examples, position: int) -> None:
+        settings, examples = self._settings, self._placed(own)
         self._training = Training(
             self._task,
-            self._examples,
+            examples,
             self._model,
             batch=settings.batch,
             beta=settings.beta,
@@ -79,37 +95,13 @@ class LocalLearner:
         )
         self._voter = Voter(
             self._task,
-            self._examples,
+            examples,
             self._model,
             batch=settings.vote_batch,
             seed=settings.seed,
             worker=position,
             criterion=settings.vote,
         )
-        self._place = (position, workers)
 
-    def momentum(self, round: int, base: str, theta: Vector) -> Momentum:
-        """m_t, trained on flipped labels while the attack is LF; the same when asked again for a round and base."""
-        attack = self._attacks.at(round)
-        self._training.examples = self._flipped if attack is not None and attack.flips_labels else self._examples
-        return self._training.momentum(round, base, theta)
-
-    def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
-        """The vote."""
-        return self._voter.judge(round, inner, outer)
-
-    def _flip(self, examples: Examples, worker: int) -> Examples | None:
-        return flipped(self._task, examples, worker, self._settings.seed) if self._flips else None
-
-    def _rehearse(self, examples: Examples, flipped: Examples | None) -> None:
-        settings, device = self._settings, self._model.theta.device
-        rehearse(
-            self._task,
-            self._model,
-            seed=settings.seed,
-            training=place(examples, device),
-            flipped=None if flipped is None else place(flipped, device),
-            batch=settings.batch,
-            vote_batch=settings.vote_batch,
-        )
-        self._rehearsed = True
+    def _placed(self, examples: Examples) -> Examples:
+        return place(examples, self._model.theta.device)

@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,20 +9,16 @@ import structlog
 import uvloop
 
 from ostrakon.common.clock import MonotonicClock
-from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import parameters
 from ostrakon.common.lifetime import stop_event
 from ostrakon.common.runtime import prepare, run_to_exit, start_log
 from ostrakon.common.settings import WorkerSettings, build, read
 from ostrakon.common.tasks.registry import task
-from ostrakon.worker.attacks import PIVOTAL, attack_schedule, needs_colluders
 from ostrakon.worker.learner import LocalLearner
 from ostrakon.worker.task_thread import TaskThread
-from ostrakon.worker.testbed.faults import fault_schedule
 
 if TYPE_CHECKING:
-    from ostrakon.worker.connection import Connection
-    from ostrakon.worker.transport import Transport
+    from ostrakon.worker.testbed.bed import Bed
 
 log = structlog.get_logger()
 
@@ -49,37 +44,36 @@ def work(settings: WorkerSettings) -> None:
         OstrakonError: the settings or the certificate cannot be used, or the server does not let this worker in.
     """
     prepare(settings.threads)
-    _check_company(settings)
+    bed = _bed(settings)
     thread = TaskThread()
-    uvloop.run(_work(settings, thread.call(_rehearsed, settings), thread))
+    uvloop.run(_work(settings, thread.call(_rehearsed, settings, bed), thread, bed))
 
 
-def _rehearsed(settings: WorkerSettings) -> LocalLearner:
-    learner = LocalLearner(settings, task(settings.task, settings.data, settings.seed))
+def _bed(settings: WorkerSettings) -> "Bed | None":
+    """What a test bed makes of this worker; None for an honest one, which does not even import what could lie."""
+    if not settings.lies and settings.tap is None:
+        return None
+    from ostrakon.worker.testbed.bed import Bed
+
+    return Bed(settings)
+
+
+def _rehearsed(settings: WorkerSettings, bed: "Bed | None") -> LocalLearner:
+    made = task(settings.task, settings.data, settings.seed)
+    learner = LocalLearner(settings, made) if bed is None else bed.learner(made)
     learner.rehearse()
     return learner
 
 
-def _check_company(settings: WorkerSettings) -> None:
-    fault_schedule(settings.fault)
-    colluding = needs_colluders(settings.attack)
-    if settings.byzantine_vote == PIVOTAL:
-        colluding = colluding or f"byzantine_vote {PIVOTAL}"
-    if colluding and settings.adversary is None:
-        raise OstrakonError(
-            f"{colluding} needs to know what others send: give adversary = 'HOST:PORT', where "
-            "`ostrakon adversary` listens (ostrakon up starts it by itself)"
-        )
-    if settings.tap is not None and settings.lies:
-        raise OstrakonError("tap is for honest workers: leave it out, or attack, byzantine_vote and fault")
-
-
-async def _work(settings: WorkerSettings, learner: LocalLearner, thread: TaskThread) -> None:
+async def _work(settings: WorkerSettings, learner: LocalLearner, thread: TaskThread, bed: "Bed | None") -> None:
     from ostrakon.worker.connection import Connection  # gRPC starts here, once the process is set up
     from ostrakon.worker.session import Session
 
     stop = stop_event(asyncio.get_running_loop())
-    async with Connection(settings, "worker") as connection, AsyncExitStack() as beside:
+    async with (
+        Connection(settings.server, "worker", tls=settings.tls, id=settings.id) as connection,
+        AsyncExitStack() as beside,
+    ):
         for warning in connection.warnings:
             log.warning(warning)
         log.info("starting", identity=connection.identity.urn, server=settings.server, task=settings.task)
@@ -87,7 +81,7 @@ async def _work(settings: WorkerSettings, learner: LocalLearner, thread: TaskThr
             settings.task,
             parameters(learner.layout),
             learner,
-            _way(settings, connection, beside),
+            connection if bed is None else bed.way(connection, beside),
             MonotonicClock(),
             layout=learner.layout,
             constants=learner.constants,
@@ -102,40 +96,3 @@ async def _work(settings: WorkerSettings, learner: LocalLearner, thread: TaskThr
             log.info("over", outcome=taking_part.result())
         taking_part.cancel()
         await asyncio.wait({taking_part})
-
-
-def _way(settings: WorkerSettings, connection: "Connection", beside: AsyncExitStack) -> "Transport":
-    """The connection itself for an honest worker; in a test bed with what lies, fails or listens on it.
-
-    `beside` closes the connections that are opened beside it.
-    """
-    way: Transport = connection
-    if settings.fault is not None:
-        from ostrakon.worker.testbed.faulty import Faulty
-
-        way = Faulty(way, fault_schedule(settings.fault), partial(_another, settings))
-    if settings.attack is not None or settings.byzantine_vote != "honest":
-        from ostrakon.worker.testbed.byzantine import Byzantine
-
-        colluders = None
-        if settings.adversary is not None:
-            from ostrakon.worker.testbed.colluding import Colluding
-
-            colluders = Colluding(settings, settings.adversary)
-            beside.push_async_callback(colluders.close)
-        attacks = attack_schedule(settings.attack)
-        way = Byzantine(way, attacks, settings.byzantine_vote, seed=settings.seed, colluders=colluders)
-    if settings.tap is not None:
-        from ostrakon.worker.testbed.tap import Tap
-
-        tap = Tap(way, settings, settings.tap)
-        beside.push_async_callback(tap.close)
-        way = tap
-    return way
-
-
-def _another(settings: WorkerSettings, *, disguised: bool = False) -> "Connection":
-    """One more connection of this worker; disguised, it claims to be somebody else."""
-    from ostrakon.worker.connection import Connection
-
-    return Connection(settings, "worker", claimed="urn:ostrakon:worker:another" if disguised else None)

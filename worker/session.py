@@ -8,7 +8,6 @@ from typing import Any, Protocol
 import structlog
 
 from ostrakon.common.clock import Clock
-from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import Layout
 from ostrakon.common.tasks.data import DataNotReadable
@@ -145,7 +144,7 @@ class Session:
                 self._momentum = await self._offload(self._learner.momentum, round, base, self._held[base])
                 return Trained()
             case Submit(_, base):
-                response = await self._transport.submit(self._submission(base).parts())
+                response = await self._transport.submit(self._submission(base))
                 self._check(response.stamp)
                 return Submitted()
             case Inspect(round):
@@ -199,8 +198,7 @@ class Session:
 
     async def _restore(self, wanted: str) -> Event:
         model = self._held[wanted]
-        header = pb.MomentumHeader(base=wanted, parameters=len(model), session=self._name, digest=wanted)
-        await self._transport.restore(Submission(self._stamp(), header, model).parts())
+        await self._transport.restore(Submission(self._stamp(), self._name, wanted, len(model), model))
         log.info("restored", digest=wanted)
         return Restored()
 
@@ -264,12 +262,5 @@ class Session:
         momentum = self._momentum
         if momentum is None:
             raise RuntimeError("a submission without a momentum")
-        header = pb.MomentumHeader(
-            base=base,
-            parameters=self._parameters,
-            session=self._name,
-            digest=digest(momentum.vector) if momentum.finite else "",
-            loss=momentum.loss,
-            not_finite=not momentum.finite,
-        )
-        return Submission(self._stamp(), header, momentum.vector if momentum.finite else None)
+        vector = momentum.vector if momentum.finite else None
+        return Submission(self._stamp(), self._name, base, self._parameters, vector, momentum.loss)

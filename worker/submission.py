@@ -1,48 +1,51 @@
-"""A momentum vector as it is submitted: to parts and back."""
+"""A vector as a worker sends it to the server, and the parts of the stream that it becomes on the wire."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from typing import Self
-
-import numpy as np
+from dataclasses import dataclass
+from functools import cached_property
 
 from ostrakon.common.digest import digest
-from ostrakon.common.wire import Receiver, Vector, chunks
+from ostrakon.common.wire import Vector, chunks
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One call of SubmitMomentum: `vector` is (d,) float32, or None where the gradient is not finite."""
+    """One call of SubmitMomentum or of Restore.
+
+    Attributes:
+        stamp: run, term and round that it is for.
+        session: name of the sender's process life.
+        base: digest of the model that the momentum starts from, or of the model that is restored.
+        parameters: d.
+        vector: (d,) float32, contiguous; None where the gradient is not finite. It is no copy: nobody writes into it
+            until the call is over, and who keeps it longer copies it.
+        loss: mean loss of the mini-batch.
+    """
 
     stamp: pb.Stamp
-    header: pb.MomentumHeader
+    session: str
+    base: str
+    parameters: int
     vector: Vector | None
+    loss: float = 0.0
+
+    @cached_property
+    def digest(self) -> str:
+        """The digest of the vector; empty where there is none."""
+        return "" if self.vector is None else digest(self.vector)
 
     async def parts(self) -> AsyncIterator[pb.MomentumPart]:
         """The parts of the stream; every one carries the stamp."""
-        yield pb.MomentumPart(stamp=self.stamp, header=self.header)
+        header = pb.MomentumHeader(
+            base=self.base,
+            parameters=self.parameters,
+            session=self.session,
+            digest=self.digest,
+            loss=self.loss,
+            not_finite=self.vector is None,
+        )
+        yield pb.MomentumPart(stamp=self.stamp, header=header)
         if self.vector is not None:
             for chunk in chunks(self.vector):
                 yield pb.MomentumPart(stamp=self.stamp, chunk=chunk)
-
-    @classmethod
-    async def read(cls, parts: AsyncIterator[pb.MomentumPart]) -> Self:
-        """What this process is about to send."""
-        first = await anext(parts)
-        header = first.header
-        if header.not_finite:
-            return cls(first.stamp, header, None)
-        vector = np.empty(header.parameters, dtype=np.float32)
-        receiver = Receiver(vector)
-        async for part in parts:
-            receiver.write(part.chunk)
-        receiver.finish(header.digest)
-        return cls(first.stamp, header, vector)
-
-    def with_vector(self, vector: Vector) -> Self:
-        """The same submission of another vector, (d,) float32, contiguous."""
-        header = pb.MomentumHeader()
-        header.CopyFrom(self.header)
-        header.digest = digest(vector)
-        return replace(self, header=header, vector=vector)

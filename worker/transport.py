@@ -8,6 +8,7 @@ import numpy as np
 
 from ostrakon.common.wire import Receiver, Vector, WireError
 from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.submission import Submission
 
 
 class CallFailed(Exception):
@@ -31,7 +32,7 @@ class Transport(Protocol):
         """Introduce this process."""
         ...
 
-    async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+    async def restore(self, model: Submission) -> pb.RestoreResponse:
         """Stream the committed model back to a server that has lost it."""
         ...
 
@@ -39,7 +40,7 @@ class Transport(Protocol):
         """Stream the committed model."""
         ...
 
-    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+    async def submit(self, submission: Submission) -> pb.SubmitMomentumResponse:
         """Stream one momentum vector up."""
         ...
 
@@ -50,42 +51,6 @@ class Transport(Protocol):
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         """Vote, and hear what was committed."""
         ...
-
-
-class Passing:
-    """A transport that hands every call on to another: what bends some of them says only which."""
-
-    def __init__(self, transport: Transport) -> None:
-        self.transport = transport
-
-    async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
-        """Introduce this process."""
-        return await self.transport.join(request)
-
-    async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
-        """Stream the committed model back to a server that has lost it."""
-        return await self.transport.restore(parts)
-
-    def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
-        """Stream the committed model."""
-        return self.transport.broadcast(request)
-
-    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
-        """Stream one momentum vector up."""
-        return await self.transport.submit(parts)
-
-    def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
-        """Stream both candidates."""
-        return self.transport.propose(request)
-
-    async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
-        """Vote, and hear what was committed."""
-        return await self.transport.vote(request)
-
-
-def sat_out(why: str) -> CallFailed:
-    """What a transport raises that does not make a call: the worker goes on to the next round."""
-    return CallFailed("ABORTED", "sat out", why)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import pytest
 from ostrakon.common.settings import WorkerSettings
 from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
-from ostrakon.worker.connection import Connection
 from ostrakon.worker.initial import write_initial
 from tests.by_hand import ByHand, random_vector
 from tests.cluster import Cluster, Process, wait_for
@@ -125,9 +124,7 @@ def test_what_arrives_late_over_an_old_connection_counts_nowhere(cluster: Make, 
         run.address = direct
         members = [ByHand(run, name) for name in run.roster]
         members[0].session = overtaken.session
-
-        tls = run.tls("observer", "evaluator")
-        observer = Connection(WorkerSettings.model_validate(run.worker_settings("", tls=tls)), "observer")
+        observer = run.observer()
 
         async def gather(method: str) -> None:
             await asyncio.gather(*(getattr(member, method)() for member in members))

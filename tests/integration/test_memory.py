@@ -8,9 +8,7 @@ import numpy as np
 import pytest
 
 from ostrakon.common.model_file import write_model
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
-from ostrakon.worker.connection import Connection
 from tests.by_hand import ByHand, random_vector, refusal
 from tests.cluster import Cluster, wait_for
 
@@ -21,9 +19,7 @@ N, F, ROUNDS = 5, 2, 2
 async def play(cluster: Cluster, d: int) -> tuple[int, int]:
     """Every member does its part in every round; returns peak memory and traffic of the server."""
     members = [ByHand(cluster, name) for name in cluster.roster]
-    observer = Connection(
-        WorkerSettings.model_validate(cluster.worker_settings("", tls=cluster.tls("observer", "evaluator"))), "observer"
-    )
+    observer = cluster.observer()
 
     async def take_part(member: ByHand, seed: int) -> None:
         await member.join(d=d)

@@ -8,9 +8,8 @@ import grpc
 import numpy as np
 
 from ostrakon.common.identity import Credentials
-from ostrakon.common.settings import TlsFiles, WorkerSettings
+from ostrakon.common.settings import TlsFiles
 from ostrakon.v1 import parameter_server_pb2 as pb
-from ostrakon.worker.connection import Connection
 from tests.by_hand import ByHand, random_vector, refusal
 from tests.cluster import Cluster, wait_for
 
@@ -18,8 +17,7 @@ Make = Callable[..., Cluster]
 
 
 async def status(cluster: Cluster) -> pb.StatusResponse:
-    values = cluster.worker_settings("", tls=cluster.tls("observer", "evaluator"))
-    async with Connection(WorkerSettings.model_validate(values), "observer") as observer:
+    async with cluster.observer() as observer:
         return await observer.status()
 
 

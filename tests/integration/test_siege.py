@@ -125,7 +125,7 @@ async def play(run: Cluster, d: int, rounds: int, *, besieged: bool) -> None:
         stamp = hanging.stamp()
         stamp.round = 1
         header = pb.MomentumHeader(base=honest[0].base, parameters=d, session=hanging.session, digest="0" * 64)
-        upload = hanging.connection.submit(endless(pb.MomentumPart(stamp=stamp, header=header)))
+        upload = hanging.connection.submit_parts(endless(pb.MomentumPart(stamp=stamp, header=header)))
         request = pb.BroadcastRequest(stamp=stamp, session=hanging.session)
         unread = [hanging.connection.broadcast(request) for _ in range(4)]
 

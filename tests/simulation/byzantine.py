@@ -99,7 +99,7 @@ class Liar:
         if response.wanted:
             self._note(f"{self._session.split()[0]} sends another model", "liar sends another model")
             wrong = lie(self._rng, self._rng.choice(VECTORS), self._zeros())
-            await self._line.restore(self._parts(wrong, self._rng.choice((response.wanted, digest(wrong)))))
+            await self._line.restore_parts(self._parts(wrong, self._rng.choice((response.wanted, digest(wrong)))))
 
     async def _receive(self) -> None:
         request = pb.BroadcastRequest(stamp=self._stamp, after=max(0, self._stamp.round - 1), session=self._session)
@@ -108,7 +108,7 @@ class Liar:
 
     async def _submit(self) -> None:
         vector = lie(self._rng, self._rng.choice(VECTORS[:3] if self._rng.random() < 0.95 else VECTORS), self._zeros())
-        await self._line.submit(self._parts(vector, digest(vector)))
+        await self._line.submit_parts(self._parts(vector, digest(vector)))
 
     async def _parts(self, vector: Vector, name: str) -> AsyncIterator[pb.MomentumPart]:
         """An upload, at some pace, whole or not."""
@@ -171,7 +171,7 @@ class Liar:
         names = [rng.choice(("", "x" * 300, self._session)) for _ in range(2)]
         await rng.choice(
             (
-                lambda: self._line.submit(parts()),
+                lambda: self._line.submit_parts(parts()),
                 lambda: self._line.join(pb.JoinRequest(stamp=self._stamp, session=names[0], task=names[1])),
                 lambda: self._line.vote(pb.VoteRequest(stamp=self._stamp, session=names[0], choice=7)),
                 lambda: self._line.vote(self._ballot(0, self._stamp)),
@@ -203,7 +203,7 @@ class Liar:
             header.header.not_finite = True
             yield header
 
-        await self._line.submit(parts())
+        await self._line.submit_parts(parts())
 
     async def _together(self, calls: list[Awaitable[object]]) -> None:
         tasks = [asyncio.ensure_future(call) for call in calls]

@@ -17,6 +17,7 @@ from ostrakon.server.core.refusal import Refused
 from ostrakon.server.rpc.calls import Calls
 from ostrakon.server.rpc.recovery import Recovery
 from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.submission import Submission
 from ostrakon.worker.transport import CallFailed
 from tests.simulation.history import Chance, History
 from tests.simulation.loop import Loop, Process
@@ -311,10 +312,16 @@ class Line:
     def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
         return self._stream("propose", request)
 
-    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+    async def submit(self, submission: Submission) -> pb.SubmitMomentumResponse:
+        return await self.submit_parts(submission.parts())
+
+    async def submit_parts(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
         return await self._uploading("submit", parts, pb.SubmitMomentumResponse)
 
-    async def restore(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
+    async def restore(self, model: Submission) -> pb.RestoreResponse:
+        return await self.restore_parts(model.parts())
+
+    async def restore_parts(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
         return await self._uploading("restore", parts, pb.RestoreResponse)
 
     async def _uploading(self, kind: str, parts: AsyncIterator[pb.MomentumPart], answer: Any) -> Any:

@@ -17,7 +17,8 @@ from ostrakon.worker.process import work
 from ostrakon.worker.session import Session
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.byzantine import Byzantine
-from ostrakon.worker.transport import CallFailed, Passing
+from ostrakon.worker.testbed.passing import Passing
+from ostrakon.worker.transport import CallFailed
 from tests.in_process import D, House, Impatient, Pull, inline, play
 
 ROSTER = ("a", "b", "c", "d", "e")
@@ -32,12 +33,11 @@ class Witness(Passing):
         self.voted: list[pb.VoteRequest] = []
         self._breaks = breaks
 
-    async def submit(self, parts: Any) -> pb.SubmitMomentumResponse:
-        submission = await Submission.read(parts)
+    async def submit(self, submission: Submission) -> pb.SubmitMomentumResponse:
         self.submitted.append(submission)
         if len(self.submitted) <= self._breaks:
             raise CallFailed("UNAVAILABLE", "", "the connection broke")
-        return await self.transport.submit(submission.parts())
+        return await self.transport.submit(submission)
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         self.voted.append(request)
@@ -106,7 +106,7 @@ def test_the_same_bytes_are_sent_again_after_a_broken_connection(tmp_path: Path)
     colluders = Oracle(np.full(D, 7, np.float32))
     _, witness = run_with_a_liar(tmp_path, "Omn@0,Gauss@2", breaks=2, colluders=colluders)
     assert [submission.stamp.round for submission in witness.submitted] == [1, 1, 1, 2, 3]
-    assert len({submission.header.digest for submission in witness.submitted[:3]}) == 1
+    assert len({submission.digest for submission in witness.submitted[:3]}) == 1
     assert colluders.asked == [("Omn", 1, "Mean2P")]
     assert colluders.shared == [2, 3]  # in which it acts alone, but the others want to know its vector
 

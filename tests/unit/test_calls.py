@@ -50,7 +50,7 @@ def upload_of(member: Member, momentum: Vector, *, stubborn: bool = False, kept:
     """A submission that stops after its first `kept` bytes until it is released."""
     header = pb.MomentumHeader(base=member.base, parameters=3, session=member.session, digest=digest(momentum))
     data = momentum.tobytes()
-    return Upload(member.connection.submit, member.stamp(), header, data[:kept], data[kept:], stubborn=stubborn)
+    return Upload(member.connection.submit_parts, member.stamp(), header, data[:kept], data[kept:], stubborn=stubborn)
 
 
 @pytest.mark.parametrize("kept", [4, 12], ids=["before its last byte", "before its end"])

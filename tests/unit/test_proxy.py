@@ -7,7 +7,6 @@ import pytest
 import structlog
 
 from ostrakon.common.proxy import VARIABLES, channel_options, proxy_of
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.worker.connection import Connection
 from ostrakon.worker.transport import CallFailed
 from tests.cluster import free_port
@@ -47,8 +46,7 @@ def test_who_waits_for_a_server_behind_a_proxy_says_so_once(monkeypatch: pytest.
     monkeypatch.setenv("http_proxy", f"http://ann:secret@127.0.0.1:{free_port()}")
 
     async def call() -> None:
-        settings = WorkerSettings(server="192.0.2.1:7433", id="w00")
-        async with Connection(settings, "worker") as connection:
+        async with Connection("192.0.2.1:7433", "worker", id="w00") as connection:
             with pytest.raises(CallFailed, match=r"(?i)connect"):
                 await connection.status()
             for _ in range(2):
@@ -69,7 +67,7 @@ def test_a_call_on_loopback_finds_its_server_beside_a_proxy(monkeypatch: pytest.
         server = grpc.aio.server()
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        async with Connection(WorkerSettings(server=f"127.0.0.1:{port}", id="w00"), "worker") as connection:
+        async with Connection(f"127.0.0.1:{port}", "worker", id="w00") as connection:
             try:
                 await connection.status()
             except CallFailed as failed:

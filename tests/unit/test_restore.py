@@ -52,7 +52,7 @@ async def comes_without_it(searching: Searching, name: str) -> None:
 def unfinished(member: Member, theta: Any, last: bytes = b"") -> Upload:
     """The model, without its end; `last` is what comes when it is released."""
     header = pb.MomentumHeader(base=digest(theta), parameters=D, session=member.session, digest=digest(theta))
-    return Upload(member.connection.restore, member.stamp(), header, theta.tobytes()[:4], last)
+    return Upload(member.connection.restore_parts, member.stamp(), header, theta.tobytes()[:4], last)
 
 
 def status(searching: Searching) -> pb.StatusResponse:

@@ -10,7 +10,9 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.backoff import FIRST, LONGEST
 from ostrakon.worker.session import Session
-from ostrakon.worker.transport import CallFailed, Passing
+from ostrakon.worker.submission import Submission
+from ostrakon.worker.testbed.passing import Passing
+from ostrakon.worker.transport import CallFailed
 from tests.in_process import LIMIT, House, Impatient, Port, Pull, inline, play
 
 
@@ -83,17 +85,10 @@ class FromThePast(Passing):
             async for part in self.transport.broadcast(request):
                 yield part
 
-    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
-        first = await anext(parts)
-        if lie := self.lies("submit", first.stamp):
+    async def submit(self, submission: Submission) -> pb.SubmitMomentumResponse:
+        if lie := self.lies("submit", submission.stamp):
             return pb.SubmitMomentumResponse(stamp=lie)
-
-        async def all_parts() -> AsyncIterator[pb.MomentumPart]:
-            yield first
-            async for part in parts:
-                yield part
-
-        return await self.transport.submit(all_parts())
+        return await self.transport.submit(submission)
 
     async def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
         if lie := self.lies("propose", request.stamp):

@@ -1,7 +1,8 @@
 """How a Byzantine worker of a test bed lies: between an honest session and the wire, and nowhere else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,7 +16,8 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.attacks import VOTES, Attack
 from ostrakon.worker.sampling import ATTACK, BYZANTINE_VOTE, generator
 from ostrakon.worker.submission import Submission
-from ostrakon.worker.transport import Passing, Transport, sat_out
+from ostrakon.worker.testbed.passing import Passing, sat_out
+from ostrakon.worker.transport import Transport
 
 
 class Colluders(Protocol):
@@ -39,7 +41,7 @@ class Byzantine(Passing):
 
     Args:
         transport: the way to the server.
-        attacks: over the rounds; LF's lie is in the labels that `LocalLearner` trains on.
+        attacks: over the rounds; LF's lie is in the labels that `FlippingLearner` trains on.
         vote: how it votes, in every round.
         seed: of what it draws.
         colluders: for attacks that need the vectors of others and the vote `pivotal`.
@@ -71,18 +73,17 @@ class Byzantine(Passing):
         self._joined = await self.transport.join(request)
         return self._joined
 
-    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+    async def submit(self, true: Submission) -> pb.SubmitMomentumResponse:
         """Send the attack's vector; the same bytes whenever it is asked again for a round and base."""
-        true = await Submission.read(parts)
         attack = self._attacks.at(true.stamp.round)
         if self._colluders is not None and self._colludes and (attack is None or attack.knows == "alone"):
             await self._colluders.share(true)
         if attack is None or true.vector is None:
-            return await self.transport.submit(true.parts())
-        key = true.stamp.round, true.header.base
+            return await self.transport.submit(true)
+        key = true.stamp.round, true.base
         if self._sent is None or self._sent[0] != key:
             self._sent = key, await self._instead(attack, true, true.vector)
-        return await self.transport.submit(true.with_vector(self._sent[1]).parts())
+        return await self.transport.submit(replace(true, vector=self._sent[1]))
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         """Vote as told; the losses are reported as they are."""
@@ -114,7 +115,7 @@ class Byzantine(Passing):
 
 
 def _alone(attack: Attack, vector: Vector, rng: np.random.Generator) -> Vector:
-    corrupted = torch.from_numpy(vector)[None]
+    corrupted = torch.from_numpy(vector.copy())[None]  # LF sends it as it is, and what is sent is kept
     (row,) = attack.send(corrupted[:0], corrupted, rng=rng)
     sent: Vector = row.contiguous().numpy()
     return sent

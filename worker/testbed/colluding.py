@@ -4,14 +4,12 @@ import grpc
 import structlog
 
 from ostrakon.common.choice import Choice
-from ostrakon.common.identity import ADVERSARY_NAME
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.wire import Vector, WireError
 from ostrakon.v1 import adversary_pb2 as pb_adversary
 from ostrakon.v1 import adversary_pb2_grpc as pb_grpc
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.attacks import Attack
-from ostrakon.worker.connection import open_line
+from ostrakon.worker.connection import Line
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.copies import header_of, read_parts, to_parts
 
@@ -21,19 +19,18 @@ COMPUTING_SECONDS = 30.0  # that an answer may take beyond the tap deadline: PGA
 
 
 class Colluding:
-    """Asks an adversary; `worker.testbed.byzantine.Colluders` over gRPC."""
+    """Asks an adversary; `worker.testbed.byzantine.Colluders` over gRPC.
 
-    def __init__(self, settings: WorkerSettings, address: str) -> None:
-        """Connects when first used.
+    Args:
+        line: the way to the adversary.
+        tap_deadline: seconds that it waits for copies of what others send.
+    """
 
-        Raises:
-            OstrakonError: the certificate cannot be used.
-        """
-        line = open_line(settings, address, "worker", name=ADVERSARY_NAME)
+    def __init__(self, line: Line, tap_deadline: float) -> None:
         self._channel = line.channel
         self._stub = pb_grpc.AdversaryStub(line.channel)
         self._metadata = line.metadata
-        self._timeout = settings.tap_deadline + COMPUTING_SECONDS
+        self._timeout = tap_deadline + COMPUTING_SECONDS
 
     async def instead(self, attack: Attack, true: Submission, joined: pb.JoinResponse) -> Vector | None:
         """What to send instead of the true vector; None if the adversary does not answer."""

@@ -16,9 +16,9 @@ def header_of(submission: Submission) -> pb.VectorHeader:
     return pb.VectorHeader(
         run=submission.stamp.run,
         round=submission.stamp.round,
-        base=submission.header.base,
-        parameters=submission.header.parameters,
-        digest=submission.header.digest,
+        base=submission.base,
+        parameters=submission.parameters,
+        digest=submission.digest,
     )
 
 

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 import numpy as np
 import structlog
@@ -18,7 +18,8 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.rounds import UNREACHABLE
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.faults import Fault, Planned
-from ostrakon.worker.transport import CallFailed, Passing, Transport, sat_out
+from ostrakon.worker.testbed.passing import Passing, sat_out
+from ostrakon.worker.transport import CallFailed, Transport
 
 log = structlog.get_logger()
 
@@ -26,6 +27,14 @@ HUGE = 1e30  # the norm of a huge vector: its square does not fit float32
 FLOOD_SECONDS = 5.0  # that a flood waits for the next refusal
 
 T = TypeVar("T")
+
+
+class Wire(Transport, Protocol):
+    """A way to the server on which a submission can also go wrong part by part."""
+
+    async def submit_parts(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+        """Stream these parts up as they are."""
+        ...
 
 
 class Another(Protocol):
@@ -45,8 +54,9 @@ class Faulty(Passing):
         another: for what one connection cannot do.
     """
 
-    def __init__(self, transport: Transport, faults: Schedule[Planned], another: Another) -> None:
+    def __init__(self, transport: Wire, faults: Schedule[Planned], another: Another) -> None:
         super().__init__(transport)
+        self._wire = transport
         self._faults = faults
         self._another = another
         self._join = pb.JoinRequest()
@@ -57,9 +67,8 @@ class Faulty(Passing):
         self._join = request
         return await self.transport.join(request)
 
-    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+    async def submit(self, true: Submission) -> pb.SubmitMomentumResponse:
         """Stream one momentum vector up, or fail to."""
-        true = await Submission.read(parts)
         planned = self._faults.at(true.stamp.round)
         fault = None if planned is None else planned.fault
         match fault:
@@ -70,9 +79,9 @@ class Faulty(Passing):
             case Fault.CRASH_BEFORE_SUBMIT:
                 _crash()
             case Fault.CRASH_MID_STREAM:
-                return await self.transport.submit(_half(true.parts(), _crash_soon))
+                return await self._wire.submit_parts(_half(true.parts(), _crash_soon))
             case Fault.HALF_STREAM:
-                return await self.transport.submit(_half(true.parts(), asyncio.Event().wait))
+                return await self._wire.submit_parts(_half(true.parts(), asyncio.Event().wait))
             case Fault.FLOOD if planned:
                 await self._flood(true, int(planned.amount))
             case Fault.TWIN if self._twin_joined < true.stamp.round:
@@ -80,12 +89,14 @@ class Faulty(Passing):
             case Fault.SAME_TWICE:
                 return await self._submit_twice(true, true)
             case Fault.OTHER_TWICE if true.vector is not None:
-                return await self._submit_twice(true, true.with_vector(-true.vector))
+                return await self._submit_twice(true, replace(true, vector=-true.vector))
             case Fault.ZEROS | Fault.HUGE if true.vector is not None:
-                true = true.with_vector(_replaced(true.vector, fault))
+                true = replace(true, vector=_replaced(true.vector, fault))
+            case Fault.WRONG_OFFSET if true.vector is not None:
+                return await _refused(self._wire.submit_parts(_shifted(true.parts())))
             case _ if fault is not None and (spoilt := _spoilt(true, fault)) is not None:
                 return await _refused(self.transport.submit(spoilt))
-        return await self.transport.submit(true.parts())
+        return await self.transport.submit(true)
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         """Vote, or fail to."""
@@ -105,8 +116,8 @@ class Faulty(Passing):
         return await self.transport.vote(request)
 
     async def _submit_twice(self, true: Submission, again: Submission) -> pb.SubmitMomentumResponse:
-        first = await self.transport.submit(true.parts())
-        await _in_vain(self.transport.submit(again.parts()))
+        first = await self.transport.submit(true)
+        await _in_vain(self.transport.submit(again))
         return first
 
     async def _submit_beside_a_twin(self, true: Submission) -> pb.SubmitMomentumResponse:
@@ -118,7 +129,7 @@ class Faulty(Passing):
         async with self._another() as twin:
             await _in_vain(twin.join(request))
             try:
-                return await self.transport.submit(true.parts())
+                return await self.transport.submit(true)
             except CallFailed as failed:
                 if failed.reason != "older session":
                     raise
@@ -126,7 +137,7 @@ class Faulty(Passing):
 
     async def _flood(self, true: Submission, calls: int) -> None:
         """Open calls that the server would have to keep, until it has refused all but those that it admits."""
-        request = pb.BroadcastRequest(stamp=true.stamp, session=true.header.session, after=1 << 62)
+        request = pb.BroadcastRequest(stamp=true.stamp, session=true.session, after=1 << 62)
 
         async def wait_for_ever(transport: Transport) -> None:
             async for _ in transport.broadcast(request):
@@ -188,7 +199,7 @@ def _replaced(vector: Vector, fault: Fault) -> Vector:
     return huge
 
 
-def _spoilt(true: Submission, fault: Fault) -> AsyncIterator[pb.MomentumPart] | None:
+def _spoilt(true: Submission, fault: Fault) -> Submission | None:
     """What the server must refuse; None for faults that are not in a submission."""
     stamp, vector = true.stamp, true.vector
     match fault:
@@ -203,24 +214,22 @@ def _spoilt(true: Submission, fault: Fault) -> AsyncIterator[pb.MomentumPart] | 
         case Fault.NAN | Fault.INF if vector is not None:
             bad = vector.copy()
             bad[len(bad) // 2] = np.nan if fault is Fault.NAN else np.inf
-            return true.with_vector(bad).parts()
+            return replace(true, vector=bad)
         case Fault.WRONG_LENGTH if vector is not None:
-            return replace(true, vector=vector[:-1]).parts()
-        case Fault.WRONG_OFFSET if vector is not None:
-            return _shifted(true)
+            return replace(true, vector=vector[:-1])
     return None
 
 
-def _stamped(true: Submission, **changes: Any) -> AsyncIterator[pb.MomentumPart]:
+def _stamped(true: Submission, **changes: int | str) -> Submission:
     stamp = pb.Stamp()
     stamp.CopyFrom(true.stamp)
     for name, value in changes.items():
         setattr(stamp, name, value)
-    return replace(true, stamp=stamp).parts()
+    return replace(true, stamp=stamp)
 
 
-async def _shifted(true: Submission) -> AsyncIterator[pb.MomentumPart]:
-    async for part in true.parts():
+async def _shifted(parts: AsyncIterator[pb.MomentumPart]) -> AsyncIterator[pb.MomentumPart]:
+    async for part in parts:
         if part.HasField("chunk"):
             part.chunk.offset += 4
         yield part

@@ -4,39 +4,38 @@ Fire and forget: whatever becomes of a copy, the worker goes on. Nothing else in
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import grpc
 import structlog
 
-from ostrakon.common.identity import ADVERSARY_NAME
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.v1 import adversary_pb2 as pb_adversary
 from ostrakon.v1 import adversary_pb2_grpc as pb_grpc
 from ostrakon.v1 import parameter_server_pb2 as pb
-from ostrakon.worker.connection import open_line
+from ostrakon.worker.connection import Line
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.copies import header_of, to_parts
-from ostrakon.worker.transport import Passing, Transport
+from ostrakon.worker.testbed.passing import Passing
+from ostrakon.worker.transport import Transport
 
 log = structlog.get_logger()
 
 
 class Tap(Passing):
-    """Sends a copy of each momentum and vote to the adversary, beside the server."""
+    """Sends a copy of each momentum and vote to the adversary, beside the server.
 
-    def __init__(self, transport: Transport, settings: WorkerSettings, address: str) -> None:
-        """Connects when first used.
+    Args:
+        transport: the way to the server.
+        line: the one to the adversary.
+        deadline: seconds that a copy may take.
+    """
 
-        Raises:
-            OstrakonError: the certificate cannot be used.
-        """
+    def __init__(self, transport: Transport, line: Line, deadline: float) -> None:
         super().__init__(transport)
-        line = open_line(settings, address, "worker", name=ADVERSARY_NAME)
         self._channel = line.channel
         self._stub = pb_grpc.AdversaryStub(line.channel)
         self._metadata = line.metadata
-        self._deadline = settings.tap_deadline
+        self._deadline = deadline
         self._copies: dict[str, asyncio.Task[None]] = {}  # of each kind the newest: older ones are worth nothing
 
     async def close(self) -> None:
@@ -45,18 +44,18 @@ class Tap(Passing):
             copy.cancel()
         await self._channel.close()
 
-    async def submit(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+    async def submit(self, submission: Submission) -> pb.SubmitMomentumResponse:
         """Stream one momentum vector up, and a copy of it to the adversary."""
-        submission = await Submission.read(parts)
         if submission.vector is not None:
-            copy = to_parts(header_of(submission), submission.vector)
+            # A copy in memory too: the next round is trained into the vector, however long the adversary takes.
+            copy = to_parts(header_of(submission), submission.vector.copy())
             self._fire(
                 "momentum",
                 lambda: self._stub.CopyMomentum(
                     copy, metadata=self._metadata, timeout=self._deadline, wait_for_ready=True
                 ),
             )
-        return await self.transport.submit(submission.parts())
+        return await self.transport.submit(submission)
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         """Vote, and tell the adversary what."""
