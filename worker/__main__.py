@@ -7,7 +7,8 @@ import typer
 
 from ostrakon.common.command import begin
 from ostrakon.common.runtime import run_to_exit
-from ostrakon.common.settings import WorkerSettings, read
+from ostrakon.common.settings import read
+from ostrakon.worker.testbed.settings import WorkerFile
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 Config = Annotated[Path, typer.Option(help="TOML file with this process's settings.")]
@@ -39,13 +40,13 @@ def init(
     """Write theta_0 of the settings' task and seed: the file that a server starts a run from."""
     from ostrakon.worker.initial import write_initial
 
-    run_to_exit(lambda: write_initial(read(WorkerSettings, config), output), None)
+    run_to_exit(lambda: write_initial(read(WorkerFile, config), output), None)
 
 
 @app.command()
 def evaluate(config: Config) -> None:
     """Follow a run with an observer's certificate and measure its models on the task's test data."""
-    from ostrakon.worker.evaluator import main
+    from ostrakon.worker.evaluator_process import main
 
     main(config, None)
 

@@ -7,7 +7,8 @@ import typer
 
 from ostrakon.common.command import begin
 from ostrakon.common.runtime import run_to_exit, start_log
-from ostrakon.common.settings import AdversarySettings, read
+from ostrakon.common.settings import read
+from ostrakon.worker.testbed.settings import AdversarySettings
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 

@@ -13,10 +13,10 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Credentials, Identity, Role, handshake_failure
 from ostrakon.common.proxy import channel_options, proxy_of
 from ostrakon.common.renewal import RenewableCredentials
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.wire import IDENTITY_KEY, PROTOCOL, REASON_KEY
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
+from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.transport import CallFailed
 
 # A waiting call is asked again after so many seconds: a server that vanished without a word is noticed then at the

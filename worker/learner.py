@@ -3,7 +3,6 @@
 from ostrakon.common.device import resolve_device
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.layout import Layout
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.data import DataNotReadable, flipped, worker_data
 from ostrakon.common.tasks.passes import initial_model
@@ -11,6 +10,7 @@ from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import Vector
 from ostrakon.worker.attacks import attack_schedule
 from ostrakon.worker.sampling import place
+from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.training import Momentum, Training
 from ostrakon.worker.voting import Ballot, Voter
 
@@ -18,7 +18,7 @@ from ostrakon.worker.voting import Ballot, Voter
 class LocalLearner:
     """Trains and votes on this worker's examples of a task."""
 
-    def __init__(self, settings: WorkerSettings, task: Task) -> None:
+    def __init__(self, settings: WorkerSettings, task: Task, attack: str | None = None) -> None:
         """Builds the model.
 
         Raises:
@@ -26,7 +26,7 @@ class LocalLearner:
         """
         self._settings = settings
         self._task = task
-        self._attacks = attack_schedule(settings.attack)
+        self._attacks = attack_schedule(attack)
         self._flips = any(attack.flips_labels for attack in self._attacks.all())
         self._model = FlatModel(initial_model(task, settings.seed), resolve_device(settings.device))
         self.constants = self._model.fixed().digest()

@@ -14,12 +14,13 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import parameters
 from ostrakon.common.lifetime import stop_event
 from ostrakon.common.runtime import prepare, run_to_exit, start_log
-from ostrakon.common.settings import WorkerSettings, build, read
+from ostrakon.common.settings import build, read
 from ostrakon.common.tasks.registry import task
 from ostrakon.worker.attacks import PIVOTAL, attack_schedule, needs_colluders
 from ostrakon.worker.learner import LocalLearner
 from ostrakon.worker.task_thread import TaskThread
 from ostrakon.worker.testbed.faults import fault_schedule
+from ostrakon.worker.testbed.settings import WorkerFile
 
 if TYPE_CHECKING:
     from ostrakon.worker.connection import Connection
@@ -36,13 +37,13 @@ def main(config: Path, log_file: Path | None, tap: str | None = None) -> None:
     start_log(log_file)
 
     def run() -> None:
-        settings = read(WorkerSettings, config)
-        work(settings if tap is None else build(WorkerSettings, settings.model_dump() | {"tap": tap}, source="--tap"))
+        settings = read(WorkerFile, config)
+        work(settings if tap is None else build(WorkerFile, settings.model_dump() | {"tap": tap}, source="--tap"))
 
     run_to_exit(run, log_file)
 
 
-def work(settings: WorkerSettings) -> None:
+def work(settings: WorkerFile) -> None:
     """Take part in a run until it is over or a signal ends it.
 
     Raises:
@@ -54,13 +55,13 @@ def work(settings: WorkerSettings) -> None:
     uvloop.run(_work(settings, thread.call(_rehearsed, settings), thread))
 
 
-def _rehearsed(settings: WorkerSettings) -> LocalLearner:
-    learner = LocalLearner(settings, task(settings.task, settings.data, settings.seed))
+def _rehearsed(settings: WorkerFile) -> LocalLearner:
+    learner = LocalLearner(settings, task(settings.task, settings.data, settings.seed), settings.attack)
     learner.rehearse()
     return learner
 
 
-def _check_company(settings: WorkerSettings) -> None:
+def _check_company(settings: WorkerFile) -> None:
     fault_schedule(settings.fault)
     colluding = needs_colluders(settings.attack)
     if settings.byzantine_vote == PIVOTAL:
@@ -74,7 +75,7 @@ def _check_company(settings: WorkerSettings) -> None:
         raise OstrakonError("tap is for honest workers: leave it out, or attack, byzantine_vote and fault")
 
 
-async def _work(settings: WorkerSettings, learner: LocalLearner, thread: TaskThread) -> None:
+async def _work(settings: WorkerFile, learner: LocalLearner, thread: TaskThread) -> None:
     from ostrakon.worker.connection import Connection  # gRPC starts here, once the process is set up
     from ostrakon.worker.session import Session
 
@@ -104,7 +105,7 @@ async def _work(settings: WorkerSettings, learner: LocalLearner, thread: TaskThr
         await asyncio.wait({taking_part})
 
 
-def _way(settings: WorkerSettings, connection: "Connection", beside: AsyncExitStack) -> "Transport":
+def _way(settings: WorkerFile, connection: "Connection", beside: AsyncExitStack) -> "Transport":
     """The connection itself for an honest worker; in a test bed with what lies, fails or listens on it.
 
     `beside` closes the connections that are opened beside it.
@@ -134,7 +135,7 @@ def _way(settings: WorkerSettings, connection: "Connection", beside: AsyncExitSt
     return way
 
 
-def _another(settings: WorkerSettings, *, disguised: bool = False) -> "Connection":
+def _another(settings: WorkerFile, *, disguised: bool = False) -> "Connection":
     """One more connection of this worker; disguised, it claims to be somebody else."""
     from ostrakon.worker.connection import Connection
 

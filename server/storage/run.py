@@ -19,8 +19,8 @@ from ostrakon.common.identity import Identity
 from ostrakon.common.layout import difference
 from ostrakon.common.model_file import read_model
 from ostrakon.common.run_files import CONSTANTS, LAST, LEDGER, METRICS, MODELS
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.history import History
 from ostrakon.server.storage.ledger import Entry, Genesis, Ledger
 from ostrakon.server.storage.model_store import Key, ModelStore, initial_key

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.attacks import attack
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.colluding import Colluding
+from ostrakon.worker.testbed.settings import WorkerFile
 from ostrakon.worker.testbed.tap import Tap
 from ostrakon.worker.transport import Passing
 from tests.cluster import PATIENCE, ROOT, Cluster, free_port, wait_for
@@ -47,8 +47,8 @@ def test_colluders_are_told_what_follows_from_the_copies_and_from_nobody_elses(c
     bed = cluster(workers=5, f=2)
     address = bed.adversary(["w00", "w01"], tap_deadline=60.0)
 
-    def tls(name: str) -> WorkerSettings:
-        return WorkerSettings.model_validate(bed.worker_settings(name))
+    def tls(name: str) -> WorkerFile:
+        return WorkerFile.model_validate(bed.worker_settings(name))
 
     async def scenario() -> None:
         joined = pb.JoinResponse(rule="Mean2P", workers=5, byzantine=2)
@@ -87,7 +87,7 @@ def test_an_honest_worker_never_waits_for_its_copies(cluster: Make, deaf: bool) 
         bed.processes[-1].signal(signal.SIGSTOP)  # it takes connections and never answers
     else:
         address = f"127.0.0.1:{free_port()}"  # where nobody listens
-    settings = WorkerSettings.model_validate(bed.worker_settings("w00", tap_deadline=1000.0))
+    settings = WorkerFile.model_validate(bed.worker_settings("w00", tap_deadline=1000.0))
 
     async def scenario() -> int:
         server = Nowhere()
@@ -150,9 +150,10 @@ def test_one_seed_gives_one_chain_of_models_with_colluders_too(cluster: Make) ->
 WITHOUT_A_TAP = """
 import sys
 from pathlib import Path
-from ostrakon.common.settings import WorkerSettings, read
+from ostrakon.worker.testbed.settings import WorkerFile
+from ostrakon.common.settings import read
 from ostrakon.worker.process import work
-work(read(WorkerSettings, Path(sys.argv[1])))
+work(read(WorkerFile, Path(sys.argv[1])))
 ways = {"tap", "copies", "colluding", "byzantine", "faulty", "service", "meeting"}
 found = {name for name in sys.modules if name.partition("worker.testbed.")[2] in ways or "adversary_pb2" in name}
 assert not found, found

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ostrakon.common.model_file import write_model
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import Connection
+from ostrakon.worker.settings import WorkerSettings
 from tests.by_hand import ByHand, random_vector, refusal
 from tests.cluster import Cluster, wait_for
 

@@ -8,9 +8,10 @@ import grpc
 import numpy as np
 
 from ostrakon.common.identity import Credentials
-from ostrakon.common.settings import TlsFiles, WorkerSettings
+from ostrakon.common.settings import TlsFiles
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import Connection
+from ostrakon.worker.settings import WorkerSettings
 from tests.by_hand import ByHand, random_vector, refusal
 from tests.cluster import Cluster, wait_for
 

@@ -12,7 +12,6 @@ import torch
 from ostrakon.common.aggregation import Rule
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
 from ostrakon.server.core import round as rounds
 from ostrakon.server.core.aggregator import Aggregator, Candidate
@@ -20,6 +19,7 @@ from ostrakon.server.core.commit import check_not_taken_over, unless_taken_over
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.rpc.calls import Calls
 from ostrakon.server.rpc.recovery import Recovery
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.ledger import Ledger
 from ostrakon.server.storage.run import ModelLost, OpenRun, check_same_run, open_run
 from ostrakon.worker.training import Momentum

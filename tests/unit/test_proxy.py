@@ -7,8 +7,8 @@ import pytest
 import structlog
 
 from ostrakon.common.proxy import VARIABLES, channel_options, proxy_of
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.worker.connection import Connection
+from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.transport import CallFailed
 from tests.cluster import free_port
 

@@ -5,7 +5,6 @@ import structlog
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.identity import ADVERSARY_NAME
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.wire import Vector, WireError
 from ostrakon.v1 import adversary_pb2 as pb_adversary
 from ostrakon.v1 import adversary_pb2_grpc as pb_grpc
@@ -14,6 +13,7 @@ from ostrakon.worker.attacks import Attack
 from ostrakon.worker.connection import open_line
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.copies import header_of, read_parts, to_parts
+from ostrakon.worker.testbed.settings import WorkerFile
 
 log = structlog.get_logger()
 
@@ -23,7 +23,7 @@ COMPUTING_SECONDS = 30.0  # that an answer may take beyond the tap deadline: PGA
 class Colluding:
     """Asks an adversary; `worker.testbed.byzantine.Colluders` over gRPC."""
 
-    def __init__(self, settings: WorkerSettings, address: str) -> None:
+    def __init__(self, settings: WorkerFile, address: str) -> None:
         """Connects when first used.
 
         Raises:

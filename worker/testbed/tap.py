@@ -10,13 +10,13 @@ import grpc
 import structlog
 
 from ostrakon.common.identity import ADVERSARY_NAME
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.v1 import adversary_pb2 as pb_adversary
 from ostrakon.v1 import adversary_pb2_grpc as pb_grpc
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import open_line
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.copies import header_of, to_parts
+from ostrakon.worker.testbed.settings import WorkerFile
 from ostrakon.worker.transport import Passing, Transport
 
 log = structlog.get_logger()
@@ -25,7 +25,7 @@ log = structlog.get_logger()
 class Tap(Passing):
     """Sends a copy of each momentum and vote to the adversary, beside the server."""
 
-    def __init__(self, transport: Transport, settings: WorkerSettings, address: str) -> None:
+    def __init__(self, transport: Transport, settings: WorkerFile, address: str) -> None:
         """Connects when first used.
 
         Raises:
