@@ -24,13 +24,14 @@ def help_alone(context: typer.Context) -> None:
 
 
 def _settings(command: str) -> str:
-    from ostrakon.common.settings import AdversarySettings, ServerSettings, WorkerSettings
     from ostrakon.deploy.launch_settings import described
+    from ostrakon.server.settings import ServerSettings
+    from ostrakon.worker.testbed.settings import AdversarySettings, WorkerFile
 
     if command == "up":
         return f"Settings, in any letter case, with their defaults:\n{described()}"
     files = {"server": ServerSettings, "adversary": AdversarySettings}
-    return f"Settings in FILE, with their defaults:\n{_in_a_file(files.get(command, WorkerSettings))}"
+    return f"Settings in FILE, with their defaults:\n{_in_a_file(files.get(command, WorkerFile))}"
 
 
 def _in_a_file(kind: Any) -> str:

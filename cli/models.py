@@ -21,10 +21,11 @@ def init(
     Example:
       ostrakon init --config worker.toml --output initial.safetensors
     """
-    from ostrakon.common.settings import WorkerSettings, read
+    from ostrakon.common.settings import read
     from ostrakon.worker.initial import write_initial
+    from ostrakon.worker.testbed.settings import WorkerFile
 
-    write_initial(read(WorkerSettings, config), output)
+    write_initial(read(WorkerFile, config), output)
 
 
 def branch(

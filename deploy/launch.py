@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.settings import AdversarySettings, RunSettings, read
+from ostrakon.common.settings import read
 from ostrakon.deploy import processes
 from ostrakon.deploy.ending import Ending
 from ostrakon.deploy.live import Progress, Screen, screen
 from ostrakon.deploy.processes import DONE, USER_ERROR, Child
 from ostrakon.deploy.record import is_over, last_round
 from ostrakon.deploy.run_folder import Collusion, RunFolder, roster
+from ostrakon.deploy.settings import RunSettings
 from ostrakon.deploy.stopping import Stop
 from ostrakon.deploy.watch import Watch
+from ostrakon.worker.testbed.settings import AdversarySettings
 
 _DIED = 1  # exit status of a process that is started again
 
@@ -45,7 +47,7 @@ class Launch:
         self.settings = settings
         self.stop = stop
         self.server = self._child("server", "server.process", folder.server)
-        self.evaluator = self._child("evaluator", "worker.evaluator", folder.evaluator)
+        self.evaluator = self._child("evaluator", "worker.evaluator_process", folder.evaluator)
         self.workers = [self._child(id, "worker.process", folder.worker(id)) for id in folder.members(settings)]
         self.adversary = [self._child("adversary", "worker.adversary", folder.adversary)] if plot else []
         self.children = [self.server, *self.adversary, *self.workers, self.evaluator]

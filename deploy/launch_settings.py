@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from ostrakon.common.errors import OstrakonError, readable
-from ostrakon.common.settings import Liars, RunSettings, build
+from ostrakon.common.settings import build
 from ostrakon.common.toml_file import read_toml
+from ostrakon.deploy.settings import Liars, RunSettings
 
 MAY_DIFFER = ("port", "device")  # on a resume; rounds may grow
 DEFAULT_RUN = "default"
@@ -20,7 +23,45 @@ _LONGEST_NAME = 120  # characters of a run's name that is made of what was given
 NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9.]+")
 
 
-def parse(words: Iterable[str]) -> dict[str, str]:
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks for."""
+
+    words: dict[str, str]
+    """KEY=VALUE words, by the name of the setting."""
+
+    @cached_property
+    def filed(self) -> dict[str, Any]:
+        """The values in the file of settings, if one is given; relative paths in it are taken from its folder.
+
+        Raises:
+            OstrakonError: the file cannot be read, or a value in it cannot be used.
+        """
+        if FILE not in self.words:
+            return {}
+        path = _place(self.words[FILE])
+        values = read_toml(path)
+        build(RunSettings, values, source=str(path))  # what cannot be used is to be found under the file's name
+        if "data" in values:
+            values["data"] = _place(values["data"], path.parent)
+        return values
+
+    def over(self, stored: dict[str, Any]) -> RunSettings:
+        """What is stored of a run, with what is asked for in its place.
+
+        Raises:
+            OstrakonError: a value cannot be used.
+        """
+        words: dict[str, Any] = {name: value for name, value in self.words.items() if name != FILE}
+        if "team" in self.filed:
+            said = {"byzantine", "attack", "byzantine_vote", "fault"}  # by the team
+            stored = {name: value for name, value in stored.items() if name not in said}
+        if "data" in words:
+            words["data"] = _place(words["data"], Path())
+        return build(RunSettings, stored | self.filed | words, source="ostrakon up")
+
+
+def parse(words: Iterable[str]) -> Asked:
     """Read KEY=VALUE words; keys are those of `RunSettings`, and SETTINGS for a file of them, in any letter case.
 
     Raises:
@@ -42,10 +83,10 @@ def parse(words: Iterable[str]) -> dict[str, str]:
         if not value:
             raise OstrakonError(f"setting {name.upper()} has no value: write {name.upper()}=VALUE or leave it out")
         given[name] = value
-    return given
+    return Asked(given)
 
 
-def run_name(given: dict[str, str]) -> str:
+def run_name(asked: Asked) -> str:
     """The run that is meant: RUN, or else a name made of what was given.
 
     `ostrakon up RULE=Avg` is the run `rule-Avg`, so that the same words go on with the same run. A name that would be
@@ -54,7 +95,8 @@ def run_name(given: dict[str, str]) -> str:
     Raises:
         OstrakonError: the name cannot be a folder's, or the file of settings cannot be read.
     """
-    named = given if "run" in given else _read_file(given)
+    given = asked.words
+    named = given if "run" in given else asked.filed
     if "run" in named:
         return build(RunSettings, {"run": named["run"]}, source="ostrakon up").run
     telling = sorted(given.keys() - {"rounds", *MAY_DIFFER})
@@ -65,23 +107,23 @@ def run_name(given: dict[str, str]) -> str:
     return f"{name[:_LONGEST_NAME]}-{sha256(name.encode()).hexdigest()[:12]}"
 
 
-def new_run(given: dict[str, str]) -> RunSettings:
+def new_run(asked: Asked) -> RunSettings:
     """The settings of a new run: defaults, and what was given.
 
     Raises:
         OstrakonError: a value cannot be used.
     """
-    return _settings({}, {**given, "run": run_name(given)})
+    return asked.over({"run": run_name(asked)})
 
 
-def resumed_run(stored: RunSettings, given: dict[str, str]) -> RunSettings:
+def resumed_run(stored: RunSettings, asked: Asked) -> RunSettings:
     """The settings with which a run that exists goes on.
 
     Raises:
         OstrakonError: something was given that differs from what the run was started with.
     """
-    wanted = _settings(stored.model_dump(), given)
-    for name in (*_read_file(given), *(given.keys() - {FILE})):
+    given, wanted = asked.words, asked.over(stored.model_dump())
+    for name in (*asked.filed, *(given.keys() - {FILE})):
         was, now = getattr(stored, name), getattr(wanted, name)
         if now == was or name in MAY_DIFFER or (name == "data" and was is not None and not was.exists()):
             continue  # data that are no longer where they were have been moved
@@ -137,30 +179,6 @@ def described() -> str:
         default = "" if field.default is None else str(field.default)
         lines.append(f"  {f'{name.upper()}={default}':<28}{field.description}")
     return "\n".join(lines)
-
-
-def _settings(stored: dict[str, Any], given: dict[str, str]) -> RunSettings:
-    words: dict[str, Any] = {name: value for name, value in given.items() if name != FILE}
-    filed = _read_file(given)
-    if "team" in filed:
-        said = {"byzantine", "attack", "byzantine_vote", "fault"}  # by the team
-        stored = {name: value for name, value in stored.items() if name not in said}
-    values = stored | filed | words
-    if "data" in words:
-        values["data"] = _place(words["data"], Path())
-    return build(RunSettings, values, source="ostrakon up")
-
-
-def _read_file(given: dict[str, str]) -> dict[str, Any]:
-    """The values in the file of settings, if one is given; relative paths in it are taken from its folder."""
-    if FILE not in given:
-        return {}
-    path = _place(given[FILE])
-    values = read_toml(path)
-    build(RunSettings, values, source=str(path))  # what cannot be used is to be found under the file's name
-    if "data" in values:
-        values["data"] = _place(values["data"], path.parent)
-    return values
 
 
 def _place(path: str, folder: Path | None = None) -> Path:

@@ -14,7 +14,6 @@ from rich.console import Console
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.run_files import LEDGER
-from ostrakon.common.settings import RunSettings
 from ostrakon.deploy import launch_settings, processes
 from ostrakon.deploy.apart import apart
 from ostrakon.deploy.ending import forget_ending, keep_ending
@@ -23,8 +22,10 @@ from ostrakon.deploy.live import Progress, table
 from ostrakon.deploy.processes import USER_ERROR
 from ostrakon.deploy.record import is_over, read_record
 from ostrakon.deploy.run_folder import Collusion, RunFolder
+from ostrakon.deploy.settings import RunSettings, passed_on
 from ostrakon.deploy.stopping import CALLED_OFF, Stop, Stopped
 from ostrakon.deploy.watch import Watch
+from ostrakon.worker.settings import WorkerSettings
 
 _ORPHANS = 20.0  # seconds for the processes of a launcher that was killed to end
 _DOWN = 45.0  # seconds for a launcher to end all of its processes
@@ -47,17 +48,17 @@ def up(words: list[str]) -> int:
 
 
 def _up(words: list[str], stop: Stop) -> int:
-    given = launch_settings.parse(words)
-    folder = RunFolder(launch_settings.run_name(given))
+    asked = launch_settings.parse(words)
+    folder = RunFolder(launch_settings.run_name(asked))
     if folder.exists():
         with folder.held():
-            settings = launch_settings.resumed_run(_settings(folder), given)
+            settings = launch_settings.resumed_run(_settings(folder), asked)
             if is_over(folder.path, settings.rounds):
                 print(f"run {folder.name} is over: nothing is left to do")
                 _report(folder)
                 return 0
             return _launch(folder, settings, _rehearse(folder, settings), stop)
-    settings = launch_settings.new_run(given)
+    settings = launch_settings.new_run(asked)
     plot = _rehearse(folder, settings)
     with folder.held():
         return _launch(folder, settings, plot, stop)
@@ -126,7 +127,7 @@ def _launch(folder: RunFolder, settings: RunSettings, plot: Collusion | None, st
     folder.write_settings(settings)
     folder.write_certificates(settings, plot)
     if not folder.initial.exists():
-        initial = folder.initial_settings(settings)
+        initial = passed_on(WorkerSettings, settings)
         apart("the initial model", "ostrakon.worker.initial:write_initial", initial, folder.initial)
     folder.write_processes(settings, plot)
     forget_ending(folder.path)

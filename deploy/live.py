@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ostrakon.common.settings import RunSettings
+from ostrakon.deploy.settings import RunSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 _RATE_WINDOW = 10.0  # seconds

@@ -9,8 +9,9 @@ from typing import Any
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.run_files import EVALUATIONS, LEDGER, METRICS, SETTINGS
 from ostrakon.common.schedule import NONE, read_schedule
-from ostrakon.common.settings import RunSettings, read
+from ostrakon.common.settings import read
 from ostrakon.deploy.ending import Ending, read_ending
+from ostrakon.deploy.settings import RunSettings
 from ostrakon.server.storage.ledger import Entry, Genesis
 from ostrakon.server.storage.ledger.sqlite import opened_to_read
 

@@ -8,13 +8,13 @@ from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.layout import difference
 from ostrakon.common.model_file import read_model
 from ostrakon.common.runtime import prepare
-from ostrakon.common.settings import RunSettings
 from ostrakon.common.tasks.data import flipped, test_data, worker_data
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.deploy.launch_settings import check_parts
 from ostrakon.deploy.run_folder import Collusion, collusion
+from ostrakon.deploy.settings import RunSettings
 from ostrakon.worker.attacks import attack_schedule
 from ostrakon.worker.sampling import place
 

@@ -13,9 +13,12 @@ import tomli_w
 
 from ostrakon.common.errors import OstrakonError, readable
 from ostrakon.common.run_files import LEDGER, LONGEST_LEDGER, SETTINGS
-from ostrakon.common.setting_types import is_unicode
-from ostrakon.common.settings import AdversarySettings, RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
+from ostrakon.common.setting_types import Settings, is_unicode
+from ostrakon.common.settings import TlsFiles, read
 from ostrakon.deploy.files import write_atomically
+from ostrakon.deploy.settings import RunSettings, passed_on
+from ostrakon.server.settings import ServerSettings
+from ostrakon.worker.testbed.settings import AdversarySettings, Byzantine, WorkerFile
 
 RUNS = Path("runs")
 HOST = "127.0.0.1"
@@ -147,59 +150,47 @@ class RunFolder:
         for id in self.members(settings):
             certificates.issue(self.certificates, "worker", id)
 
-    def initial_settings(self, settings: RunSettings) -> WorkerSettings:
-        """Those of whoever writes theta_0."""
-        return self._worker_settings(settings, f"{HOST}:0")
-
     def write_processes(self, settings: RunSettings, plot: "Collusion | None") -> None:
         """Write the settings of the server, the evaluator, every worker and an adversary, for free ports."""
         address = f"{HOST}:{settings.port or _free_port()}"
-        server = ServerSettings(
-            task=settings.task,
-            rule=settings.rule,
+        server = passed_on(
+            ServerSettings,
+            settings,
             roster=roster(settings),
-            f=settings.f,
-            gamma=settings.gamma,
-            quorum=settings.quorum,
-            rounds=settings.rounds,
             directory=self.path,
             initial=self.initial,
             listen=address,
             tls=self.tls("server-main"),
-            device=settings.device,
             threads=1,
-            join_timeout=settings.join_timeout,
-            grace_floor=settings.grace_floor,
             observers=1,
             linger=LINGER,
         )
         _write_toml(self.server, server)
-        evaluator = self._worker_settings(settings, address).model_copy(
-            update={"tls": self.tls("observer-evaluator"), "output": self.path}
-        )
-        _write_toml(self.evaluator, evaluator)
+        tls = self.tls("observer-evaluator")
+        _write_toml(self.evaluator, _worker(settings, address, tls, Byzantine(), output=self.path))
         meeting = self._write_adversary(settings, plot) if plot else None
         liars = dict(zip(roster(settings), settings.liars(), strict=False))
+        colluders = {*plot.corrupted, *plot.voters} if plot else set()
         for id in roster(settings):
-            special: dict[str, Any] = {"tap": meeting}
-            if id in liars:
-                each = liars[id]
-                special = {"attack": each.attack, "byzantine_vote": each.byzantine_vote, "fault": each.fault}
-                special["adversary"] = meeting if plot and id in {*plot.corrupted, *plot.voters} else None
-            worker = self._worker_settings(settings, address)
-            _write_toml(self.worker(id), worker.model_copy(update={"tls": self.tls(f"worker-{id}"), **special}))
+            met = {}
+            if id in colluders:
+                met["adversary"] = meeting
+            elif id not in liars:
+                met["tap"] = meeting
+            worker = _worker(settings, address, self.tls(f"worker-{id}"), liars.get(id, Byzantine()), **met)
+            _write_toml(self.worker(id), worker)
 
     def _write_adversary(self, settings: RunSettings, plot: "Collusion") -> str:
         """Write the settings of the adversary; returns its address."""
         address = f"{HOST}:{_free_port()}"
-        adversary = AdversarySettings(
+        adversary = passed_on(
+            AdversarySettings,
+            settings,
             listen=address,
             tls=self.tls("adversary-main"),
             honest=roster(settings)[settings.byzantine :],
             corrupted=plot.corrupted,
             voters=plot.voters,
-            tap_deadline=settings.tap_deadline,
-            seed=settings.seed,
             threads=1,
         )
         _write_toml(self.adversary, adversary)
@@ -216,21 +207,11 @@ class RunFolder:
         folder = self.certificates
         return TlsFiles(ca=folder / "ca.pem", certificate=folder / f"{stem}.pem", key=folder / f"{stem}.key")
 
-    def _worker_settings(self, settings: RunSettings, address: str) -> WorkerSettings:
-        return WorkerSettings(
-            task=settings.task,
-            data=settings.data,
-            seed=settings.seed,
-            server=address,
-            batch=settings.batch,
-            beta=settings.beta,
-            vote=settings.vote,
-            vote_batch=settings.vote_batch,
-            tap_deadline=settings.tap_deadline,
-            device=settings.device,
-            threads=1,
-            evaluate_every=settings.evaluate_every,
-        )
+
+def _worker(settings: RunSettings, address: str, tls: TlsFiles, lies: Byzantine, **own: Any) -> WorkerFile:
+    """The settings of a worker or the evaluator; how it lies is its own, as the run says that of its liars alone."""
+    lying = {name: getattr(lies, name) for name in Byzantine.model_fields}
+    return passed_on(WorkerFile, settings, server=address, tls=tls, threads=1, **lying, **own)
 
 
 def roster(settings: RunSettings) -> tuple[str, ...]:
@@ -255,7 +236,7 @@ def collusion(settings: RunSettings) -> Collusion | None:
     return Collusion(corrupted, voters) if corrupted or voters else None
 
 
-def _write_toml(path: Path, settings: RunSettings | ServerSettings | WorkerSettings | AdversarySettings) -> None:
+def _write_toml(path: Path, settings: Settings) -> None:
     values = settings.model_dump(mode="json", exclude_none=True)
     write_atomically(path, tomli_w.dumps(values).encode())
 

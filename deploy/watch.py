@@ -9,10 +9,11 @@ import grpc
 from ostrakon.common.identity import Credentials
 from ostrakon.common.proxy import channel_options
 from ostrakon.common.run_files import EVALUATIONS
-from ostrakon.common.settings import ServerSettings, read
+from ostrakon.common.settings import read
 from ostrakon.common.wire import PROTOCOL
 from ostrakon.deploy.live import Progress
 from ostrakon.deploy.run_folder import RunFolder
+from ostrakon.server.settings import ServerSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 _OPTIONS = (

@@ -14,13 +14,13 @@ from ostrakon.common.clock import Clock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.runtime import peak_bytes
-from ostrakon.common.settings import ServerSettings
 from ostrakon.server.core.aggregator import Aggregator
 from ostrakon.server.core.commit import Offload, check_not_taken_over, unless_taken_over
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.core.metrics import Metrics
 from ostrakon.server.rpc.calls import Calls
 from ostrakon.server.rpc.recovery import Recovery
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.initial import Initial, check_same_run
 from ostrakon.server.storage.ledger import Genesis, Ledger
 from ostrakon.server.storage.model_store import ModelStore

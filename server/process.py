@@ -21,7 +21,7 @@ from ostrakon.common.revocation import revocation_list
 from ostrakon.common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
 from ostrakon.common.runtime import prepare, process_age, run_to_exit, start_log
 from ostrakon.common.safetensors_file import sweep
-from ostrakon.common.settings import ServerSettings, read
+from ostrakon.common.settings import read
 from ostrakon.server.core.aggregator import Aggregator
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.core.metrics import MetricsFile
@@ -31,6 +31,7 @@ from ostrakon.server.rpc.calls import Calls
 from ostrakon.server.rpc.listening import check_address, host_memory, listening
 from ostrakon.server.rpc.recovery import Recovery
 from ostrakon.server.rpc.service import Front, Service
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.initial import Initial
 from ostrakon.server.storage.ledger import Genesis
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from ostrakon.common.digest import DIGEST_SCHEME, digest
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.wire import PROTOCOL, Vector, chunks
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import Connection
+from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.transport import CallFailed, Models, receive_models
 from tests.cluster import Cluster
 

@@ -15,7 +15,6 @@ import tomli_w
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Role
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.deploy.certificates import init, issue
 from ostrakon.deploy.processes import enter, start_fork_server
 from ostrakon.server.storage.ledger import Entry
@@ -24,6 +23,7 @@ from ostrakon.server.storage.model_store import Key, ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import Connection
 from ostrakon.worker.initial import write_initial
+from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.transport import CallFailed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,7 +157,7 @@ class Cluster:
 
     def evaluator(self) -> Process:
         settings = self.worker_settings("", tls=self.tls("observer", "evaluator"), output=str(self.run))
-        return self.start("ostrakon.worker.evaluator", settings | {"evaluate_every": 2}, "evaluator")
+        return self.start("ostrakon.worker.evaluator_process", settings | {"evaluate_every": 2}, "evaluator")
 
     def adversary(self, corrupted: Sequence[str], voters: Sequence[str] = (), **changes: Any) -> str:
         """Start the meeting place of these liars, and wait for it; all others have a tap. Returns its address."""

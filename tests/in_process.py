@@ -16,7 +16,6 @@ from ostrakon.common.clock import Clock, MonotonicClock
 from ostrakon.common.digest import digest
 from ostrakon.common.identity import Identity
 from ostrakon.common.model_file import write_model
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import PROTOCOL, Vector
 from ostrakon.server.core.aggregator import Aggregator
 from ostrakon.server.core.commit import Offload
@@ -24,6 +23,7 @@ from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.life import Life
 from ostrakon.server.rpc.calls import Calls, Send
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.initial import Initial
 from ostrakon.server.storage.ledger import Entry, Genesis, Ledger
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger

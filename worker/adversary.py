@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ostrakon.common.runtime import run_to_exit, start_log
-from ostrakon.common.settings import AdversarySettings, read
+from ostrakon.common.settings import read
+from ostrakon.worker.testbed.settings import AdversarySettings
 
 
 def main(config: Path, log_file: Path | None) -> None:

@@ -15,8 +15,7 @@ from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.json_lines import JsonLines
 from ostrakon.common.lifetime import stop_event
 from ostrakon.common.run_files import EVALUATIONS
-from ostrakon.common.runtime import prepare, run_to_exit, start_log
-from ostrakon.common.settings import WorkerSettings, read
+from ostrakon.common.runtime import prepare
 from ostrakon.common.tasks.data import test_data
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
@@ -28,6 +27,7 @@ from ostrakon.worker.introduction import introduction
 from ostrakon.worker.measure import Measured, measure
 from ostrakon.worker.rounds import OVERTAKEN, REJOIN, UNREACHABLE
 from ostrakon.worker.sampling import place
+from ostrakon.worker.settings import EvaluatorSettings
 from ostrakon.worker.task_thread import TaskThread
 from ostrakon.worker.transport import CallFailed, Models, receive_models
 
@@ -37,13 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 
-def main(config: Path, log_file: Path | None) -> None:
-    """Follow a run as a settings file says; ends the process with its exit status."""
-    start_log(log_file)
-    run_to_exit(lambda: follow(read(WorkerSettings, config)), log_file)
-
-
-def follow(settings: WorkerSettings) -> None:
+def follow(settings: EvaluatorSettings) -> None:
     """Measure every so many committed models until the run is over; lines go to `evaluations.jsonl`.
 
     Raises:
@@ -64,7 +58,7 @@ class Evaluation:
         OstrakonError: the task cannot be used: a batch of its test data goes through its code at once.
     """
 
-    def __init__(self, settings: WorkerSettings, path: Path) -> None:
+    def __init__(self, settings: EvaluatorSettings, path: Path) -> None:
         self._seed = settings.seed
         self._task = task(settings.task, settings.data, settings.seed)
         device = resolve_device(settings.device)
@@ -93,7 +87,7 @@ class Evaluation:
         self._lines.add({"round": round, **finite})
 
 
-async def _follow(settings: WorkerSettings, evaluation: Evaluation, thread: TaskThread) -> None:
+async def _follow(settings: EvaluatorSettings, evaluation: Evaluation, thread: TaskThread) -> None:
     from ostrakon.worker.connection import Connection  # gRPC starts here, once the process is set up
 
     stop = stop_event(asyncio.get_running_loop())

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.model_file import write_model
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
+from ostrakon.worker.settings import WorkerSettings
 
 
 def write_initial(settings: WorkerSettings, path: Path) -> None:

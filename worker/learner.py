@@ -5,13 +5,13 @@ from functools import partial
 from ostrakon.common.device import resolve_device
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.layout import Layout
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.data import DataNotReadable, worker_data
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import Vector
 from ostrakon.worker.sampling import place
+from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.training import Momentum, Training
 from ostrakon.worker.voting import Ballot, Voter
 
@@ -19,7 +19,7 @@ from ostrakon.worker.voting import Ballot, Voter
 class LocalLearner:
     """Trains and votes on this worker's examples of a task."""
 
-    def __init__(self, settings: WorkerSettings, task: Task) -> None:
+    def __init__(self, settings: WorkerSettings, task: Task, attack: str | None = None) -> None:
         """Builds the model.
 
         Raises:

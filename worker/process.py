@@ -12,10 +12,11 @@ from ostrakon.common.clock import MonotonicClock
 from ostrakon.common.layout import parameters
 from ostrakon.common.lifetime import stop_event
 from ostrakon.common.runtime import prepare, run_to_exit, start_log
-from ostrakon.common.settings import WorkerSettings, build, read
+from ostrakon.common.settings import build, read
 from ostrakon.common.tasks.registry import task
 from ostrakon.worker.learner import LocalLearner
 from ostrakon.worker.task_thread import TaskThread
+from ostrakon.worker.testbed.settings import WorkerFile
 
 if TYPE_CHECKING:
     from ostrakon.worker.testbed.bed import Bed
@@ -31,13 +32,13 @@ def main(config: Path, log_file: Path | None, tap: str | None = None) -> None:
     start_log(log_file)
 
     def run() -> None:
-        settings = read(WorkerSettings, config)
-        work(settings if tap is None else build(WorkerSettings, settings.model_dump() | {"tap": tap}, source="--tap"))
+        settings = read(WorkerFile, config)
+        work(settings if tap is None else build(WorkerFile, settings.model_dump() | {"tap": tap}, source="--tap"))
 
     run_to_exit(run, log_file)
 
 
-def work(settings: WorkerSettings) -> None:
+def work(settings: WorkerFile) -> None:
     """Take part in a run until it is over or a signal ends it.
 
     Raises:
@@ -49,7 +50,7 @@ def work(settings: WorkerSettings) -> None:
     uvloop.run(_work(settings, thread.call(_rehearsed, settings, bed), thread, bed))
 
 
-def _bed(settings: WorkerSettings) -> "Bed | None":
+def _bed(settings: WorkerFile) -> "Bed | None":
     """What a test bed makes of this worker; None for an honest one, which does not even import what could lie."""
     if not settings.lies and settings.tap is None:
         return None
@@ -58,14 +59,14 @@ def _bed(settings: WorkerSettings) -> "Bed | None":
     return Bed(settings)
 
 
-def _rehearsed(settings: WorkerSettings, bed: "Bed | None") -> LocalLearner:
+def _rehearsed(settings: WorkerFile, bed: "Bed | None") -> LocalLearner:
     made = task(settings.task, settings.data, settings.seed)
     learner = LocalLearner(settings, made) if bed is None else bed.learner(made)
     learner.rehearse()
     return learner
 
 
-async def _work(settings: WorkerSettings, learner: LocalLearner, thread: TaskThread, bed: "Bed | None") -> None:
+async def _work(settings: WorkerFile, learner: LocalLearner, thread: TaskThread, bed: "Bed | None") -> None:
     from ostrakon.worker.connection import Connection  # gRPC starts here, once the process is set up
     from ostrakon.worker.session import Session
 

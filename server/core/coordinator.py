@@ -19,7 +19,6 @@ from ostrakon.common.clock import Clock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.runtime import peak_bytes
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
 from ostrakon.server.core import round as rounds
 from ostrakon.server.core.aggregator import Aggregator, Candidate
@@ -31,6 +30,7 @@ from ostrakon.server.core.revocation import seated
 from ostrakon.server.core.roster import Roster
 from ostrakon.server.core.streams import Streams
 from ostrakon.server.core.uploads import Uploads, upload_slots
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.ledger import Entry, Ledger
 from ostrakon.server.storage.model_store import Key, ModelStore
 from ostrakon.server.storage.run import OpenRun

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import CHUNK_BYTES, Receiver, Vector, WireError
 from ostrakon.server.core.refusal import Code, Refused
 from ostrakon.server.core.streams import Displaced, Streams
+from ostrakon.server.settings import ServerSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 SMALLEST_CHUNKS = CHUNK_BYTES // 16  # on average: a part costs the server's time, however little is in it

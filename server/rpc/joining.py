@@ -3,10 +3,10 @@
 from ostrakon.common.digest import DIGEST_SCHEME
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import difference, layout_digest, parameters
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import PROTOCOL
 from ostrakon.server.core.refusal import Code, Refused
 from ostrakon.server.core.roster import KnownHead, Roster
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.ledger import Genesis
 from ostrakon.v1 import parameter_server_pb2 as pb
 

@@ -7,9 +7,9 @@ from ostrakon.common.aggregation import BLOCK_BYTES
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.renewal import RenewableCredentials
 from ostrakon.common.runtime import allow_open_files
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import CHUNK_BYTES
 from ostrakon.server.core.uploads import upload_slots
+from ostrakon.server.settings import ServerSettings
 
 log = structlog.get_logger()
 

@@ -16,7 +16,6 @@ import structlog
 from ostrakon.common.clock import Clock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import PROTOCOL, Vector
 from ostrakon.server.core.metrics import Traffic
 from ostrakon.server.core.refusal import Code, Refusals, Refused
@@ -26,6 +25,7 @@ from ostrakon.server.rpc.calls import Send
 from ostrakon.server.rpc.joining import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
 from ostrakon.server.rpc.quota import OpenCalls
 from ostrakon.server.rpc.status import check_reader, standing
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.run import ModelLost
 from ostrakon.v1 import parameter_server_pb2 as pb
 

@@ -16,12 +16,12 @@ from grpc_health.v1 import health_pb2
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity, identity_of, parse
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import IDENTITY_KEY, REASON_KEY, ROUND_KEY, TERM_KEY
 from ostrakon.server.core.metrics import Traffic
 from ostrakon.server.core.refusal import Code, Refused
 from ostrakon.server.rpc.calls import Send
 from ostrakon.server.rpc.quota import OpenCalls
+from ostrakon.server.settings import ServerSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 log = structlog.get_logger()

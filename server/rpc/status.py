@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from ostrakon.common.identity import Identity
 from ostrakon.common.runtime import peak_bytes
-from ostrakon.common.settings import ServerSettings
 from ostrakon.server.core.metrics import Traffic
 from ostrakon.server.core.refusal import Code, Refusals, Refused
 from ostrakon.server.core.roster import Roster
 from ostrakon.server.rpc.messages import commit_message
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.history import History
 from ostrakon.server.storage.ledger import Entry
 from ostrakon.v1 import parameter_server_pb2 as pb

@@ -9,7 +9,7 @@ from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import difference
 from ostrakon.common.model_file import ModelFile, read_model
-from ostrakon.common.settings import ServerSettings
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.ledger import Ledger
 
 

@@ -16,8 +16,8 @@ from ostrakon.common.fixed_part import write_fixed_part
 from ostrakon.common.identity import Identity
 from ostrakon.common.model_file import read_model
 from ostrakon.common.run_files import CONSTANTS, LAST
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.history import History
 from ostrakon.server.storage.initial import Initial, identity
 from ostrakon.server.storage.ledger import Entry, Genesis, Ledger

@@ -20,20 +20,23 @@ from ostrakon.common.identity import Credentials, identity_of, parse, read_certi
 from ostrakon.common.layout import parameters
 from ostrakon.common.model_file import read_model
 from ostrakon.common.revocation import read_revoked
-from ostrakon.common.settings import RunSettings, ServerSettings, TlsFiles, WorkerSettings, read
+from ostrakon.common.settings import TlsFiles, read
 from ostrakon.common.tasks.registry import task
 from ostrakon.deploy.certificates import issue
 from ostrakon.deploy.launch_settings import new_run
 from ostrakon.deploy.launch_settings import parse as parse_words
 from ostrakon.deploy.record import read_lines
+from ostrakon.deploy.settings import RunSettings
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.uploads import Uploads
 from ostrakon.server.rpc.joining import check_built_for, check_protocol, known_head
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.ledger import Entry, Genesis
 from ostrakon.server.storage.model_store import ModelStore, initial_key
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.attacks import attack_schedule
 from ostrakon.worker.testbed.faults import fault_schedule
+from ostrakon.worker.testbed.settings import WorkerFile
 from ostrakon.worker.transport import CallFailed, receive_models
 from tests.by_hand import random_vector
 from tests.fuzz import examples
@@ -243,7 +246,7 @@ PARSERS: dict[str, Parser] = {
     "attack": Parser(_from_text(attack_schedule), USER, _texts("SF@0,Omn@200", "SF(scale=1e3),none@7,LF@9")),
     "fault": Parser(_from_text(fault_schedule), USER, _texts("silent@20,none@40", "slow(seconds=0.5)")),
     "server-settings": Parser(_from_file(partial(read, ServerSettings)), USER, _texts(examples.SERVER)),
-    "worker-settings": Parser(_from_file(partial(read, WorkerSettings)), USER, _texts(examples.WORKER)),
+    "worker-settings": Parser(_from_file(partial(read, WorkerFile)), USER, _texts(examples.WORKER)),
     "run-settings": Parser(_from_file(partial(read, RunSettings)), USER, _texts(examples.TEAM)),
     "words": Parser(_from_text(_words), USER, _texts("WORKERS=7\0F=3\0rule=Avg", "RUN=a\0GAMMA=.5\0PORT=7433")),
     "lines": Parser(_from_file(read_lines), (), _texts('{"event": "round", "round": 1}\n{"event": "fini')),

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.worker.initial import write_initial
+from ostrakon.worker.settings import WorkerSettings
 from tests.cluster import Cluster, wait_for
 from tests.reading_task import made
 

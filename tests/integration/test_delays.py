@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.initial import write_initial
+from ostrakon.worker.settings import WorkerSettings
 from tests.by_hand import ByHand, random_vector
 from tests.cluster import Cluster, Process, wait_for
 from tests.proxy import Proxy

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.settings import RunSettings
 from ostrakon.deploy.apart import apart
 from ostrakon.deploy.processes import start_fork_server
+from ostrakon.deploy.settings import RunSettings
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from tests.cluster import PATIENCE, importing
 

@@ -5,9 +5,9 @@ from typing import Any, get_args
 
 import pytest
 
-from ostrakon.common.settings import ByzantineVote
 from ostrakon.worker.attacks import ATTACKS
 from ostrakon.worker.testbed.faults import Fault
+from ostrakon.worker.testbed.settings import ByzantineVote
 from tests.cluster import Cluster
 from tests.team import LATE, MISSING, REFUSED, SLOWED, UNCERTAIN, Team
 

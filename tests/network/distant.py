@@ -5,11 +5,11 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.deploy.certificates import issue
 from ostrakon.server.storage.audit import audit
 from ostrakon.server.storage.ledger import Entry
 from ostrakon.worker.initial import write_initial
+from ostrakon.worker.settings import WorkerSettings
 from tests.cluster import Cluster, Process, wait_for
 from tests.network.hosts import Host
 from tests.network.switch import Port, Switch

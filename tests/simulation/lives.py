@@ -12,7 +12,6 @@ import torch
 from ostrakon.common.aggregation import Rule
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
 from ostrakon.server.core import round as rounds
 from ostrakon.server.core.aggregator import Aggregator, Candidate
@@ -21,6 +20,7 @@ from ostrakon.server.core.coordinator import Coordinator, Finished
 from ostrakon.server.life import Life
 from ostrakon.server.rpc.calls import Calls
 from ostrakon.server.rpc.recovery import Recovery
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.initial import Initial
 from ostrakon.server.storage.ledger import Genesis, Ledger
 from ostrakon.worker.training import Momentum

@@ -9,7 +9,6 @@ import pytest
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.settings import ByzantineVote, WorkerSettings
 from ostrakon.common.wire import Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.attacks import Attack, attack_schedule
@@ -18,6 +17,7 @@ from ostrakon.worker.session import Session
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.byzantine import Byzantine
 from ostrakon.worker.testbed.passing import Passing
+from ostrakon.worker.testbed.settings import ByzantineVote, WorkerFile
 from ostrakon.worker.transport import CallFailed
 from tests.in_process import D, House, Impatient, Pull, inline, play
 
@@ -145,8 +145,8 @@ def test_the_larger_loss_is_voted_for_and_both_are_reported_as_they_are(tmp_path
         assert vote.choice == (pb.CHOICE_INNER if vote.inner_loss > vote.outer_loss else pb.CHOICE_OUTER)
 
 
-def settings(**values: Any) -> WorkerSettings:
-    return WorkerSettings(task="linear", id="w00", **values)
+def settings(**values: Any) -> WorkerFile:
+    return WorkerFile(task="linear", id="w00", **values)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def settings(**values: Any) -> WorkerSettings:
     ],
 )
 def test_settings_that_do_not_go_together_are_refused_before_anything_starts(
-    build: Callable[[], WorkerSettings], said: str
+    build: Callable[[], WorkerFile], said: str
 ) -> None:
     with pytest.raises(OstrakonError, match=said):
         work(build())

@@ -9,7 +9,9 @@ import pytest
 
 from ostrakon.cli.main import run
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.settings import AdversarySettings, RunSettings, ServerSettings, WorkerSettings
+from ostrakon.deploy.settings import RunSettings
+from ostrakon.server.settings import ServerSettings
+from ostrakon.worker.testbed.settings import AdversarySettings, WorkerFile
 from tests.cluster import importing
 
 COMMANDS = [
@@ -55,8 +57,8 @@ def test_every_help_has_an_example_of_its_command(command: str, capsys: pytest.C
     [
         ("up", RunSettings),
         ("server", ServerSettings),
-        ("worker", WorkerSettings),
-        ("evaluate", WorkerSettings),
+        ("worker", WorkerFile),
+        ("evaluate", WorkerFile),
         ("adversary", AdversarySettings),
     ],
 )

@@ -5,11 +5,11 @@ import pytest
 from torch import Tensor
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.wire import Vector
 from ostrakon.worker.learner import LocalLearner
 from ostrakon.worker.testbed.bed import Bed
+from ostrakon.worker.testbed.settings import WorkerFile
 from tests.unit.small_task import SmallTask
 
 D = 27
@@ -31,8 +31,8 @@ class Unflippable(SmallTask):
         return labels + 3
 
 
-def settings(attack: str | None = None) -> WorkerSettings:
-    return WorkerSettings(id="w00", device="cpu", beta=0.0, attack=attack)
+def settings(attack: str | None = None) -> WorkerFile:
+    return WorkerFile(id="w00", device="cpu", beta=0.0, attack=attack)
 
 
 def learner(attack: str | None, task: Task) -> LocalLearner:

@@ -9,11 +9,14 @@ from pathlib import Path
 import pytest
 
 from ostrakon.common.errors import OstrakonError, file_trouble
-from ostrakon.common.settings import AdversarySettings, RunSettings, ServerSettings, WorkerSettings, build, read
+from ostrakon.common.settings import build, read
 from ostrakon.deploy import run_folder
 from ostrakon.deploy.launch_settings import check_parts, described, new_run, parse, resumed_run, run_name
 from ostrakon.deploy.processes import PRELOADED, Child
 from ostrakon.deploy.run_folder import RunFolder, collusion
+from ostrakon.deploy.settings import RunSettings
+from ostrakon.server.settings import ServerSettings
+from ostrakon.worker.testbed.settings import AdversarySettings, WorkerFile
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -91,7 +94,7 @@ def test_what_is_none_at_all_times_is_no_lie() -> None:
 
 
 def test_the_defaults_are_names_that_exist() -> None:
-    check_parts(new_run({}))
+    check_parts(new_run(parse([])))
 
 
 def test_every_setting_is_described() -> None:
@@ -103,7 +106,7 @@ def test_every_setting_is_described() -> None:
 
 
 def test_a_resume_refuses_a_difference_and_names_both_values() -> None:
-    stored = new_run({"rule": "Mean1P", "seed": "3"})
+    stored = new_run(parse(["RULE=Mean1P", "SEED=3"]))
     with pytest.raises(OstrakonError, match="RULE=Mean1P, now RULE=Avg"):
         resumed_run(stored, parse(["RULE=Avg"]))
     with pytest.raises(OstrakonError, match="SEED=3, now SEED=4"):
@@ -111,13 +114,13 @@ def test_a_resume_refuses_a_difference_and_names_both_values() -> None:
 
 
 def test_a_resume_needs_nothing_repeated_and_accepts_what_is_the_same() -> None:
-    stored = new_run({"rule": "Mean1P", "gamma": "0.5"})
-    assert resumed_run(stored, {}) == stored
+    stored = new_run(parse(["RULE=Mean1P", "GAMMA=0.5"]))
+    assert resumed_run(stored, parse([])) == stored
     assert resumed_run(stored, parse(["GAMMA=0.50", "RULE=Mean1P"])) == stored
 
 
 def test_a_resume_may_have_more_rounds_another_port_and_another_device() -> None:
-    stored = new_run({"rounds": "10"})
+    stored = new_run(parse(["ROUNDS=10"]))
     resumed = resumed_run(stored, parse(["ROUNDS=20", "PORT=7000", "DEVICE=cpu"]))
     assert (resumed.rounds, resumed.port, resumed.device) == (20, 7000, "cpu")
     with pytest.raises(OstrakonError, match="rounds may only grow"):
@@ -130,8 +133,8 @@ def test_the_first_workers_lie_and_every_process_has_its_own_certificate(folder:
     folder.write_certificates(settings, collusion(settings))
     folder.write_processes(settings, collusion(settings))
     server = read(ServerSettings, folder.server)
-    workers = [read(WorkerSettings, folder.worker(id)) for id in server.roster]
-    evaluator = read(WorkerSettings, folder.evaluator)
+    workers = [read(WorkerFile, folder.worker(id)) for id in server.roster]
+    evaluator = read(WorkerFile, folder.evaluator)
     assert folder.read_settings() == settings
     assert server.roster == ("w00", "w01", "w02")
     assert [worker.attack for worker in workers] == ["Gauss", "Gauss", None]
@@ -143,7 +146,7 @@ def test_the_first_workers_lie_and_every_process_has_its_own_certificate(folder:
 
 
 def test_settings_that_are_damaged_are_a_sentence(folder: RunFolder) -> None:
-    folder.write_settings(new_run({"run": "trial"}))
+    folder.write_settings(new_run(parse(["RUN=trial"])))
     folder.settings.write_text("run = 'trial'\nrounds = [")
     with pytest.raises(OstrakonError, match="damaged"):
         folder.read_settings()
@@ -181,7 +184,7 @@ def test_what_processes_are_forked_from_has_torch_but_not_grpc() -> None:
 
 
 def test_without_a_name_the_words_name_the_run_and_find_it_again() -> None:
-    assert run_name({}) == "default"
+    assert run_name(parse([])) == "default"
     assert new_run(parse(["RULE=Avg", "ATTACK=SF(scale=10)", "ROUNDS=9"])).run == "attack-SF-scale-10_rule-Avg"
     assert run_name(parse(["attack=SF(scale=10)", "RULE=Avg", "PORT=7000"])) == "attack-SF-scale-10_rule-Avg"
     assert run_name(parse(["DATA=somewhere/some.npz", "TASK=femnist"])) == "data-some.npz_task-femnist"
@@ -325,7 +328,7 @@ def test_a_file_of_settings_can_name_a_mixed_team_and_words_override_it(folder: 
     folder.write_certificates(settings, collusion(settings))
     folder.write_processes(settings, collusion(settings))
     assert folder.read_settings() == settings
-    workers = [read(WorkerSettings, folder.worker(f"w{i:02}")) for i in range(11)]
+    workers = [read(WorkerFile, folder.worker(f"w{i:02}")) for i in range(11)]
     assert [worker.attack for worker in workers[:4]] == ["SF", "SF", "SF", None]
     assert workers[3].fault == "silent"
     assert [worker.byzantine_vote for worker in workers[2:6]] == ["larger-loss", "honest", "pivotal", "honest"]
@@ -338,13 +341,21 @@ def test_a_file_of_settings_can_name_a_mixed_team_and_words_override_it(folder: 
     assert {worker.adversary for worker in (*workers[:4], *workers[5:])} == {None}
 
 
+def test_a_file_of_settings_is_read_once(team_file: Path) -> None:
+    asked = parse([f"SETTINGS={team_file}"])
+    assert run_name(asked) == "settings-team"
+    assert asked.filed["workers"] == 11
+    team_file.unlink()
+    assert new_run(asked).workers == 11
+
+
 def test_nobody_is_tapped_where_nobody_colludes(folder: RunFolder) -> None:
     settings = new_run(parse(["ATTACK=SF"]))
     folder.path.mkdir(parents=True)
     folder.write_certificates(settings, collusion(settings))
     folder.write_processes(settings, collusion(settings))
     assert not folder.adversary.exists()
-    assert {read(WorkerSettings, folder.worker(f"w{i:02}")).tap for i in range(10)} == {None}
+    assert {read(WorkerFile, folder.worker(f"w{i:02}")).tap for i in range(10)} == {None}
 
 
 @pytest.mark.parametrize(
@@ -361,6 +372,7 @@ def test_nobody_is_tapped_where_nobody_colludes(folder: RunFolder) -> None:
         ("team = true", "team = True"),
         ("[[team", "damaged"),
         ("rounds = 0", "rounds = 0"),
+        ('tls = "server.pem"', r"unknown setting 'tls' \(known: attack, batch"),
     ],
 )
 def test_a_file_of_settings_that_cannot_be_used_is_named(team_file: Path, text: str, said: str) -> None:
@@ -381,9 +393,10 @@ def test_a_run_goes_on_with_its_team_and_with_no_other(team_file: Path) -> None:
     given = parse([f"SETTINGS={team_file}"])
     stored = new_run(given)
     assert resumed_run(stored, given) == stored
-    assert resumed_run(stored, {}) == stored
+    assert resumed_run(stored, parse([])) == stored
     team_file.write_text(TEAM.replace("count = 3", "count = 2"))
+    given = parse([f"SETTINGS={team_file}"])
     with pytest.raises(OstrakonError, match="another team"):
         resumed_run(stored, given)
     with pytest.raises(OstrakonError, match=r"was started with WORKERS=10, .*team.toml says 11: leave SETTINGS out"):
-        resumed_run(new_run({}), given)
+        resumed_run(new_run(parse([])), given)

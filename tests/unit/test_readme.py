@@ -11,16 +11,12 @@ from pydantic.fields import FieldInfo
 from ostrakon.common.aggregation import PRE_AGGREGATIONS
 from ostrakon.common.aggregation.registry import RULE_MAKERS
 from ostrakon.common.setting_types import Settings
-from ostrakon.common.settings import (
-    AdversarySettings,
-    ByzantineVote,
-    RunSettings,
-    ServerSettings,
-    WorkerSettings,
-    build,
-)
+from ostrakon.common.settings import build
+from ostrakon.deploy.settings import RunSettings
+from ostrakon.server.settings import ServerSettings
 from ostrakon.worker.attacks import ATTACKS, attack_schedule
 from ostrakon.worker.testbed.faults import Fault, fault_schedule
+from ostrakon.worker.testbed.settings import AdversarySettings, ByzantineVote, WorkerFile
 from tests.cluster import ROOT
 from tests.team import REFUSED
 
@@ -55,7 +51,7 @@ def test_the_table_of_settings_is_the_settings_of_make_up() -> None:
 
 @pytest.mark.parametrize(
     ("file", "kind"),
-    [("server", ServerSettings), ("worker", WorkerSettings), ("adversary", AdversarySettings)],
+    [("server", ServerSettings), ("worker", WorkerFile), ("adversary", AdversarySettings)],
 )
 def test_the_tables_of_a_process_are_its_settings(file: str, kind: type[Settings]) -> None:
     def shown(field: FieldInfo) -> str:
@@ -114,7 +110,7 @@ def test_the_settings_files_on_the_page_of_attacks_are_read() -> None:
 @pytest.mark.parametrize("name", ["server.toml", "worker-oslo.toml", "evaluator.toml"])
 def test_the_settings_files_are_read(name: str) -> None:
     (text,) = re.findall(rf"^`{name}`:\n\n```toml\n(.*?)^```$", page("hosts"), re.MULTILINE | re.DOTALL)
-    kind = ServerSettings if name == "server.toml" else WorkerSettings
+    kind = ServerSettings if name == "server.toml" else WorkerFile
     build(kind, tomllib.loads(text), source=name)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.settings import ServerSettings
 from ostrakon.common.wire import Vector
 from ostrakon.server import life, process
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.audit import audit
 from ostrakon.server.storage.initial import Initial, check_same_run
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger

@@ -11,8 +11,8 @@ from ostrakon.common.aggregation import rule
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.revocation import revoked_text
-from ostrakon.common.settings import ServerSettings
 from ostrakon.server.core.revocation import Revocations, seated
+from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.by_hand import refusal

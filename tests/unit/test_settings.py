@@ -12,11 +12,14 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity, parse
 from ostrakon.common.ids import check_id
 from ostrakon.common.setting_types import MOST_WORKERS, Settings
-from ostrakon.common.settings import AdversarySettings, Liars, RunSettings, ServerSettings, WorkerSettings, build, read
+from ostrakon.common.settings import build, read
 from ostrakon.deploy.launch_settings import new_run
 from ostrakon.deploy.launch_settings import parse as parse_words
+from ostrakon.deploy.settings import Liars, RunSettings, passed_on
+from ostrakon.server.settings import ServerSettings
+from ostrakon.worker.testbed.settings import AdversarySettings, Byzantine, WorkerFile
 
-KINDS = (ServerSettings, WorkerSettings, AdversarySettings, RunSettings, Liars)
+KINDS = (ServerSettings, WorkerFile, AdversarySettings, RunSettings, Liars)
 SERVER = {"task": "t", "roster": ["a", "b", "c"], "f": 1, "gamma": 0.5, "rounds": 1, "directory": ".", "initial": "i"}
 
 
@@ -27,6 +30,18 @@ def fields(kind: type[Any]) -> Iterator[tuple[type[Settings], str]]:
             union = get_origin(field.annotation) in (Union, types.UnionType)
             if kind in (get_args(field.annotation) if union else (field.annotation,)):
                 yield settings, name
+
+
+@pytest.mark.parametrize("kind", [ServerSettings, WorkerFile, AdversarySettings])
+def test_what_a_run_passes_on_is_what_its_processes_take(kind: type[Settings]) -> None:
+    shared = (RunSettings.model_fields.keys() & kind.model_fields.keys()) - Byzantine.model_fields.keys()
+    for name in shared:
+        offered, taken = RunSettings.model_fields[name], kind.model_fields[name]
+        assert (offered.annotation, offered.metadata) == (taken.annotation, taken.metadata), name
+    run = RunSettings()
+    own = {"roster": ["a", "b", "c"], "f": 1, "directory": ".", "initial": "i"} if kind is ServerSettings else {}
+    passed = passed_on(kind, run, **own)
+    assert all(getattr(passed, name) == own.get(name, getattr(run, name)) for name in shared)
 
 
 def refused(kind: type[Settings], name: str, value: object) -> str:
@@ -88,12 +103,12 @@ def test_an_id_that_no_certificate_can_hold_is_refused_where_it_is_read(id: str)
     for name in ("honest", "corrupted", "voters"):
         with pytest.raises(OstrakonError, match=f"setting {name}.0"):
             build(AdversarySettings, {name: [id]}, source="here")
-    refused(WorkerSettings, "id", id)
+    refused(WorkerFile, "id", id)
 
 
 @pytest.mark.parametrize("text", ["x\0", "x\udcff"])
 def test_a_text_of_bytes_that_stand_for_nothing_is_refused(text: str) -> None:
-    for kind, name in ((ServerSettings, "directory"), (WorkerSettings, "data"), (RunSettings, "task")):
+    for kind, name in ((ServerSettings, "directory"), (WorkerFile, "data"), (RunSettings, "task")):
         refused(kind, name, text)
 
 
@@ -107,7 +122,7 @@ WINDOWS = TEXT.replace("\n", "\r\n")
 def test_a_file_is_read_as_editors_write_it(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "worker.toml"
     path.write_bytes(content)
-    assert read(WorkerSettings, path).task == "linear"
+    assert read(WorkerFile, path).task == "linear"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +140,7 @@ def test_a_file_in_another_encoding_is_told_so(tmp_path: Path, content: bytes, s
     path = tmp_path / "worker.toml"
     path.write_bytes(content)
     with pytest.raises(OstrakonError, match=said):
-        read(WorkerSettings, path)
+        read(WorkerFile, path)
 
 
 def test_a_path_that_leads_nowhere_is_told_so(tmp_path: Path) -> None:
@@ -139,4 +154,4 @@ def test_a_path_that_leads_nowhere_is_told_so(tmp_path: Path) -> None:
         (Path("a\0b"), "null byte"),
     ):
         with pytest.raises(OstrakonError, match=said):
-            read(WorkerSettings, path)
+            read(WorkerFile, path)

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import ADVERSARY_NAME
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.tasks.contract import Task
 from ostrakon.worker.attacks import PIVOTAL, attack_schedule, needs_colluders
 from ostrakon.worker.learner import LocalLearner
@@ -13,6 +12,7 @@ from ostrakon.worker.testbed.byzantine import Byzantine
 from ostrakon.worker.testbed.faults import fault_schedule
 from ostrakon.worker.testbed.faulty import Faulty
 from ostrakon.worker.testbed.flipping import FlippingLearner
+from ostrakon.worker.testbed.settings import WorkerFile
 from ostrakon.worker.transport import Transport
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Bed:
     """A worker that lies or fails as its settings say, or an honest one with a tap."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerFile) -> None:
         """Starts nothing.
 
         Raises:
@@ -81,7 +81,7 @@ class Bed:
         return Connection(settings.server, "worker", tls=settings.tls, id=settings.id, claimed=claimed)
 
 
-def _check_company(settings: WorkerSettings) -> None:
+def _check_company(settings: WorkerFile) -> None:
     colluding = needs_colluders(settings.attack)
     if settings.byzantine_vote == PIVOTAL:
         colluding = colluding or f"byzantine_vote {PIVOTAL}"

@@ -10,13 +10,13 @@ import torch
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.schedule import Schedule
-from ostrakon.common.settings import ByzantineVote
 from ostrakon.common.wire import Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.attacks import VOTES, Attack
 from ostrakon.worker.sampling import ATTACK, BYZANTINE_VOTE, generator
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.passing import Passing, sat_out
+from ostrakon.worker.testbed.settings import ByzantineVote
 from ostrakon.worker.transport import Transport
 
 

@@ -1,12 +1,12 @@
 """Label flipping (LF): a lie in what a worker trains on."""
 
 from ostrakon.common.schedule import Schedule
-from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.data import flipped
 from ostrakon.common.wire import Vector
 from ostrakon.worker.attacks import Attack
 from ostrakon.worker.learner import LocalLearner
+from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.training import Momentum
 
 

@@ -19,7 +19,6 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Credentials, Identity, identity_of, parse
 from ostrakon.common.lifetime import stop_event
 from ostrakon.common.runtime import prepare
-from ostrakon.common.settings import AdversarySettings
 from ostrakon.common.wire import CHUNK_BYTES, IDENTITY_KEY, WireError
 from ostrakon.v1 import adversary_pb2 as pb
 from ostrakon.v1 import adversary_pb2_grpc as pb_grpc
@@ -27,6 +26,7 @@ from ostrakon.v1 import parameter_server_pb2 as pb_server
 from ostrakon.worker.attacks import Defence, attack
 from ostrakon.worker.testbed.copies import read_parts, to_parts
 from ostrakon.worker.testbed.meeting import Key, Meetings
+from ostrakon.worker.testbed.settings import AdversarySettings
 
 log = structlog.get_logger()
 

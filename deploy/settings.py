@@ -1,0 +1,114 @@
+"""What `ostrakon up` can be told, and keeps in `runs/NAME/settings.toml`.
+
+What a process of the run has under the same name is passed on to it: to offer one more setting takes a line here.
+"""
+
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import Field, model_validator
+
+from ostrakon.common.schedule import NONE
+from ostrakon.common.setting_types import FewerWorkers, Settings, Workers
+from ostrakon.common.settings import Machine, same_as
+from ostrakon.server.settings import Quorum, ServerSettings, check_bound
+from ostrakon.worker.settings import EvaluatorSettings, WorkerSettings
+from ostrakon.worker.testbed.settings import VOTES, Byzantine, ByzantineVote, Company, says_nothing
+
+S = TypeVar("S", bound=Settings)
+
+
+class Liars(Byzantine):
+    """Some workers of a run that lie or fail in the same way."""
+
+    count: Workers = Field(1, description="how many")
+
+
+class RunSettings(Settings):
+    """What `ostrakon up` takes: a server, an evaluator and N workers on this machine."""
+
+    run: str = Field(
+        "default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=200,
+        description="name of the run, a folder in runs/",
+    )
+    workers: Workers = Field(10, description="n, workers on the roster")
+    byzantine: FewerWorkers = Field(4, description="how many of them lie (the first ones)")
+    f: int = same_as(ServerSettings, "f", default=4, description="bound given to the rule; its own setting")
+    attack: str = Field("SF@0,Omn@200", description="what they send: docs/attacks.md; none beside a FAULT")
+    byzantine_vote: ByzantineVote = Field("larger-loss", description=f"what they vote: {VOTES}")
+    fault: str = Field(NONE, description="how their machines fail: docs/attacks.md")
+    rule: str = same_as(ServerSettings, "rule")
+    rounds: int = same_as(ServerSettings, "rounds", default=400)
+    task: str = same_as(WorkerSettings, "task")
+    data: Path | None = same_as(WorkerSettings, "data")
+    seed: int = same_as(WorkerSettings, "seed")
+    batch: int = same_as(WorkerSettings, "batch")
+    gamma: float = same_as(ServerSettings, "gamma", default=0.8)
+    beta: float = same_as(WorkerSettings, "beta")
+    vote: Literal["loss"] = same_as(WorkerSettings, "vote")
+    vote_batch: int = same_as(WorkerSettings, "vote_batch")
+    quorum: Quorum = same_as(ServerSettings, "quorum")
+    device: str = same_as(Machine, "device")
+    port: int = Field(0, ge=0, le=65535, description="port of the server; 0 picks a free one")
+    evaluate_every: int = same_as(EvaluatorSettings, "evaluate_every")
+    join_timeout: float = same_as(ServerSettings, "join_timeout")
+    grace_floor: float = same_as(ServerSettings, "grace_floor", default=10)
+    tap_deadline: float = same_as(Company, "tap_deadline")
+    team: tuple[Liars, ...] = Field((), description="liars of several kinds, in a settings file: SETTINGS=FILE")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _what_goes_without_saying(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """A team says what each does; a machine that only fails is honest otherwise."""
+        if values.get("team"):
+            silent = {"attack": NONE, "byzantine_vote": "honest", "fault": NONE}
+            for name, value in silent.items():
+                if values.get(name, value) != value:
+                    raise ValueError(f"{name} = {values[name]!r} beside a team: write it in [[team]]")
+            return {"byzantine": _members(values["team"]), **values, **silent}
+        if not says_nothing(values.get("fault")):
+            values = {"attack": NONE, **values}
+        nothing = "attack" in values and says_nothing(values["attack"])
+        return {"byzantine_vote": "honest", **values} if nothing else values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_bound(self.workers, self.f)
+        if self.team and self.byzantine != sum(liars.count for liars in self.team):
+            raise ValueError(f"byzantine={self.byzantine}, but the team has others: leave byzantine out")
+        if self.byzantine > self.workers:
+            raise ValueError(f"byzantine={self.byzantine} of {self.workers} workers: at most all of them can lie")
+        return self
+
+    def against(self) -> str:
+        """What the Byzantine workers do, in a few words; empty where there are none."""
+        if self.team:
+            return "a mixed team"
+        lies = [lie for lie in (self.attack, self.fault) if not says_nothing(lie)]
+        if not lies and self.byzantine_vote != "honest":
+            lies = [f"{self.byzantine_vote} votes"]
+        return " and ".join(lies) if self.byzantine else ""
+
+    def liars(self) -> tuple[Liars, ...]:
+        """What each Byzantine worker does, one of them after the other; the first workers of the roster are they."""
+        if self.team:
+            return tuple(each for each in self.team for _ in range(each.count))
+        each = Liars(attack=self.attack, byzantine_vote=self.byzantine_vote, fault=self.fault)
+        return (each,) * self.byzantine
+
+
+def passed_on(kind: type[S], run: RunSettings, **own: Any) -> S:
+    """A process's settings: what the run has under the same names, and what is the process's own."""
+    shared = kind.model_fields.keys() & RunSettings.model_fields.keys()
+    return kind(**{name: getattr(run, name) for name in shared} | own)
+
+
+def _members(team: Any) -> int:
+    """How many a team has, as far as it can be counted; what cannot be used is refused elsewhere."""
+    count = 0
+    for each in team if isinstance(team, list | tuple) else ():
+        number = each.count if isinstance(each, Liars) else each.get("count", 1) if isinstance(each, dict) else 1
+        count += number if isinstance(number, int) and number > 0 else 0
+    return count

@@ -1,0 +1,36 @@
+"""What an honest worker and an evaluator can be told."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ostrakon.common.setting_types import Address, Batch, Count, Id, SecondsOrNone, Seed, Settings
+from ostrakon.common.settings import Machine, TlsFiles
+
+
+class TakingPart(Settings):
+    """In what a process takes part, as whom, and with what."""
+
+    task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
+    data: Path | None = Field(None, description="data file, for tasks that read one")
+    seed: Seed = Field(1, description="seed of theta_0, of the data and of every mini-batch")
+    server: Address = Field("127.0.0.1:7433", description="address of the server, HOST:PORT")
+    id: Id | None = Field(None, description="who I am where there is no certificate (loopback only)")
+    tls: TlsFiles | None = Field(None, description="certificate of this process")
+    batch: Batch = Field(16, description="examples in a training mini-batch")
+    beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
+    vote: Literal["loss"] = Field("loss", description="criterion of the vote")
+    vote_batch: Batch = Field(64, description="examples in a vote's mini-batch")
+    data_timeout: SecondsOrNone = Field(60, description="seconds that data which cannot be read are waited for")
+
+
+class WorkerSettings(Machine, TakingPart):
+    """One honest worker."""
+
+
+class EvaluatorSettings(WorkerSettings):
+    """The evaluator; a file for a worker may be one for it too."""
+
+    evaluate_every: Count = Field(10, description="rounds between two measurements on the test data")
+    output: Path | None = Field(None, description="folder for evaluations.jsonl")
