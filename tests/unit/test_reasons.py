@@ -11,6 +11,8 @@ import pytest
 from ostrakon.common.reasons import Missing, Reason, from_wire, to_wire
 from ostrakon.common.settings import WorkerSettings
 from ostrakon.common.wire import REFUSAL_KEY
+from ostrakon.deploy.launch_settings import new_run
+from ostrakon.deploy.live import Progress
 from ostrakon.server.core.refusal import CODES, Code
 from ostrakon.server.storage.ledger import Entry
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
@@ -55,6 +57,19 @@ def test_an_entry_keeps_the_words(tmp_path: Path) -> None:
     assert members.to_json() == words.to_json() and members.hash == words.hash
     assert Entry.from_json(members.to_json()).missing == members.missing
     ledger.close()
+
+
+def test_who_watches_reads_the_words() -> None:
+    status = pb.StatusResponse(
+        refused=[
+            pb.RefusedCount(worker="w00", reason=to_wire(Reason, Reason.NOT_FINITE), count=2),
+            pb.RefusedCount(reason=to_wire(Reason, "out of tea"), count=1),
+        ],
+        missing=[pb.MissingCount(worker="w01", reason=to_wire(Missing, Missing.NO_VOTE), rounds=3)],
+    )
+    shown = dict(Progress(new_run({}), status).facts())
+    assert shown["refused"] == "w00: not finite x2; a caller that is not on the roster: another reason x1"
+    assert shown["missing"] == "w01: no vote x3"
 
 
 @pytest.mark.parametrize("trailer", [pb.Refusal(reason=9999, term=1).SerializeToString(), b"\xff", None])
