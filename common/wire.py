@@ -6,18 +6,16 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ostrakon.common.reasons import Reason
 from ostrakon.v1 import parameter_server_pb2 as pb
 
-PROTOCOL = 1
+PROTOCOL = 2
 CHUNK_BYTES = 1 << 20  # smaller costs CPU, larger is slower, and this fits gRPC's default message limit
 
 MOST_OPEN_CALLS = 8  # of one identity, that a server keeps open; an honest worker has one or two
 
-# How a refusal travels beside its gRPC status, and how a caller without a certificate says who it is.
-REASON_KEY = "ostrakon-reason"
-TERM_KEY = "ostrakon-term"
-ROUND_KEY = "ostrakon-round"
-IDENTITY_KEY = "ostrakon-identity"
+REFUSAL_KEY = "ostrakon-refusal-bin"  # of the trailing metadata: a serialised `Refusal`
+IDENTITY_KEY = "ostrakon-identity"  # of the metadata of a caller without a certificate: its URN
 
 Vector = NDArray[np.float32]
 
@@ -26,10 +24,10 @@ class WireError(Exception):
     """Bytes that cannot become the vector they were announced as.
 
     Attributes:
-        reason: two or three words, the name under which the event is counted.
+        reason: the name under which the event is counted.
     """
 
-    def __init__(self, reason: str, sentence: str) -> None:
+    def __init__(self, reason: Reason, sentence: str) -> None:
         super().__init__(sentence)
         self.reason = reason
 
@@ -69,12 +67,14 @@ class Receiver:
         """
         size = len(chunk.data)
         if chunk.offset != self._received:
-            raise WireError("wrong offset", f"expected a chunk at byte {self._received}, got one at {chunk.offset}")
+            raise WireError(
+                Reason.WRONG_OFFSET, f"expected a chunk at byte {self._received}, got one at {chunk.offset}"
+            )
         if size == 0:
-            raise WireError("wrong length", f"the chunk at byte {chunk.offset} is empty")
+            raise WireError(Reason.WRONG_LENGTH, f"the chunk at byte {chunk.offset} is empty")
         if self._received + size > len(self._bytes):
             raise WireError(
-                "too much data",
+                Reason.TOO_MUCH_DATA,
                 f"expected {len(self._bytes)} bytes in all, got at least {self._received + size}",
             )
         self._bytes[self._received : self._received + size] = chunk.data
@@ -88,10 +88,10 @@ class Receiver:
             WireError: bytes are missing, or the content is not what `digest` names.
         """
         if not self.complete:
-            raise WireError("wrong length", f"expected {len(self._bytes)} bytes, got {self._received}")
+            raise WireError(Reason.WRONG_LENGTH, f"expected {len(self._bytes)} bytes, got {self._received}")
         found = self._sha256.hexdigest()
         if found != digest:
-            raise WireError("wrong digest", f"the bytes have digest {found}, the header announced {digest}")
+            raise WireError(Reason.WRONG_DIGEST, f"the bytes have digest {found}, the header announced {digest}")
 
     def check_finite(self) -> None:
         """Refuse a received vector with NaN or Inf in it.
@@ -105,4 +105,6 @@ class Receiver:
             finite = np.isfinite(block)
             if not finite.all():
                 index = start + int(np.argmin(finite))
-                raise WireError("not finite", f"value {index} is {self._memory[index]}; every value must be finite")
+                raise WireError(
+                    Reason.NOT_FINITE, f"value {index} is {self._memory[index]}; every value must be finite"
+                )

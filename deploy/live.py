@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ostrakon.common.reasons import Missing, Reason, Why, from_wire
 from ostrakon.deploy.settings import RunSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
 
@@ -90,8 +91,8 @@ class Progress:
                 ("no longer awaited", ", ".join(status.absent)),
                 ("data not readable", "; ".join(_unreadable(status))),
                 ("revoked", ", ".join(status.revoked)),
-                ("missing", _counts(status.missing)),
-                ("refused", _counts(status.refused)),
+                ("missing", _counts((c.worker, _word(Missing, c.reason), c.rounds) for c in status.missing)),
+                ("refused", _counts((c.worker, _word(Reason, c.reason), c.count) for c in status.refused)),
                 ("waiting", status.waiting),
             ]
             rows += [(name, value) for name, value in trouble if value]
@@ -186,7 +187,7 @@ class Lines:
                 self.say("waiting for the server to answer")
                 self._shown_at = time.monotonic()
             return
-        news = {f"refused: {_who(count)}, {count.reason}" for count in status.refused}
+        news = {f"refused: {_who(count.worker)}, {_word(Reason, count.reason)}" for count in status.refused}
         news |= {f"no longer awaited: {worker}" for worker in status.absent}
         news |= {f"data not readable: {sentence}" for sentence in _unreadable(status)}
         if status.waiting:
@@ -211,8 +212,12 @@ def table(progress: Progress) -> Group:
     return Group(Text(progress.title(), style="bold"), bar, facts)
 
 
-def _counts(counts: Iterable[pb.Count]) -> str:
-    return "; ".join(f"{_who(count)}: {count.reason} x{count.count}" for count in counts)
+def _counts(counts: Iterable[tuple[str, str, int]]) -> str:
+    return "; ".join(f"{_who(worker)}: {word} x{count}" for worker, word, count in counts)
+
+
+def _word(kind: type[Why], number: int) -> str:
+    return from_wire(kind, number) or "another reason"
 
 
 def _unreadable(status: pb.StatusResponse) -> list[str]:
@@ -220,5 +225,5 @@ def _unreadable(status: pb.StatusResponse) -> list[str]:
     return [f"{worker}: {why}" for worker, why in sorted(status.data_not_readable.items())]
 
 
-def _who(count: pb.Count) -> str:
-    return count.worker or "a caller that is not on the roster"
+def _who(worker: str) -> str:
+    return worker or "a caller that is not on the roster"

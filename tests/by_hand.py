@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ostrakon.common.digest import DIGEST_SCHEME, digest
+from ostrakon.common.reasons import Reason, from_wire
 from ostrakon.common.wire import PROTOCOL, Vector, chunks
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import Connection
@@ -108,13 +109,18 @@ class ByHand:
         return await self.connection.vote(request)
 
 
-async def refusal(call: Any) -> tuple[str, str]:
+async def refusal(call: Any) -> tuple[str, Reason | None]:
     """Status and reason of a call that must be refused."""
     try:
         await call
     except CallFailed as failed:
         return failed.status, failed.reason
     raise AssertionError("the call was answered")
+
+
+def refused(status: pb.StatusResponse) -> dict[tuple[str, Reason | None], int]:
+    """How often each worker's calls were refused, by (worker, reason)."""
+    return {(one.worker, from_wire(Reason, one.reason)): one.count for one in status.refused}
 
 
 def random_vector(d: int, seed: int) -> Vector:

@@ -153,7 +153,7 @@ class FakeTransport:
     async def _call(self, answer: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
         house = self.port.house
         if house is None:
-            raise CallFailed("UNAVAILABLE", "", "nobody answers at this port")
+            raise CallFailed("UNAVAILABLE", None, "nobody answers at this port")
 
         async def admitted() -> T:
             with house.calls.open_calls.admit(self.caller):
@@ -164,7 +164,7 @@ class FakeTransport:
         try:
             await asyncio.wait({task})
             if task.cancelled():
-                raise CallFailed("UNAVAILABLE", "", "the connection broke")
+                raise CallFailed("UNAVAILABLE", None, "the connection broke")
             return task.result()
         except Refused as refusal:
             house.calls.refuse(self.caller, refusal.reason)

@@ -9,6 +9,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.reasons import Missing, Reason
 from ostrakon.common.tasks.linear import Linear
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.deploy.record import read_record
@@ -17,40 +18,41 @@ from ostrakon.server.storage.audit import audit
 from ostrakon.worker.attacks import PIVOTAL, needs_colluders
 from ostrakon.worker.measure import Measured, measure
 from ostrakon.worker.testbed.faults import Fault
+from tests.by_hand import refused
 from tests.cluster import Cluster, wait_for
 
 Liar = Mapping[str, Any]
 
 # What the server says to each fault: the reasons under which its calls are refused.
-REFUSED: dict[Fault, set[str]] = {
+REFUSED: dict[Fault, set[Reason]] = {
     Fault.SILENT: set(),
     Fault.SLOW: set(),  # or late, or in another round: it depends on when it comes
     Fault.CRASH_BEFORE_SUBMIT: set(),
     Fault.CRASH_MID_STREAM: set(),  # or wrong length, if the server hears of the end first
     Fault.CRASH_BEFORE_VOTE: set(),
     Fault.CRASH_AFTER_VOTE: set(),
-    Fault.HALF_STREAM: {"late submission"},
-    Fault.WRONG_LENGTH: {"wrong length"},
-    Fault.WRONG_OFFSET: {"wrong offset"},
-    Fault.NAN: {"not finite"},
-    Fault.INF: {"not finite"},
+    Fault.HALF_STREAM: {Reason.LATE_SUBMISSION},
+    Fault.WRONG_LENGTH: {Reason.WRONG_LENGTH},
+    Fault.WRONG_OFFSET: {Reason.WRONG_OFFSET},
+    Fault.NAN: {Reason.NOT_FINITE},
+    Fault.INF: {Reason.NOT_FINITE},
     Fault.HUGE: set(),
     Fault.ZEROS: set(),
-    Fault.STALE_ROUND: {"wrong round"},
-    Fault.FUTURE_ROUND: {"wrong round"},
-    Fault.WRONG_TERM: {"wrong term"},
-    Fault.WRONG_RUN: {"wrong run"},
+    Fault.STALE_ROUND: {Reason.WRONG_ROUND},
+    Fault.FUTURE_ROUND: {Reason.WRONG_ROUND},
+    Fault.WRONG_TERM: {Reason.WRONG_TERM},
+    Fault.WRONG_RUN: {Reason.WRONG_RUN},
     Fault.SAME_TWICE: set(),
-    Fault.OTHER_TWICE: {"equivocation"},
-    Fault.TWO_VOTES: {"second vote"},
-    Fault.VOTE_AS_ANOTHER: {"older session"},
-    Fault.FLOOD: {"too many calls"},
-    Fault.TWIN: {"older session"},
+    Fault.OTHER_TWICE: {Reason.EQUIVOCATION},
+    Fault.TWO_VOTES: {Reason.SECOND_VOTE},
+    Fault.VOTE_AS_ANOTHER: {Reason.OLDER_SESSION},
+    Fault.FLOOD: {Reason.TOO_MANY_CALLS},
+    Fault.TWIN: {Reason.OLDER_SESSION},
 }
 
 UNCERTAIN = (Fault.SLOW, Fault.CRASH_MID_STREAM)
 
-LATE = {"late submission", "wrong round", "wrong base"}  # what may befall whoever is not waited for
+LATE = {Reason.LATE_SUBMISSION, Reason.WRONG_ROUND, Reason.WRONG_BASE}  # what may befall whoever is not waited for
 
 # Whoever asks for more than its share has to wait for its turn: its momenta may come too late.
 SLOWED = {Fault.FLOOD}
@@ -90,14 +92,14 @@ class Team:
         """Until so many are committed."""
         wait_for(lambda: self.cluster.committed() >= rounds, f"{rounds} rounds")
 
-    def wait_for_refusals(self, expected: Mapping[str, set[str]]) -> None:
+    def wait_for_refusals(self, expected: Mapping[str, set[Reason]]) -> None:
         """Until Status shows that each of these workers was refused for these reasons."""
 
         def all_shown() -> bool:
             status = self.cluster.status()
             if status is None:
                 return False
-            shown = {(count.worker, count.reason) for count in status.refused}
+            shown = refused(status).keys()
             return {(worker, reason) for worker, reasons in expected.items() for reason in reasons} <= shown
 
         wait_for(all_shown, f"the refusals {dict(expected)}")
@@ -129,7 +131,9 @@ class Team:
             assert max(Counter(vote.worker for vote in entry.votes).values(), default=0) <= 1
         for name, liar in self.liars.items():
             if needs_colluders(liar.get("attack")):
-                assert not any("submission" in entry.missing.get(name, "") for entry in entries), "it was told nothing"
+                assert not any(entry.missing.get(name) == Missing.NO_SUBMISSION for entry in entries), (
+                    "it was told nothing"
+                )
         for name in self.honest:
             assert self.processes[name].alive or self.processes[name].wait() == 0, self.processes[name].text
 

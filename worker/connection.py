@@ -8,13 +8,15 @@ from typing import Any, Self, TypeVar
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Credentials, Identity, Role, handshake_failure
 from ostrakon.common.proxy import channel_options, proxy_of
+from ostrakon.common.reasons import Reason, from_wire
 from ostrakon.common.renewal import RenewableCredentials
 from ostrakon.common.settings import TlsFiles
-from ostrakon.common.wire import IDENTITY_KEY, PROTOCOL, REASON_KEY
+from ostrakon.common.wire import IDENTITY_KEY, PROTOCOL, REFUSAL_KEY
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
 from ostrakon.worker.submission import Submission
@@ -200,5 +202,14 @@ class Connection:
 
 
 def _failed(error: grpc.aio.AioRpcError) -> CallFailed:
-    trailers = dict(error.trailing_metadata() or ())
-    return CallFailed(error.code().name, str(trailers.get(REASON_KEY, "")), error.details() or error.code().name)
+    trailer = dict(error.trailing_metadata() or ()).get(REFUSAL_KEY)
+    return CallFailed(error.code().name, _reason(trailer), error.details() or error.code().name)
+
+
+def _reason(trailer: str | bytes | None) -> Reason | None:
+    if not isinstance(trailer, bytes):
+        return None
+    try:
+        return from_wire(Reason, pb.Refusal.FromString(trailer).reason)
+    except DecodeError:  # no server of this protocol has said that
+        return None

@@ -6,17 +6,22 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ostrakon.common.reasons import Reason
+
 Outcome = Literal["completed", "diverged"]
 
 # Statuses, by gRPC's names, after which the same call may succeed later.
 UNREACHABLE = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "RESOURCE_EXHAUSTED"})
 # Reasons of a FAILED_PRECONDITION that a new Join may mend: another server, or a restarted one, is answering.
-REJOIN = frozenset({"wrong term", "not joined"})
+REJOIN = frozenset({Reason.WRONG_TERM, Reason.NOT_JOINED})
 # Reasons after which the current model has to be asked for: the others went on without us.
-OVERTAKEN = frozenset({"wrong round", "wrong base", "model replaced"})
+OVERTAKEN = frozenset({Reason.WRONG_ROUND, Reason.WRONG_BASE, Reason.MODEL_REPLACED})
 # Reasons that no retry mends: this worker must end and say why.
 FATAL = frozenset(
-    {"wrong protocol", "wrong run", "older session", "different task", "different model", "different digest"}
+    {
+        *(Reason.WRONG_PROTOCOL, Reason.WRONG_RUN, Reason.OLDER_SESSION),
+        *(Reason.DIFFERENT_TASK, Reason.DIFFERENT_MODEL, Reason.DIFFERENT_DIGEST),
+    }
 )
 
 
@@ -146,10 +151,10 @@ class Decided:
 
 @dataclass(frozen=True)
 class Failed:
-    """A call was refused or did not get through; `status` is gRPC's name, `reason` the server's."""
+    """A call was refused or did not get through; `status` is gRPC's name, `reason` the server's, as far as known."""
 
     status: str
-    reason: str
+    reason: Reason | None
     sentence: str
 
 
@@ -221,7 +226,7 @@ class Rounds:
         self.done = self.round
         return Receive(self.done)
 
-    def _failed(self, status: str, reason: str, sentence: str) -> Action:
+    def _failed(self, status: str, reason: Reason | None, sentence: str) -> Action:
         if status in UNREACHABLE:
             self.attempt += 1
             return Again(self.attempt - 1)
@@ -232,9 +237,7 @@ class Rounds:
             return Receive(self.done)
         if reason in FATAL or self.round == 0 or status in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
             return GiveUp(sentence)
-        if reason == "already submitted":  # by this worker's earlier life: its vote still counts
-            return self._submitted()
-        if reason == "late submission":
+        if reason in (Reason.LATE_SUBMISSION, Reason.ALREADY_SUBMITTED):  # by an earlier life: the vote still counts
             return self._submitted()
         # Anything else is about what we sent in this round: it will not get better by sending it again.
         self.done = self.round

@@ -242,7 +242,7 @@ class Session:
         if (stamp.protocol, stamp.run, stamp.term) != (PROTOCOL, self._run, self._rounds.term):
             raise CallFailed(
                 "INTERNAL",
-                "",
+                None,
                 f"an answer of run {stamp.run}, term {stamp.term} came to run {self._run}, term {self._rounds.term}",
             )
 

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import Receiver, Vector, WireError
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.submission import Submission
@@ -16,10 +17,10 @@ class CallFailed(Exception):
 
     Attributes:
         status: gRPC's name of the status.
-        reason: the server's two or three words; empty if the server did not answer.
+        reason: the server's; None if the server did not answer, or gave one that this program does not know.
     """
 
-    def __init__(self, status: str, reason: str, sentence: str) -> None:
+    def __init__(self, status: str, reason: Reason | None, sentence: str) -> None:
         super().__init__(sentence)
         self.status = status
         self.reason = reason
@@ -74,7 +75,7 @@ async def receive_models(parts: AsyncIterator[pb.ModelPart], *, verify: bool = T
     """
     first = await anext(parts, None)
     if first is None or first.WhichOneof("part") != "header":
-        raise CallFailed("INTERNAL", "", "the server's stream of models has no header")
+        raise CallFailed("INTERNAL", None, "the server's stream of models has no header")
     header = first.header
     vectors: dict[str, Vector] = {}
     try:
@@ -84,15 +85,15 @@ async def receive_models(parts: AsyncIterator[pb.ModelPart], *, verify: bool = T
             while not receiver.complete:
                 part = await anext(parts, None)
                 if part is None:
-                    raise WireError("wrong length", f"the stream ended inside model {digest[:12]}")
+                    raise WireError(Reason.WRONG_LENGTH, f"the stream ended inside model {digest[:12]}")
                 receiver.write(part.chunk)
             if verify:
                 receiver.finish(digest)
             vectors[digest] = vector
         if await anext(parts, None) is not None:  # read to the end: the server then knows that we have it all
-            raise WireError("too much data", "more follows the announced models")
+            raise WireError(Reason.TOO_MUCH_DATA, "more follows the announced models")
     except WireError as error:
-        raise CallFailed("INTERNAL", "", f"a damaged model came from the server: {error}") from None
+        raise CallFailed("INTERNAL", None, f"a damaged model came from the server: {error}") from None
     return Models(first.stamp, header, vectors)
 
 
@@ -100,4 +101,4 @@ def _memory(parameters: int) -> Vector:
     try:
         return np.empty(parameters, dtype=np.float32)
     except (ValueError, MemoryError):
-        raise WireError("too much data", f"a model of {parameters} values is announced") from None
+        raise WireError(Reason.TOO_MUCH_DATA, f"a model of {parameters} values is announced") from None

@@ -18,6 +18,7 @@ from ostrakon.common.choice import Choice
 from ostrakon.common.clock import Clock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
+from ostrakon.common.reasons import Missing
 from ostrakon.common.runtime import peak_bytes
 from ostrakon.common.wire import Vector
 from ostrakon.server.core import round as rounds
@@ -25,7 +26,7 @@ from ostrakon.server.core.aggregator import Aggregator, Candidate
 from ostrakon.server.core.commit import Offload, check_not_taken_over, make_durable
 from ostrakon.server.core.metrics import Metrics, Traffic
 from ostrakon.server.core.proposal import Proposal, entry_of
-from ostrakon.server.core.refusal import DATA_NOT_READABLE, Refusals
+from ostrakon.server.core.refusal import Refusals
 from ostrakon.server.core.revocation import seated
 from ostrakon.server.core.roster import Roster
 from ostrakon.server.core.streams import Streams
@@ -305,7 +306,7 @@ class Coordinator:
         self.roster.close_round(
             submitted=round.not_finite | round.submissions.keys(),
             voted=round.votes.keys(),
-            unheard={member for member, why in round.missing.items() if why in ("silent", "no vote")},
+            unheard={member for member, why in round.missing.items() if why in (Missing.SILENT, Missing.NO_VOTE)},
         )
         finite = [loss for loss in self.reports.values() if math.isfinite(loss)]
         self.reported_loss = median(finite) if finite else None
@@ -361,7 +362,7 @@ class Coordinator:
         else:
             return ""
         others = ", ".join(
-            f"{m} ({DATA_NOT_READABLE})" if m in round.unreadable else m
+            f"{m} ({Missing.DATA_NOT_READABLE})" if m in round.unreadable else m
             for m in round.terms.roster
             if m not in have and m not in round.revoked
         )

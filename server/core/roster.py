@@ -4,7 +4,8 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 
 from ostrakon.common.identity import Identity
-from ostrakon.server.core.refusal import REVOKED, Code, Refused
+from ostrakon.common.reasons import Reason
+from ostrakon.server.core.refusal import Refused
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,12 @@ class Roster:
         """
         if caller.role != "worker":
             raise Refused(
-                Code.PERMISSION_DENIED,
-                "wrong role",
+                Reason.WRONG_ROLE,
                 f"expected a worker's certificate, got {caller.urn}: only workers submit and vote",
             )
         if caller.id not in self.members:
             raise Refused(
-                Code.PERMISSION_DENIED,
-                "not on the roster",
+                Reason.NOT_ON_THE_ROSTER,
                 f"worker {caller.id} is not on the roster of this run ({', '.join(self.members)}): "
                 "use a roster member's certificate, or start a run whose roster names this worker",
             )
@@ -60,8 +59,7 @@ class Roster:
         """
         if caller in self.revoked:
             raise Refused(
-                Code.PERMISSION_DENIED,
-                REVOKED,
+                Reason.REVOKED,
                 f"{caller.role} {caller.id} is revoked: it has no part in this run any more, under any certificate",
             )
 
@@ -93,11 +91,10 @@ class Roster:
         """
         known = self.sessions.get(member)
         if known is None:
-            raise Refused(Code.FAILED_PRECONDITION, "not joined", f"{member} has not joined this server: join first")
+            raise Refused(Reason.NOT_JOINED, f"{member} has not joined this server: join first")
         if known != session:
             raise Refused(
-                Code.FAILED_PRECONDITION,
-                "older session",
+                Reason.OLDER_SESSION,
                 f"another process has joined as {member} since: one certificate serves one process at a time",
             )
 

@@ -11,7 +11,8 @@ from enum import Enum
 
 from ostrakon.common.algorithm import tally, unopposed
 from ostrakon.common.choice import Choice
-from ostrakon.server.core.refusal import DATA_NOT_READABLE, REVOKED, Code, Refused
+from ostrakon.common.reasons import Missing, Reason
+from ostrakon.server.core.refusal import Refused
 
 
 class Phase(Enum):
@@ -87,7 +88,7 @@ class Round:
     votes: dict[str, Ballot] = field(default_factory=dict)
     phase_opened: float = field(init=False)
     quorum_at: float | None = None  # when this phase had as many as it needs
-    missing: dict[str, str] = field(default_factory=dict)  # member -> why it did not count
+    missing: dict[str, Missing] = field(default_factory=dict)  # member -> why it did not count
 
     def __post_init__(self) -> None:
         self.phase_opened = self.opened
@@ -212,24 +213,19 @@ def admit(round: Round, member: str, session: str, base: str, digest: str) -> bo
         return False
     if known is not None and known.session == session:
         raise Refused(
-            Code.ALREADY_EXISTS,
-            "equivocation",
+            Reason.EQUIVOCATION,
             f"{member} submitted {known.digest[:12]} for round {round.number} and now sends {digest[:12]}",
         )
     if known is not None:
         raise Refused(
-            Code.ALREADY_EXISTS,
-            "already submitted",
+            Reason.ALREADY_SUBMITTED,
             f"{member} submitted for round {round.number} in an earlier session; go on to vote",
         )
     if round.phase is not Phase.COLLECTING:
-        raise Refused(
-            Code.FAILED_PRECONDITION, "late submission", f"round {round.number} is {round.phase.value} already"
-        )
+        raise Refused(Reason.LATE_SUBMISSION, f"round {round.number} is {round.phase.value} already")
     if base != round.base:
         raise Refused(
-            Code.FAILED_PRECONDITION,
-            "wrong base",
+            Reason.WRONG_BASE,
             f"round {round.number} starts from model {round.base[:12]}, not from {base[:12]}",
         )
     return True
@@ -246,13 +242,9 @@ def check_vote(round: Round, member: str, choice: Choice) -> bool:
     """
     known = round.votes.get(member)
     if known is not None and known.choice != choice:
-        raise Refused(
-            Code.ALREADY_EXISTS, "second vote", f"{member} voted {known.choice} in round {round.number} already"
-        )
+        raise Refused(Reason.SECOND_VOTE, f"{member} voted {known.choice} in round {round.number} already")
     if round.phase in (Phase.COLLECTING, Phase.AGGREGATING):
-        raise Refused(
-            Code.FAILED_PRECONDITION, "early vote", f"round {round.number} has proposed no candidates to vote on yet"
-        )
+        raise Refused(Reason.EARLY_VOTE, f"round {round.number} has proposed no candidates to vote on yet")
     return known is None and round.phase is Phase.VOTING
 
 
@@ -305,12 +297,12 @@ def _collect(round: Round, now: float) -> Action | None:
     return Aggregate(members, terms.f if terms.asynchronous else terms.f - silent)
 
 
-def _why_missing(round: Round, member: str) -> str:
+def _why_missing(round: Round, member: str) -> Missing:
     if member in round.revoked:
-        return REVOKED
+        return Missing.REVOKED
     if member in round.unreadable:
-        return DATA_NOT_READABLE
-    return "gradient not finite" if member in round.not_finite else "no submission"
+        return Missing.DATA_NOT_READABLE
+    return Missing.GRADIENT_NOT_FINITE if member in round.not_finite else Missing.NO_SUBMISSION
 
 
 def _propose(round: Round, inner: str | None, outer: str | None, now: float) -> Action:
@@ -336,8 +328,8 @@ def _count(round: Round, now: float) -> Action | None:
             return None
         for member in round.terms.roster:
             if member not in round.votes:
-                earlier = round.missing.get(member, "no vote")
-                round.missing[member] = "silent" if earlier == "no submission" else earlier
+                earlier = round.missing.get(member, Missing.NO_VOTE)
+                round.missing[member] = Missing.SILENT if earlier is Missing.NO_SUBMISSION else earlier
     _enter(round, Phase.COMMITTING, now)
     return Commit(votes.winner)
 

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import CHUNK_BYTES, Receiver, Vector, WireError
-from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced, Streams
 from ostrakon.server.settings import ServerSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -40,7 +41,7 @@ class Uploads:
         except TimeoutError:
             raise self._slow() from None
         if first is None or first.WhichOneof("part") != "header":
-            raise Refused(Code.INVALID_ARGUMENT, "no header", "expected a MomentumHeader as the first part")
+            raise Refused(Reason.NO_HEADER, "expected a MomentumHeader as the first part")
         return first
 
     async def receive(
@@ -59,28 +60,29 @@ class Uploads:
                     receiver, count = Receiver(row), 0
                     async for part in parts:
                         if part.WhichOneof("part") != "chunk":
-                            raise WireError("no chunk", "expected chunks after the header")
+                            raise WireError(Reason.NO_CHUNK, "expected chunks after the header")
                         if part.stamp != first.stamp:
-                            raise WireError("mixed stamps", "every part carries the run, term and round of its header")
+                            raise WireError(
+                                Reason.MIXED_STAMPS, "every part carries the run, term and round of its header"
+                            )
                         if not self._streams.holds(member):
                             raise Displaced
                         receiver.write(part.chunk)
                         count += 1
                         if count > FEWEST_PARTS + row.nbytes / SMALLEST_CHUNKS:
-                            raise WireError("too many parts", f"send chunks of {CHUNK_BYTES} bytes")
+                            raise WireError(Reason.TOO_MANY_PARTS, f"send chunks of {CHUNK_BYTES} bytes")
                         deadline.reschedule(start + self._timeout + receiver.received / self._rate)
                     if not self._streams.holds(member):
                         raise Displaced
                     receiver.finish(first.header.digest)
                     receiver.check_finite()
         except WireError as error:
-            raise Refused(Code.INVALID_ARGUMENT, error.reason, str(error)) from None
+            raise Refused(error.reason, str(error)) from None
         except TimeoutError:
             raise self._slow() from None
         except Displaced:
             raise Refused(
-                Code.FAILED_PRECONDITION,
-                "late submission",
+                Reason.LATE_SUBMISSION,
                 "the row was closed during the upload: by the end of the phase, or by a newer upload",
             ) from None
 
@@ -101,7 +103,7 @@ class Uploads:
             f"an upload has to bring {self._rate:g} bytes a second (setting upload_rate) and may be late by "
             f"{self._timeout:g} s (setting upload_timeout)"
         )
-        return Refused(Code.DEADLINE_EXCEEDED, "slow upload", sentence)
+        return Refused(Reason.SLOW_UPLOAD, sentence)
 
 
 def upload_slots(settings: ServerSettings) -> int:

@@ -9,9 +9,10 @@ import structlog
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.identity import Identity
+from ostrakon.common.reasons import Reason
 from ostrakon.server.core import round as rounds
 from ostrakon.server.core.coordinator import Coordinator
-from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced
 from ostrakon.server.rpc.joining import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
 from ostrakon.server.rpc.messages import Outgoing, commit_message, run_phase
@@ -22,9 +23,6 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 log = structlog.get_logger()
 
 Send = Callable[[bytes], Awaitable[None]]  # puts one serialised `ModelPart` on the wire
-
-MODEL_REPLACED = "model replaced"
-LATE = "late submission"
 
 
 class Calls:
@@ -52,7 +50,7 @@ class Calls:
         check_built_for(request, state.genesis)
         if state.roster.join(member, request.session, known_head(request)):
             # Where the older session lives, this is no process that was started again. One line a round is enough.
-            if self.open_calls.of(caller) > 1 and state.refusals.count(member, "older session closed") == 1:
+            if self.open_calls.of(caller) > 1 and state.refusals.count(member, Reason.OLDER_SESSION_CLOSED) == 1:
                 log.warning("one certificate, two processes: the older session is closed", member=member)
             state.uploads.close(member)
             state.readers.close(caller)
@@ -75,7 +73,7 @@ class Calls:
     async def restore(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse:
         """Take a model back: not this server, which has it."""
         self._state.roster.member(caller)
-        raise Refused(Code.FAILED_PRECONDITION, "not joined", "this server has its model: join again")
+        raise Refused(Reason.NOT_JOINED, "this server has its model: join again")
 
     async def broadcast(self, caller: Identity, request: pb.BroadcastRequest, send: Send) -> None:
         """Send the committed model, once the round after it collects."""
@@ -88,7 +86,7 @@ class Calls:
             check_reader(caller, state.roster, "models")
             self._observers.add(caller)
         if request.average and worker:
-            raise Refused(Code.PERMISSION_DENIED, "wrong role", "only observers and operators may read the average")
+            raise Refused(Reason.WRONG_ROLE, "only observers and operators may read the average")
         await state.until(
             lambda: (
                 state.finished is not None
@@ -133,8 +131,7 @@ class Calls:
         self._check_round(first.stamp)
         if header.parameters != len(state.theta):
             raise Refused(
-                Code.INVALID_ARGUMENT,
-                "wrong length",
+                Reason.WRONG_LENGTH,
                 f"expected a vector of {len(state.theta)} values, the header announces {header.parameters}",
             )
         needed = rounds.admit(state.round, member, header.session, header.base, header.digest)
@@ -145,14 +142,14 @@ class Calls:
             try:
                 await state.uploads.receive(member, parts, row, first)
             except Refused as refusal:
-                if refusal.reason == LATE and self._still_needed(member, first.stamp.round):
+                if refusal.reason is Reason.LATE_SUBMISSION and self._still_needed(member, first.stamp.round):
                     raise Refused(
-                        Code.CANCELLED, "newer upload", "another upload of this worker took over the row: send it again"
+                        Reason.NEWER_UPLOAD, "another upload of this worker took over the row: send it again"
                     ) from None
                 raise
             state.step(rounds.Submitted(member, header.session, header.digest))
             if member not in state.round.submissions:
-                raise Refused(Code.FAILED_PRECONDITION, LATE, "the round closed with the last byte")
+                raise Refused(Reason.LATE_SUBMISSION, "the round closed with the last byte")
             state.reports[member] = header.loss
         return pb.SubmitMomentumResponse(stamp=self._outgoing.stamp(), uploaded=needed and not header.not_finite)
 
@@ -176,7 +173,7 @@ class Calls:
             vectors = {candidate.digest: candidate.theta for candidate in state.proposal.candidates.values()}
             await self._send(caller, self._outgoing.models(vectors, request.holds), send)
         else:
-            raise Refused(Code.FAILED_PRECONDITION, "wrong round", f"round {number} has no candidates any more")
+            raise Refused(Reason.WRONG_ROUND, f"round {number} has no candidates any more")
 
     async def vote(self, caller: Identity, request: pb.VoteRequest) -> pb.VoteResponse:
         """Count a vote; answered when the round is committed. A vote for a committed round is told its outcome."""
@@ -193,7 +190,7 @@ class Calls:
             await state.until(lambda: state.head_round >= number or state.finished is not None)
         entry = state.last if number == state.head_round else await state.offload(state.ledger.entry, number)
         if entry is None:
-            raise Refused(Code.FAILED_PRECONDITION, "wrong round", f"round {number} was never committed")
+            raise Refused(Reason.WRONG_ROUND, f"round {number} was never committed")
         return pb.VoteResponse(stamp=self._outgoing.stamp(), commit=commit_message(entry))
 
     def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
@@ -222,12 +219,12 @@ class Calls:
         response.MergeFrom(of_the_round)
         return response
 
-    def refuse(self, caller: Identity | None, reason: str) -> None:
+    def refuse(self, caller: Identity | None, reason: Reason) -> None:
         """Count a refused call under its reason; callers that are not members are counted together."""
         if self._state.finished is not None:
             return  # whoever is late now has done nothing wrong
         member = self._state.roster.name(caller)
-        if reason == MODEL_REPLACED and not member:
+        if reason is Reason.MODEL_REPLACED and not member:
             return  # an observer was slower than the run
         self._state.refusals.count(member, reason)
 
@@ -253,9 +250,7 @@ class Calls:
                 for part in parts:
                     await send(part)
         except Displaced:
-            raise Refused(
-                Code.FAILED_PRECONDITION, MODEL_REPLACED, "the next model was committed, or asked for: ask again"
-            ) from None
+            raise Refused(Reason.MODEL_REPLACED, "the next model was committed, or asked for: ask again") from None
 
     def _check_member_call(self, caller: Identity, stamp: pb.Stamp, session: str) -> int:
         """Admit a roster member's call of its newest session; returns the round it speaks of."""
@@ -272,8 +267,7 @@ class Calls:
         state = self._state
         if state.finished is not None or stamp.round != state.round.number or stamp.round <= state.head_round:
             raise Refused(
-                Code.FAILED_PRECONDITION,
-                "wrong round",
+                Reason.WRONG_ROUND,
                 f"round {state.head_round + 1} is the one being decided, not round {stamp.round}",
             )
 
@@ -283,4 +277,4 @@ def _choice(choice: int) -> Choice:
         return "inner"
     if choice == pb.CHOICE_OUTER:
         return "outer"
-    raise Refused(Code.INVALID_ARGUMENT, "no choice", f"expected CHOICE_INNER or CHOICE_OUTER, got {choice}")
+    raise Refused(Reason.NO_CHOICE, f"expected CHOICE_INNER or CHOICE_OUTER, got {choice}")

@@ -3,8 +3,9 @@
 from ostrakon.common.digest import DIGEST_SCHEME
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import difference, layout_digest, parameters
+from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import PROTOCOL
-from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.roster import KnownHead, Roster
 from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.ledger import Genesis
@@ -22,12 +23,11 @@ def check_protocol(stamp: pb.Stamp, run: str, *, run_may_be_empty: bool = False)
     """
     if stamp.protocol != PROTOCOL:
         raise Refused(
-            Code.FAILED_PRECONDITION,
-            "wrong protocol",
+            Reason.WRONG_PROTOCOL,
             f"this server speaks protocol {PROTOCOL}, the caller {stamp.protocol}: install the same version",
         )
     if stamp.run != run and not (run_may_be_empty and not stamp.run):
-        raise Refused(Code.FAILED_PRECONDITION, "wrong run", f"this server serves run {run}, not {stamp.run[:60]!r}")
+        raise Refused(Reason.WRONG_RUN, f"this server serves run {run}, not {stamp.run[:60]!r}")
 
 
 def check_term(stamp: pb.Stamp, term: int) -> None:
@@ -37,9 +37,7 @@ def check_term(stamp: pb.Stamp, term: int) -> None:
         Refused: the caller means another one.
     """
     if stamp.term != term:
-        raise Refused(
-            Code.FAILED_PRECONDITION, "wrong term", f"this server's term is {term}, not {stamp.term}: join again"
-        )
+        raise Refused(Reason.WRONG_TERM, f"this server's term is {term}, not {stamp.term}: join again")
 
 
 def check_built_for(request: pb.JoinRequest, genesis: Genesis) -> None:
@@ -51,20 +49,18 @@ def check_built_for(request: pb.JoinRequest, genesis: Genesis) -> None:
     task = genesis.settings["task"]
     names = (request.session, request.head.hash, request.task, request.layout_digest, request.constants)
     if max(map(len, names)) > LONGEST_NAME or len(request.data_not_readable) > LONGEST_EXCUSE:
-        raise Refused(Code.INVALID_ARGUMENT, "long name", f"a name in a Join has up to {LONGEST_NAME} characters")
+        raise Refused(Reason.LONG_NAME, f"a name in a Join has up to {LONGEST_NAME} characters")
     if request.task != task:
         raise Refused(
-            Code.INVALID_ARGUMENT,
-            "different task",
+            Reason.DIFFERENT_TASK,
             f"this run learns the task {task}, the worker was built for {request.task}: "
             f"set task = '{task}' in the worker's settings",
         )
     if (found := _other_model(request, genesis)) is not None:
-        raise Refused(Code.INVALID_ARGUMENT, "different model", f"{found}: both must be built from the same task code")
+        raise Refused(Reason.DIFFERENT_MODEL, f"{found}: both must be built from the same task code")
     if request.digest_scheme != DIGEST_SCHEME:
         raise Refused(
-            Code.INVALID_ARGUMENT,
-            "different digest",
+            Reason.DIFFERENT_DIGEST,
             f"this server names models by {DIGEST_SCHEME}, the worker by {request.digest_scheme}",
         )
 
@@ -117,6 +113,5 @@ def welcome(
         two_phase=two_phase,
         rounds=settings.rounds,
         parameters=parameters,
-        gamma=settings.gamma,
         wanted=wanted,
     )

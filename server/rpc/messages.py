@@ -53,7 +53,6 @@ class Outgoing:
                 digests=digests,
                 follow=follow,
                 parameters=len(state.theta),
-                gamma=state.settings.gamma,
                 head=pb.Head(round=state.head_round, hash=state.head_hash),
                 phase=run_phase(state),
             ),

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ostrakon.common.identity import Identity
+from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import CHUNK_BYTES, MOST_OPEN_CALLS
-from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.refusal import Refused
 
 # A caller's share, in calls: a MiB moved counts as one. An honest worker makes four calls a round, sends one vector and
 # is sent three; twice of that and some retries are free in every round, whatever follows comes at RATE.
@@ -41,9 +42,7 @@ class OpenCalls:
             Refused: the caller has too many open already.
         """
         if self._open[caller] >= MOST_OPEN_CALLS:
-            raise Refused(
-                Code.RESOURCE_EXHAUSTED, "too many calls", f"{caller.urn} has {MOST_OPEN_CALLS} calls open already"
-            )
+            raise Refused(Reason.TOO_MANY_CALLS, f"{caller.urn} has {MOST_OPEN_CALLS} calls open already")
         self._open[caller] += 1
         try:
             yield

@@ -16,6 +16,7 @@ import structlog
 from ostrakon.common.clock import Clock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
+from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import PROTOCOL, Vector
 from ostrakon.server.core.metrics import Traffic
 from ostrakon.server.core.refusal import Code, Refusals, Refused
@@ -33,7 +34,6 @@ log = structlog.get_logger()
 
 SAY_AGAIN_SECONDS = 30.0
 LOOK_SECONDS = 2.0  # between two looks at who is revoked: no round begins, in which that is looked up otherwise
-RECOVERING = "recovering"  # the reason of those who are to come again: they have done nothing wrong
 
 
 class Recovery:
@@ -197,8 +197,7 @@ class Recovery:
         try:
             if first.header.digest != self.looked_for:
                 raise Refused(
-                    Code.INVALID_ARGUMENT,
-                    "wrong digest",
+                    Reason.WRONG_DIGEST,
                     f"expected the model {self.looked_for}, the header announces {first.header.digest[:64]}",
                 )
             row = self._rows.setdefault(member, np.empty(self._d, dtype=np.float32))
@@ -255,9 +254,12 @@ class Recovery:
         response.awaited.extend([] if self._theta is not None else self._may_hold_it())
         return response
 
-    def refuse(self, caller: Identity | None, reason: str) -> None:
-        """Count a refused call, for the status: an entry holds those of its round, and none is open."""
-        if reason != RECOVERING:
+    def refuse(self, caller: Identity | None, reason: Reason) -> None:
+        """Count a refused call, for the status: an entry holds those of its round, and none is open.
+
+        Who is to come again has done nothing wrong.
+        """
+        if reason is not Reason.RECOVERING:
             self._refusals.count(self._roster.name(caller), reason)
 
     def _stamp(self) -> pb.Stamp:
@@ -265,10 +267,10 @@ class Recovery:
 
     def _join_first(self, caller: Identity) -> NoReturn:
         member = self._roster.member(caller)
-        raise Refused(Code.FAILED_PRECONDITION, "not joined", f"{member} has not joined this server: join first")
+        raise Refused(Reason.NOT_JOINED, f"{member} has not joined this server: join first")
 
     def _come_again(self) -> NoReturn:
-        raise Refused(Code.UNAVAILABLE, RECOVERING, self.waiting())
+        raise Refused(Reason.RECOVERING, self.waiting())
 
     def _notify(self) -> None:
         self._changed.set()

@@ -16,9 +16,10 @@ from grpc_health.v1 import health_pb2
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity, identity_of, parse
-from ostrakon.common.wire import IDENTITY_KEY, REASON_KEY, ROUND_KEY, TERM_KEY
+from ostrakon.common.reasons import Reason, to_wire
+from ostrakon.common.wire import IDENTITY_KEY, REFUSAL_KEY
 from ostrakon.server.core.metrics import Traffic
-from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.refusal import Refused
 from ostrakon.server.rpc.calls import Send
 from ostrakon.server.rpc.quota import OpenCalls
 from ostrakon.server.settings import ServerSettings
@@ -63,7 +64,7 @@ class Answers(Protocol):
     async def propose(self, caller: Identity, request: pb.ProposeRequest, send: Send) -> None: ...
     async def vote(self, caller: Identity, request: pb.VoteRequest) -> pb.VoteResponse: ...
     def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse: ...
-    def refuse(self, caller: Identity | None, reason: str) -> None: ...
+    def refuse(self, caller: Identity | None, reason: Reason) -> None: ...
 
 
 class Front(grpc.GenericRpcHandler):
@@ -113,7 +114,7 @@ class Service(grpc.GenericRpcHandler):
         self, caller: Identity, request: health_pb2.HealthCheckRequest
     ) -> health_pb2.HealthCheckResponse:
         if request.service not in ("", SERVICE):
-            raise Refused(Code.NOT_FOUND, "no such service", f"expected {SERVICE} or nothing")
+            raise Refused(Reason.NO_SUCH_SERVICE, f"expected {SERVICE} or nothing")
         return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
 
     async def _watch_health(self, caller: Identity, request: health_pb2.HealthCheckRequest, send: Send) -> None:
@@ -165,7 +166,7 @@ class Service(grpc.GenericRpcHandler):
                     except Exception:
                         log.exception("a call failed", method=answer.__qualname__, caller=caller.urn)
                         sentence = "this is a fault of the server: its log says more"
-                        await self._refuse(context, caller, Refused(Code.INTERNAL, "internal error", sentence))
+                        await self._refuse(context, caller, Refused(Reason.INTERNAL_ERROR, sentence))
             except Refused as refusal:  # of a caller without an identity, or of a call too many
                 await self._open_calls.turn(caller, self._coordinator.head_round)
                 await self._refuse(context, caller, refusal)
@@ -181,9 +182,9 @@ class Service(grpc.GenericRpcHandler):
                 message = await anext(raw, None)
         except TimeoutError:
             sentence = f"expected a {kind.__name__} within {seconds:g} s (setting upload_timeout)"
-            raise Refused(Code.DEADLINE_EXCEEDED, "no message", sentence) from None
+            raise Refused(Reason.SLOW_MESSAGE, sentence) from None
         if message is None:
-            raise Refused(Code.INVALID_ARGUMENT, "no message", f"expected a {kind.__name__}")
+            raise Refused(Reason.NO_MESSAGE, f"expected a {kind.__name__}")
         return self._parse(kind, message, caller, longest)
 
     async def _parts(self, raw_parts: AsyncIterator[bytes], caller: Identity) -> AsyncIterator[pb.MomentumPart]:
@@ -197,8 +198,7 @@ class Service(grpc.GenericRpcHandler):
             identity = identity_of(context.auth_context())
             if identity is None:
                 raise Refused(
-                    Code.UNAUTHENTICATED,
-                    "no identity",
+                    Reason.NO_IDENTITY,
                     "expected a certificate with one URI urn:ostrakon:ROLE:ID among its alternative names",
                 )
             return identity
@@ -206,7 +206,7 @@ class Service(grpc.GenericRpcHandler):
         try:
             return parse(str(claimed))
         except OstrakonError as error:
-            raise Refused(Code.UNAUTHENTICATED, "no identity", str(error)) from None
+            raise Refused(Reason.NO_IDENTITY, str(error)) from None
 
     def _parse(self, kind: type[M], raw: bytes, caller: Identity, longest: int | None) -> M:
         # In the handler, not in a deserializer: there a parse error would reach the caller as UNKNOWN.
@@ -215,11 +215,11 @@ class Service(grpc.GenericRpcHandler):
             self._coordinator.traffic.received += len(raw)
         if longest is not None and len(raw) > longest:
             sentence = f"expected a {kind.__name__} of up to {longest} bytes, got {len(raw)}"
-            raise Refused(Code.INVALID_ARGUMENT, "long message", sentence)
+            raise Refused(Reason.LONG_MESSAGE, sentence)
         try:
             return kind.FromString(raw)
         except DecodeError:
-            raise Refused(Code.INVALID_ARGUMENT, "not a message", f"expected a {kind.__name__}") from None
+            raise Refused(Reason.NOT_A_MESSAGE, f"expected a {kind.__name__}") from None
 
     def _sent(self, raw: bytes, caller: Identity) -> bytes:
         self._open_calls.moved(caller, len(raw))
@@ -229,17 +229,15 @@ class Service(grpc.GenericRpcHandler):
 
     async def _refuse(self, context: Context, caller: Identity | None, refusal: Refused) -> NoReturn:
         self._calls.refuse(caller, refusal.reason)
+        state = self._coordinator
+        trailer = pb.Refusal(reason=to_wire(Reason, refusal.reason), term=state.term, round=state.head_round + 1)
         await context.abort(
             grpc.StatusCode[refusal.code.name],
             str(refusal)[:LONGEST_SENTENCE],
-            trailing_metadata=(
-                (REASON_KEY, refusal.reason),
-                (TERM_KEY, str(self._coordinator.term)),
-                (ROUND_KEY, str(self._coordinator.head_round + 1)),
-            ),
+            trailing_metadata=((REFUSAL_KEY, trailer.SerializeToString()),),
         )
         raise AssertionError("abort raises")
 
 
 async def _no_method(caller: Identity, raw: AsyncIterator[bytes], context: Context) -> None:
-    raise Refused(Code.UNIMPLEMENTED, "no such method", f"expected one of the methods of {SERVICE}")
+    raise Refused(Reason.NO_SUCH_METHOD, f"expected one of the methods of {SERVICE}")

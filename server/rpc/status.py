@@ -1,11 +1,10 @@
 """Where a run stands, for operators and observers, whoever answers: a coordinator, or a recovery."""
 
-from collections.abc import Mapping
-
 from ostrakon.common.identity import Identity
+from ostrakon.common.reasons import Missing, Reason, to_wire
 from ostrakon.common.runtime import peak_bytes
 from ostrakon.server.core.metrics import Traffic
-from ostrakon.server.core.refusal import Code, Refusals, Refused
+from ostrakon.server.core.refusal import Refusals, Refused
 from ostrakon.server.core.roster import Roster
 from ostrakon.server.rpc.messages import commit_message
 from ostrakon.server.settings import ServerSettings
@@ -21,7 +20,7 @@ def check_reader(caller: Identity, roster: Roster, what: str) -> None:
         Refused: the caller is neither, or is revoked.
     """
     if caller.role not in ("operator", "observer"):
-        raise Refused(Code.PERMISSION_DENIED, "wrong role", f"{caller.urn} may not read {what}")
+        raise Refused(Reason.WRONG_ROLE, f"{caller.urn} may not read {what}")
     roster.check_not_revoked(caller)
 
 
@@ -47,8 +46,14 @@ def standing(
         inner_wins=history.wins["inner"],
         outer_wins=history.wins["outer"],
         revoked=sorted(identity.urn for identity in roster.revoked),
-        refused=_counts(history.refused + refusals.counted()),
-        missing=_counts(history.missing),
+        refused=[
+            pb.RefusedCount(worker=who, reason=to_wire(Reason, why), count=count)
+            for (who, why), count in sorted((history.refused + refusals.counted()).items())
+        ],
+        missing=[
+            pb.MissingCount(worker=who, reason=to_wire(Missing, why), rounds=count)
+            for (who, why), count in sorted(history.missing.items())
+        ],
         bytes_received=traffic.received,
         bytes_sent=traffic.sent,
         peak_bytes=peak_bytes(),
@@ -63,7 +68,3 @@ def standing(
         response.winner_votes = winners
         response.loser_votes = len(last.votes) - winners
     return response
-
-
-def _counts(counter: Mapping[tuple[str, str], int]) -> list[pb.Count]:
-    return [pb.Count(worker=who, reason=why, count=count) for (who, why), count in sorted(counter.items())]

@@ -12,6 +12,7 @@ from pathlib import Path
 from ostrakon.common.algorithm import tally, unopposed
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import parameters
+from ostrakon.common.reasons import Missing
 from ostrakon.common.run_files import LEDGER, MODELS
 from ostrakon.server.storage.ledger.entry import Entry, Genesis, Parent
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger, opened_to_read
@@ -154,7 +155,7 @@ def _check_revoked(entry: Entry, genesis: Genesis, before: Set[str]) -> None:
 
 def _check_quorum(entry: Entry, genesis: Genesis) -> None:
     roster, f = entry.seats(genesis.settings["roster"]), genesis.settings["f"]
-    silent = sum(why != "no vote" for why in entry.missing.values())
+    silent = sum(why != Missing.NO_VOTE for why in entry.missing.values())
     if silent > f:
         raise Broken(entry.round, f"{silent} of {len(roster)} workers submitted nothing, more than f = {f}")
     if entry.thin != (len(roster) - silent < 2 * f + 1):

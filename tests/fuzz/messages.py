@@ -18,8 +18,9 @@ from google.protobuf.message import DecodeError, Message
 
 from ostrakon.common.digest import DIGEST_SCHEME, digest
 from ostrakon.common.identity import Credentials, Role
+from ostrakon.common.reasons import Reason, from_wire
 from ostrakon.common.settings import TlsFiles
-from ostrakon.common.wire import PROTOCOL, REASON_KEY, ROUND_KEY, TERM_KEY, Vector
+from ostrakon.common.wire import PROTOCOL, REFUSAL_KEY, Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.by_hand import random_vector
 from tests.cluster import Cluster
@@ -41,7 +42,7 @@ ON_PURPOSE = {
     *("RESOURCE_EXHAUSTED", "UNAUTHENTICATED", "DEADLINE_EXCEEDED", "CANCELLED"),
 }
 GONE = "gone"  # stands for the status of a call whose caller did not wait for it
-RECOVERING = "UNAVAILABLE", "recovering"  # what a server says on purpose that has lost its model
+RECOVERING = "UNAVAILABLE", Reason.RECOVERING  # what a server says on purpose that has lost its model
 NOT_SENT = "Internal error from Core"  # what grpc.aio says itself where it still sent when the call was over
 OWN_DEADLINE = 1.0  # seconds, after which a call that waits is given up by its caller
 
@@ -80,7 +81,7 @@ class Fuzzer:
         self._run = run
         self._recovering = recovering
         self.statuses: Counter[tuple[str, str]] = Counter()  # (RPC, status)
-        self.reasons: Counter[tuple[str, str]] = Counter()  # (RPC, reason)
+        self.reasons: Counter[tuple[str, Reason | None]] = Counter()  # (RPC, reason)
 
     async def fuzz(self, messages: int, rpcs: tuple[str, ...] = tuple(KINDS)) -> None:
         """Make so many calls in all, or a few more.
@@ -148,7 +149,7 @@ class Fuzzer:
         alone = len(parts) == 1 and not endless
         shape = f"{'unary' if alone else 'stream'}_{'stream' if rpc in STREAMED else 'unary'}"
         call = getattr(channel, shape)(method)(*parts if alone else (), timeout=OWN_DEADLINE)
-        status, reason = "OK", ""
+        status, reason = "OK", None
         try:
             if not alone:
                 await _send(call, parts, endless)
@@ -164,18 +165,19 @@ class Fuzzer:
             else:
                 first = await call
         except grpc.aio.AioRpcError as error:
-            trailers = dict(error.trailing_metadata() or ())
-            status, reason = error.code().name, str(trailers.get(REASON_KEY, ""))
-            if error.details() == NOT_SENT:
-                status = GONE
-            if TERM_KEY in trailers:
-                known.stamp.term, known.stamp.round = int(trailers[TERM_KEY]), int(trailers[ROUND_KEY])
+            status = GONE if error.details() == NOT_SENT else error.code().name
+            trailer = dict(error.trailing_metadata() or ()).get(REFUSAL_KEY)
+            if trailer is not None:
+                refusal = pb.Refusal.FromString(trailer)
+                reason = from_wire(Reason, refusal.reason)
+                assert reason is not None, refusal
+                known.stamp.term, known.stamp.round = refusal.term, refusal.round
         self.statuses[rpc, status] += 1
         self.reasons[rpc, reason] += 1
         self._check(rpc, parts, status, reason)
         return first if isinstance(first, bytes) else None
 
-    def _check(self, rpc: str, parts: list[bytes], status: str, reason: str) -> None:
+    def _check(self, rpc: str, parts: list[bytes], status: str, reason: Reason | None) -> None:
         shown = f"{rpc} {[part[:80].hex() for part in parts[:4]]} ({len(parts)} parts): {status} {reason!r}"
         if status == GONE:
             return

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ostrakon.common.reasons import Reason
 from ostrakon.deploy.certificates import issue
 from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
+from tests.by_hand import refused
 from tests.cluster import Cluster, Process, wait_for
 
 MIB = 1 << 20
@@ -39,8 +41,8 @@ def without_its_model(folder: Path) -> Iterator[Cluster]:
         yield run
         meanwhile = _status(run)
         assert "committed model of round" in meanwhile.waiting
-        refused = {(count.worker, count.reason) for count in meanwhile.refused}
-        assert ("w00", "wrong digest") in refused and "internal error" not in {reason for _, reason in refused}
+        assert ("w00", Reason.WRONG_DIGEST) in refused(meanwhile)
+        assert Reason.INTERNAL_ERROR not in {reason for _, reason in refused(meanwhile)}
         for process in honest:
             process.signal(signal.SIGCONT)
         _check(run, before, server, honest)
@@ -71,7 +73,7 @@ def _check(run: Cluster, before: pb.StatusResponse, server: Process, honest: lis
     wait_for(lambda: (status := run.status()) and status.committed.head.round >= goal, "rounds afterwards")
     after = _status(run)
     assert after.peak_bytes - before.peak_bytes < 64 * MIB, (before.peak_bytes, after.peak_bytes)
-    assert "internal error" not in {count.reason for count in after.refused}
+    assert Reason.INTERNAL_ERROR not in {reason for _, reason in refused(after)}
     assert all(process.alive for process in (server, *honest)), [process.text for process in (server, *honest)]
     bad = re.findall(r".*(?:Traceback|level=error|a call failed|Exception|never retrieved).*", server.text)
     assert not bad, bad[:5]

@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from ostrakon.common.reasons import Reason
 from tests.fuzz.messages import KINDS, Fuzzer
 from tests.fuzz.siege import under_siege, without_its_model
 
@@ -24,8 +25,8 @@ def went_deep(fuzzer: Fuzzer) -> bool:
     """Whether it did not only knock: calls were answered, refused for what they mean, and could not be read."""
     kinds = set(KINDS) - {"Restore"}
     answered = {rpc for rpc, status in fuzzer.statuses if status == "OK"}
-    unreadable = {rpc for rpc, reason in fuzzer.reasons if reason == "not a message"}
-    meant = {("SubmitMomentum", "equivocation"), ("Vote", "no choice")}
+    unreadable = {rpc for rpc, reason in fuzzer.reasons if reason == Reason.NOT_A_MESSAGE}
+    meant = {("SubmitMomentum", Reason.EQUIVOCATION), ("Vote", Reason.NO_CHOICE)}
     return answered == unreadable == kinds and meant <= fuzzer.reasons.keys()
 
 
@@ -35,6 +36,6 @@ def test_no_message_passes_for_the_model_that_a_server_has_lost(tmp_path: Path) 
         asyncio.run(fuzzer.fuzz(MESSAGES // 4, ("Restore", "Join")))
     assert ("Restore", "OK") not in fuzzer.statuses
     reasons = {reason for rpc, reason in fuzzer.reasons if rpc == "Restore"}
-    assert {"wrong digest", "wrong offset", "not a message", "no header"} <= reasons
-    assert ("Join", "recovering") in fuzzer.reasons
+    assert {Reason.WRONG_DIGEST, Reason.WRONG_OFFSET, Reason.NOT_A_MESSAGE, Reason.NO_HEADER} <= reasons
+    assert ("Join", Reason.RECOVERING) in fuzzer.reasons
     print(dict(fuzzer.statuses), dict(fuzzer.reasons))

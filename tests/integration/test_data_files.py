@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ostrakon.common.reasons import Missing
 from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
 from tests.cluster import Cluster, wait_for
@@ -28,13 +29,13 @@ def test_nobody_waits_for_data_that_cannot_be_read_and_they_are_taken_up_later(
     late = run.worker("w02", task=TASK, data=str(path), data_timeout=3600)
     found = wait_for(lambda: (status := run.status()) and dict(status.data_not_readable), "word of the data")
     assert "w02.npz" in found["w02"] or "archive" in found["w02"] or "zip" in found["w02"]
-    assert "data not readable" in late.text
+    assert Missing.DATA_NOT_READABLE in late.text
     for name in ("w00", "w01"):
         np.savez(tmp_path / f"{name}.npz", **made(int(name[1:])))
         run.worker(name, task=TASK, data=str(tmp_path / f"{name}.npz"))
     entries = wait_for(run.entries, "a round without w02")
-    assert entries[0].missing["w02"] == "data not readable"
-    assert "data not readable" in server.text
+    assert entries[0].missing["w02"] == Missing.DATA_NOT_READABLE
+    assert Missing.DATA_NOT_READABLE in server.text
 
     np.savez(tmp_path / "whole.npz", **made(2))
     (tmp_path / "whole.npz").replace(path)

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from ostrakon.common.reasons import Reason
 from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
-from tests.by_hand import ByHand, random_vector
+from tests.by_hand import ByHand, random_vector, refused
 from tests.cluster import Cluster, Process, wait_for
 from tests.proxy import Proxy
 
@@ -146,8 +147,7 @@ def test_what_arrives_late_over_an_old_connection_counts_nowhere(cluster: Make, 
         proxies[0].release()
         with pytest.raises(Exception, match="round 2 is the one being decided"):
             await late_submission
-        refused = [(count.worker, count.reason, count.count) for count in (await observer.status()).refused]
-        assert refused == [("w00", "wrong round", 1)]
+        assert refused(await observer.status()) == {("w00", Reason.WRONG_ROUND): 1}
 
         # A late vote is told what was committed, and is not counted in the round that is open by then.
         overtaken.round = 2

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 
+from ostrakon.common.reasons import Reason
 from tests.cluster import Cluster, wait_for
 
 Make = Callable[..., Cluster]
@@ -84,7 +85,13 @@ def test_workers_leave_and_come_back_in_turn_and_no_round_is_lost(cluster: Make)
     assert [entry.round for entry in entries] == list(range(1, len(entries) + 1))
     # Who comes back may be too late for the round that is under way, and who was killed may have been in an upload.
     reasons = {reason for entry in entries for refused in entry.refused.values() for reason in refused}
-    assert reasons <= {"late submission", "wrong round", "wrong base", "no header", "wrong length"}
+    assert reasons <= {
+        Reason.LATE_SUBMISSION,
+        Reason.WRONG_ROUND,
+        Reason.WRONG_BASE,
+        Reason.NO_HEADER,
+        Reason.WRONG_LENGTH,
+    }
 
 
 def test_a_slow_worker_that_was_away_is_waited_for_again(cluster: Make) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ostrakon.common.model_file import write_model
+from ostrakon.common.reasons import Reason
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.by_hand import ByHand, random_vector, refusal
 from tests.cluster import Cluster, wait_for
@@ -90,7 +91,7 @@ def test_a_reader_that_stops_reading_loses_its_stream_when_the_round_is_committe
             async for _ in unread:
                 pass
 
-        assert await refusal(read_on()) == ("FAILED_PRECONDITION", "model replaced")
+        assert await refusal(read_on()) == ("FAILED_PRECONDITION", Reason.MODEL_REPLACED)
         assert (await stalled.receive(after=1)).header.head.round == 1
         for member in members:
             await member.connection.__aexit__(None, None, None)

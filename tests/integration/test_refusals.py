@@ -8,9 +8,10 @@ import grpc
 import numpy as np
 
 from ostrakon.common.identity import Credentials
+from ostrakon.common.reasons import Reason
 from ostrakon.common.settings import TlsFiles
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.by_hand import ByHand, random_vector, refusal
+from tests.by_hand import ByHand, random_vector, refusal, refused
 from tests.cluster import Cluster, wait_for
 
 Make = Callable[..., Cluster]
@@ -45,46 +46,46 @@ def test_every_lie_gets_its_status_and_the_round_is_committed_without_it(cluster
         infinite = good.copy()
         infinite[-1] = np.inf
         lies = {
-            "wrong run": liar.submit(good, set_stamp(run="another")),
-            "wrong protocol": liar.submit(good, set_stamp(protocol=99)),
-            "wrong term": liar.submit(good, set_stamp(term=7)),
-            "wrong round": liar.submit(good, set_stamp(round=2)),
-            "wrong base": liar.submit(good, set_header(base="0" * 64)),
+            Reason.WRONG_RUN: liar.submit(good, set_stamp(run="another")),
+            Reason.WRONG_PROTOCOL: liar.submit(good, set_stamp(protocol=99)),
+            Reason.WRONG_TERM: liar.submit(good, set_stamp(term=7)),
+            Reason.WRONG_ROUND: liar.submit(good, set_stamp(round=2)),
+            Reason.WRONG_BASE: liar.submit(good, set_header(base="0" * 64)),
             "not joined or older session": liar.submit(good, set_header(session="another")),
         }
         for name, call in lies.items():
             found = await refusal(call)
             assert found[0] == "FAILED_PRECONDITION", (name, found)
         bad = {
-            "wrong length": [
+            Reason.WRONG_LENGTH: [
                 liar.submit(good, set_header(parameters=d + 1)),
                 liar.submit(good[:-1], announced=good),
             ],
-            "too much data": [liar.submit(np.concatenate([good, good]), announced=good)],
-            "wrong offset": [liar.submit(good, chunk=lambda one: one.MergeFrom(pb.Chunk(offset=4)))],
-            "wrong digest": [liar.submit(good, announced=-good)],
-            "not finite": [liar.submit(not_finite), liar.submit(infinite)],
+            Reason.TOO_MUCH_DATA: [liar.submit(np.concatenate([good, good]), announced=good)],
+            Reason.WRONG_OFFSET: [liar.submit(good, chunk=lambda one: one.MergeFrom(pb.Chunk(offset=4)))],
+            Reason.WRONG_DIGEST: [liar.submit(good, announced=-good)],
+            Reason.NOT_FINITE: [liar.submit(not_finite), liar.submit(infinite)],
         }
         for reason, calls in bad.items():
             for call in calls:
                 assert await refusal(call) == ("INVALID_ARGUMENT", reason)
-        assert await refusal(liar.vote()) == ("FAILED_PRECONDITION", "early vote")
+        assert await refusal(liar.vote()) == ("FAILED_PRECONDITION", Reason.EARLY_VOTE)
 
         assert (await liar.submit(good)).uploaded
         assert not (await liar.submit(good)).uploaded  # the same bytes again are no offence
-        assert await refusal(liar.submit(-good)) == ("ALREADY_EXISTS", "equivocation")
+        assert await refusal(liar.submit(-good)) == ("ALREADY_EXISTS", Reason.EQUIVOCATION)
         for seed, one in enumerate(honest, 1):
             assert (await one.submit(random_vector(d, seed))).uploaded
 
         await liar.candidates()
         assert await refusal(liar.vote(change=lambda vote: vote.ClearField("choice"))) == (
             "INVALID_ARGUMENT",
-            "no choice",
+            Reason.NO_CHOICE,
         )
         first = asyncio.create_task(liar.vote(pb.CHOICE_OUTER))
         while "w00" in (await status(run)).awaited:
             await asyncio.sleep(0)
-        assert await refusal(liar.vote(pb.CHOICE_INNER)) == ("ALREADY_EXISTS", "second vote")
+        assert await refusal(liar.vote(pb.CHOICE_INNER)) == ("ALREADY_EXISTS", Reason.SECOND_VOTE)
         for one in honest:
             await one.candidates()
         answers = await asyncio.gather(first, *(one.vote(pb.CHOICE_INNER) for one in honest))
@@ -92,15 +93,15 @@ def test_every_lie_gets_its_status_and_the_round_is_committed_without_it(cluster
         late = await liar.vote(pb.CHOICE_INNER)  # a vote for a committed round is told its outcome
         assert late.commit == answers[0].commit
 
-        shown = {(count.worker, count.reason): count.count for count in (await status(run)).refused}
+        shown = refused(await status(run))
         for one in (liar, *honest):
             await one.connection.__aexit__(None, None, None)
         return Counter(shown)
 
     shown = asyncio.run(asyncio.wait_for(scenario(), 120))
     assert {worker for worker, _ in shown} == {"w00"}
-    assert shown["w00", "not finite"] == 2
-    assert shown["w00", "wrong length"] == 2
+    assert shown["w00", Reason.NOT_FINITE] == 2
+    assert shown["w00", Reason.WRONG_LENGTH] == 2
     (entry,) = run.entries()
     assert Counter({("w00", reason): count for reason, count in entry.refused["w00"].items()}) == shown
     assert sum(vote.worker == "w00" for vote in entry.votes) == 1

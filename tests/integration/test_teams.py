@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from ostrakon.common.reasons import Missing
 from ostrakon.worker.attacks import ATTACKS
 from ostrakon.worker.testbed.faults import Fault
 from tests.cluster import Cluster, wait_for
@@ -57,7 +58,7 @@ def test_a_minority_of_broken_machines_is_refused_by_name_and_holds_nobody_up(
     for name, fault in zip(team.liars, faults, strict=True):
         if fault not in UNCERTAIN:
             assert REFUSED[fault] <= team.refused().get(name, set()) <= REFUSED[fault] | LATE, fault
-        gone = [entry.round for entry in entries if entry.missing.get(name) in ("no submission", "silent")]
+        gone = [entry.round for entry in entries if entry.missing.get(name) in (Missing.NO_SUBMISSION, Missing.SILENT)]
         assert fault in SLOWED or bool(gone) == (fault in MISSING), (fault, gone)
         if fault.value.startswith("crash"):
             assert team.processes[name].wait() == -9
@@ -76,7 +77,7 @@ def test_a_minority_of_liars_of_several_kinds_does_not_keep_the_others_from_lear
     entries = team.cluster.entries()
     assert len(entries) == ROUNDS
     assert not any(entry.refused for entry in entries)
-    assert all(why == "no vote" for entry in entries for why in entry.missing.values())
+    assert all(why == Missing.NO_VOTE for entry in entries for why in entry.missing.values())
     assert team.measure().accuracy > 0.8
 
 

@@ -5,6 +5,7 @@ from typing import Any, get_args
 
 import pytest
 
+from ostrakon.common.reasons import Missing
 from ostrakon.worker.attacks import ATTACKS
 from ostrakon.worker.testbed.faults import Fault
 from ostrakon.worker.testbed.settings import ByzantineVote
@@ -101,7 +102,9 @@ def test_faults(cluster: Make, fault: Fault, rule: str) -> None:
         if fault not in UNCERTAIN:
             assert REFUSED[fault] <= team.refused().get(name, set()) <= REFUSED[fault] | LATE
         gone = [
-            entry.round for entry in team.cluster.entries() if entry.missing.get(name) in ("no submission", "silent")
+            entry.round
+            for entry in team.cluster.entries()
+            if entry.missing.get(name) in (Missing.NO_SUBMISSION, Missing.SILENT)
         ]
         assert fault in SLOWED or bool(gone) == (fault in MISSING)
     assert (team.measure().loss < 2) == ((fault, rule) != (Fault.HUGE, "Avg"))

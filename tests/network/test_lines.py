@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ostrakon.common.reasons import Reason
 from tests.cluster import wait_for
 from tests.network.big import D
 from tests.network.distant import Distant
@@ -106,4 +107,6 @@ def test_a_line_that_breaks_again_and_again_takes_nobody_out_of_the_run(distant:
         run.goes_on(20)
         run.port("w00").set(open=True)
         wait_for(lambda: "w00" not in run.entries()[-1].missing, "a round with w00", 20)
-    assert not any("w00" in entry.refused and "too many calls" in entry.refused["w00"] for entry in run.ends_well())
+    assert not any(
+        "w00" in entry.refused and Reason.TOO_MANY_CALLS in entry.refused["w00"] for entry in run.ends_well()
+    )

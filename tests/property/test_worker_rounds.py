@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from ostrakon.common.reasons import Reason
 from ostrakon.worker.rounds import (
     UNREACHABLE,
     Action,
@@ -27,7 +28,7 @@ from ostrakon.worker.rounds import (
 )
 
 
-def refused(reason: str, status: str = "FAILED_PRECONDITION") -> Failed:
+def refused(reason: Reason, status: str = "FAILED_PRECONDITION") -> Failed:
     return Failed(status, reason, f"refused: {reason}")
 
 
@@ -64,9 +65,9 @@ class Server:
             self.joined = True
             return Joined(self.term, self.two_phase)
         if term != self.term:
-            return refused("wrong term")
+            return refused(Reason.WRONG_TERM)
         if not self.joined:
-            return refused("not joined")
+            return refused(Reason.NOT_JOINED)
         match action:
             case Receive(after):
                 waits = self.round <= after or not self.collecting
@@ -77,7 +78,7 @@ class Server:
                 if round == self.round - 1:
                     return Decided(round)
                 if round != self.round:
-                    return refused("wrong round")
+                    return refused(Reason.WRONG_ROUND)
                 return Judged() if self.voting else None
             case Vote(round):
                 return self.vote(round)
@@ -85,11 +86,11 @@ class Server:
 
     def submit(self, round: int, base: str) -> Event:
         if round != self.round:
-            return refused("wrong round")
+            return refused(Reason.WRONG_ROUND)
         if self.submitted is not None:
-            return Submitted() if self.submitted == base else refused("equivocation", "ALREADY_EXISTS")
+            return Submitted() if self.submitted == base else refused(Reason.EQUIVOCATION, "ALREADY_EXISTS")
         if not self.collecting:
-            return refused("late submission")
+            return refused(Reason.LATE_SUBMISSION)
         assert base == self.ledger[-1]
         self.submitted = base
         return Submitted()
@@ -98,9 +99,9 @@ class Server:
         if round < self.round:
             return Decided(round)
         if round != self.round:
-            return refused("wrong round")
+            return refused(Reason.WRONG_ROUND)
         if not self.voting:
-            return refused("early vote")
+            return refused(Reason.EARLY_VOTE)
         self.voted += 1
         return None
 

@@ -7,6 +7,7 @@ from random import Random
 import numpy as np
 
 from ostrakon.common.digest import DIGEST_SCHEME, digest
+from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import PROTOCOL, Vector, chunks
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed, receive_models
@@ -72,7 +73,10 @@ class Liar:
         except TimeoutError:
             pass
         except CallFailed as failed:
-            if failed.reason in ("wrong term", "not joined", "older session") or failed.status == "UNAVAILABLE":
+            if (
+                failed.reason in (Reason.WRONG_TERM, Reason.NOT_JOINED, Reason.OLDER_SESSION)
+                or failed.status == "UNAVAILABLE"
+            ):
                 await asyncio.sleep(0.1)
                 try:
                     async with asyncio.timeout(5.0):

@@ -12,6 +12,7 @@ from typing import Any
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
+from ostrakon.common.reasons import Reason
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.rpc.calls import Calls
@@ -201,12 +202,12 @@ class Call:
 
     def _fail_later(self, status: str, within: float) -> None:
         seconds = self.network.rng.random() * within
-        error = CallFailed(status, "", "the connection broke")
+        error = CallFailed(status, None, "the connection broke")
         self.network.loop.call_later(seconds, self.inbox.put, error, context=self.network.loop.world.context)
 
     def _late(self) -> None:
         self._detach(0.1)
-        self.inbox.put(CallFailed("DEADLINE_EXCEEDED", "", "the server did not answer in time"))
+        self.inbox.put(CallFailed("DEADLINE_EXCEEDED", None, "the server did not answer in time"))
 
 
 class Copy:
@@ -245,7 +246,7 @@ class Copy:
                 except Refused as refusal:
                     self._refuse(calls, refusal)
                 except OstrakonError as error:
-                    self._say(CallFailed("INTERNAL", "internal error", str(error)))
+                    self._say(CallFailed("INTERNAL", Reason.INTERNAL_ERROR, str(error)))
         except Refused as refusal:
             await calls.open_calls.turn(caller, state.head_round)
             self._refuse(calls, refusal)

@@ -13,6 +13,7 @@ import pytest
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.digest import digest
+from ostrakon.common.reasons import Reason
 from ostrakon.server.core import coordinator
 from ostrakon.server.core import round as rounds
 from ostrakon.server.core.coordinator import Coordinator
@@ -68,7 +69,7 @@ def the_last_vote_wins(patch: Patch) -> None:
         try:
             return check_vote(round, member, choice)
         except Refused as refusal:
-            if refusal.reason != "second vote":
+            if refusal.reason != Reason.SECOND_VOTE:
                 raise
             return round.phase is rounds.Phase.VOTING
 

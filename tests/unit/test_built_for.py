@@ -11,6 +11,7 @@ from ostrakon.common.fixed_part import FixedPart
 from ostrakon.common.identity import Identity
 from ostrakon.common.layout import Layout
 from ostrakon.common.model_file import write_model
+from ostrakon.common.reasons import Reason
 from ostrakon.common.safetensors_file import Tensor
 from ostrakon.common.wire import PROTOCOL
 from ostrakon.server.core.refusal import Refused
@@ -70,7 +71,7 @@ def test_another_layout_is_another_model_and_the_first_difference_is_named(
     d = sum(int(np.prod(shape)) for _, shape in layout)
     with pytest.raises(Refused) as refused:
         join(opened, introduction("pull", d, layout), role)
-    assert refused.value.reason == "different model"
+    assert refused.value.reason == Reason.DIFFERENT_MODEL
     assert sentence in str(refused.value)
 
 

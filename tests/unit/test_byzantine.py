@@ -9,6 +9,7 @@ import pytest
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.reasons import Missing
 from ostrakon.common.wire import Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.attacks import Attack, attack_schedule
@@ -36,7 +37,7 @@ class Witness(Passing):
     async def submit(self, submission: Submission) -> pb.SubmitMomentumResponse:
         self.submitted.append(submission)
         if len(self.submitted) <= self._breaks:
-            raise CallFailed("UNAVAILABLE", "", "the connection broke")
+            raise CallFailed("UNAVAILABLE", None, "the connection broke")
         return await self.transport.submit(submission)
 
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
@@ -122,7 +123,7 @@ def test_colluders_say_what_to_send(tmp_path: Path) -> None:
 def test_who_is_told_nothing_sends_nothing_and_is_missed(tmp_path: Path, colluders: Oracle | None) -> None:
     house, witness = run_with_a_liar(tmp_path, "Omn", colluders=colluders, grace_floor=0.05)
     assert not witness.submitted
-    assert all(house.entry(round).missing["a"] in ("no submission", "silent") for round in (1, 2, 3))
+    assert all(house.entry(round).missing["a"] in (Missing.NO_SUBMISSION, Missing.SILENT) for round in (1, 2, 3))
 
 
 @pytest.mark.parametrize(

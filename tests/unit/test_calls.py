@@ -14,13 +14,14 @@ import pytest
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
+from ostrakon.common.reasons import Missing, Reason
 from ostrakon.common.wire import Vector
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.rpc.messages import Outgoing
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed
 from tests import in_process
-from tests.by_hand import refusal
+from tests.by_hand import refusal, refused
 from tests.in_process import (
     APART,
     D,
@@ -68,11 +69,11 @@ def test_an_upload_ends_with_its_phase_and_never_writes_after(tmp_path: Path, st
         await others[0].candidates()
         row = house.coordinator.aggregator.row(4).tolist()
         upload.released.set()
-        assert await refusal(upload.task) == ("FAILED_PRECONDITION", "late submission")
+        assert await refusal(upload.task) == ("FAILED_PRECONDITION", Reason.LATE_SUBMISSION)
         assert house.coordinator.aggregator.row(4).tolist() == row
         assert len(house.coordinator.uploads) == 0
         await vote_all(others)
-        assert house.entry().missing["e"] == "no submission"
+        assert house.entry().missing["e"] == Missing.NO_SUBMISSION
         await house.stop()
 
     play(scenario())
@@ -90,7 +91,7 @@ def test_a_row_belongs_to_the_newest_upload(tmp_path: Path, stubborn: bool, kept
         newer = upload_of(c, vector(8.0))
         await newer.started.wait()
         older.released.set()
-        assert await refusal(older.task) == ("CANCELLED", "newer upload")
+        assert await refusal(older.task) == ("CANCELLED", Reason.NEWER_UPLOAD)
         newer.released.set()
         assert (await newer.task).uploaded
         assert house.coordinator.aggregator.row(2).tolist() == [8.0] * 3
@@ -203,10 +204,10 @@ def test_an_average_is_that_of_the_round_in_its_header_however_slowly_it_is_read
 
 @pytest.mark.parametrize(
     ("field", "value", "reason"),
-    [("run", "another", "wrong run"), ("term", 9, "wrong term"), ("round", 2, "wrong round")],
+    [("run", "another", Reason.WRONG_RUN), ("term", 9, Reason.WRONG_TERM), ("round", 2, Reason.WRONG_ROUND)],
 )
 def test_a_call_that_means_another_run_term_or_round_is_refused_by_name(
-    tmp_path: Path, field: str, value: Any, reason: str
+    tmp_path: Path, field: str, value: Any, reason: Reason
 ) -> None:
     async def scenario() -> None:
         house = House(tmp_path)
@@ -227,7 +228,7 @@ def test_workers_read_neither_the_average_nor_the_status(tmp_path: Path) -> None
         house = House(tmp_path)
         member = (await house.members())[0]
         request = pb.BroadcastRequest(stamp=member.stamp(), session=member.session, average=True)
-        assert await refusal(anext(member.connection.broadcast(request))) == ("PERMISSION_DENIED", "wrong role")
+        assert await refusal(anext(member.connection.broadcast(request))) == ("PERMISSION_DENIED", Reason.WRONG_ROLE)
         with pytest.raises(Refused, match="may not read the status"):
             house.calls.status(Identity("worker", "a"), pb.StatusRequest(stamp=member.stamp()))
         await house.stop()
@@ -239,11 +240,12 @@ def test_refused_calls_are_counted_but_for_observers_that_were_slower_than_the_r
     async def scenario() -> None:
         house = House(tmp_path)
         watcher = Identity("observer", "watcher")
-        for caller, reason in ((watcher, "model replaced"), (watcher, "wrong run"), (None, "no identity")):
-            house.calls.refuse(caller, reason)
-        house.calls.refuse(Identity("worker", "a"), "model replaced")
-        counted = {(one.worker, one.reason, one.count) for one in house.status().refused}
-        assert counted == {("", "wrong run", 1), ("", "no identity", 1), ("a", "model replaced", 1)}
+        house.calls.refuse(watcher, Reason.MODEL_REPLACED)
+        house.calls.refuse(watcher, Reason.WRONG_RUN)
+        house.calls.refuse(None, Reason.NO_IDENTITY)
+        house.calls.refuse(Identity("worker", "a"), Reason.MODEL_REPLACED)
+        once = [("", Reason.WRONG_RUN), ("", Reason.NO_IDENTITY), ("a", Reason.MODEL_REPLACED)]
+        assert refused(house.status()) == dict.fromkeys(once, 1)
         await house.stop()
 
     play(scenario())
@@ -264,8 +266,8 @@ def test_of_two_processes_with_one_certificate_the_older_is_closed_and_says_why(
         house.break_connections()
         with pytest.raises(OstrakonError, match="another process has joined as a since"):
             await older
-        assert ("a", "older session closed") in {(one.worker, one.reason) for one in house.status().refused}
-        assert await refusal(newer.submit(vector(7.0))) == ("ALREADY_EXISTS", "already submitted")
+        assert ("a", Reason.OLDER_SESSION_CLOSED) in refused(house.status())
+        assert await refusal(newer.submit(vector(7.0))) == ("ALREADY_EXISTS", Reason.ALREADY_SUBMITTED)
         await house.stop()
 
     play(scenario())
@@ -286,7 +288,7 @@ def test_an_older_process_that_waits_for_a_model_is_not_told_it_in_place_of_the_
         await newer.submit(APART["a"])
         await vote_all([newer, *members[1:]])
         assert await running == "completed"
-        assert await older == ("FAILED_PRECONDITION", "older session")
+        assert await older == ("FAILED_PRECONDITION", Reason.OLDER_SESSION)
         farewell = asyncio.create_task(house.calls.farewell())
         for member in members[1:]:
             await member.receive(after=1)
@@ -309,7 +311,7 @@ def test_a_process_that_was_started_again_is_no_second_process(tmp_path: Path) -
         await cancel(killed)
         again = await Member(house, "a", session="newer").enter()
         assert not house.status().refused
-        assert await refusal(again.submit(vector(7.0))) == ("ALREADY_EXISTS", "already submitted")
+        assert await refusal(again.submit(vector(7.0))) == ("ALREADY_EXISTS", Reason.ALREADY_SUBMITTED)
         await house.stop()
 
     play(scenario())

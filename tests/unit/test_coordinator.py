@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ostrakon.common.reasons import Missing, Reason
 from ostrakon.common.wire import Vector
 from ostrakon.server.core.round import Phase
 from ostrakon.server.storage.audit import audit
@@ -38,11 +39,11 @@ def test_a_late_member_is_refused_votes_all_the_same_and_the_round_is_marked_thi
         assert house.coordinator.round.phase is Phase.COLLECTING
         clock.advance(GRACE)
         await others[0].candidates()
-        assert await refusal(late.submit(APART["e"])) == ("FAILED_PRECONDITION", "late submission")
+        assert await refusal(late.submit(APART["e"])) == ("FAILED_PRECONDITION", Reason.LATE_SUBMISSION)
         await vote_all([late, others[0], others[1]])
         assert [vote.worker for vote in house.entry().votes] == ["a", "b", "e"]
-        assert house.entry().missing == {"e": "no submission"}
-        assert house.entry().refused == {"e": {"late submission": 1}}
+        assert house.entry().missing == {"e": Missing.NO_SUBMISSION}
+        assert house.entry().refused == {"e": {Reason.LATE_SUBMISSION: 1}}
         assert house.entry().thin
         await house.stop()
 
@@ -56,12 +57,12 @@ def test_a_member_that_starts_over_in_a_round_may_not_submit_again_but_votes(tmp
         a, b, c = await house.members()
         await submit_all([a])
         again = await Member(house, "a", session="second life").enter()
-        assert await refusal(again.submit(vector(7.0))) == ("ALREADY_EXISTS", "already submitted")
+        assert await refusal(again.submit(vector(7.0))) == ("ALREADY_EXISTS", Reason.ALREADY_SUBMITTED)
         assert not (await again.submit(APART["a"])).uploaded
         await submit_all([b, c])
         await vote_all([again, b, c])
         assert {vote.worker for vote in house.entry().votes} >= {"a"} or len(house.entry().votes) == 2
-        assert await refusal(a.candidates()) == ("FAILED_PRECONDITION", "older session")
+        assert await refusal(a.candidates()) == ("FAILED_PRECONDITION", Reason.OLDER_SESSION)
         await house.stop()
 
     play(scenario())
@@ -84,7 +85,7 @@ def test_a_worker_that_starts_in_the_middle_of_a_round_takes_part_from_the_next(
         await submit_all(members)
         await vote_all(members)
         assert await late == "completed"
-        assert house.entry(1).missing == {"e": "no submission"}
+        assert house.entry(1).missing == {"e": Missing.NO_SUBMISSION}
         assert "e" not in house.entry(2).missing
 
     play(scenario())
@@ -112,7 +113,7 @@ def test_a_worker_that_trains_too_long_goes_on_with_the_vote(tmp_path: Path) -> 
         await vote_all(members)
         assert await late == "completed"
         assert "e" in {vote.worker for vote in house.entry().votes}
-        assert house.entry().missing["e"] == "no submission"
+        assert house.entry().missing["e"] == Missing.NO_SUBMISSION
 
     play(scenario())
 
@@ -231,7 +232,7 @@ def test_the_run_has_diverged_when_more_than_f_report_a_gradient_that_is_not_fin
         sessions = [house.session(name, Says(APART[name], finite=i >= reporting)) for i, name in enumerate("abc")]
         assert await house.run(*sessions) == [outcome] * 4
         if reporting == 1:
-            assert house.entry().missing == {"a": "gradient not finite"}
+            assert house.entry().missing == {"a": Missing.GRADIENT_NOT_FINITE}
 
     play(scenario())
 
@@ -247,7 +248,7 @@ def test_a_vote_counts_once_its_repetition_is_answered_and_another_is_refused(tm
         first = asyncio.create_task(a.vote(pb.CHOICE_OUTER))
         await reached(lambda: house.coordinator.round.votes)
         repeated = asyncio.create_task(a.vote(pb.CHOICE_OUTER))
-        assert await refusal(a.vote(pb.CHOICE_INNER)) == ("ALREADY_EXISTS", "second vote")
+        assert await refusal(a.vote(pb.CHOICE_INNER)) == ("ALREADY_EXISTS", Reason.SECOND_VOTE)
         answers = await asyncio.gather(first, repeated, b.vote(pb.CHOICE_INNER), c.vote(pb.CHOICE_INNER))
         assert {answer.commit.head.hash for answer in answers} == {house.entry().hash}
         votes = [(vote.worker, vote.choice) for vote in house.entry().votes]
@@ -272,7 +273,7 @@ def test_a_vote_for_any_committed_round_is_told_what_was_committed(tmp_path: Pat
             assert (await members[0].vote(pb.CHOICE_OUTER)).commit.head.hash == house.entry(number).hash
         for number in (0, 5, 2**40):
             members[0].round = number
-            assert await refusal(members[0].vote()) == ("FAILED_PRECONDITION", "wrong round")
+            assert await refusal(members[0].vote()) == ("FAILED_PRECONDITION", Reason.WRONG_ROUND)
         await house.stop()
 
     play(scenario())
@@ -321,12 +322,12 @@ def test_the_loss_that_is_shown_is_the_median_of_what_this_rounds_members_say_an
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"session": "s" * 201}, "long name"),
-        ({"task": "t" * 201}, "long name"),
-        ({"head": pb.Head(round=1, hash="h" * 201)}, "long name"),
-        ({"task": "push"}, "different task"),
-        ({"parameters": 4}, "different model"),
-        ({"digest_scheme": "md5"}, "different digest"),
+        ({"session": "s" * 201}, Reason.LONG_NAME),
+        ({"task": "t" * 201}, Reason.LONG_NAME),
+        ({"head": pb.Head(round=1, hash="h" * 201)}, Reason.LONG_NAME),
+        ({"task": "push"}, Reason.DIFFERENT_TASK),
+        ({"parameters": 4}, Reason.DIFFERENT_MODEL),
+        ({"digest_scheme": "md5"}, Reason.DIFFERENT_DIGEST),
     ],
 )
 def test_a_worker_that_was_built_for_something_else_is_told_so_and_remembered_nowhere(

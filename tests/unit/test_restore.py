@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
+from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import PROTOCOL
 from ostrakon.server.core.commit import check_not_taken_over
 from ostrakon.server.rpc.recovery import LOOK_SECONDS, SAY_AGAIN_SECONDS
@@ -19,7 +20,7 @@ from ostrakon.server.storage.audit import audit
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.by_hand import refusal
+from tests.by_hand import refusal, refused
 from tests.in_process import D, FakeClock, House, Member, Searching, Upload, cancel, play, settle
 from tests.lost import completed, model_file
 
@@ -46,7 +47,7 @@ async def holding(searching: Searching, name: str, theta: Any, session: str | No
 
 
 async def comes_without_it(searching: Searching, name: str) -> None:
-    assert await refusal(Member(searching, name).join("pull", D)) == ("UNAVAILABLE", "recovering")
+    assert await refusal(Member(searching, name).join("pull", D)) == ("UNAVAILABLE", Reason.RECOVERING)
 
 
 def unfinished(member: Member, theta: Any, last: bytes = b"") -> Upload:
@@ -66,15 +67,15 @@ def test_a_liars_model_is_refused_and_it_is_not_asked_again(tmp_path: Path) -> N
         finding = asyncio.create_task(searching.calls.theta())
         for number, (sent, announced, reason) in enumerate(
             [
-                (theta + 1, theta, "wrong digest"),
-                (theta + 1, theta + 1, "wrong digest"),
-                (theta[:-1], theta, "wrong length"),
-                (np.append(theta, theta), theta, "too much data"),
+                (theta + 1, theta, Reason.WRONG_DIGEST),
+                (theta + 1, theta + 1, Reason.WRONG_DIGEST),
+                (theta[:-1], theta, Reason.WRONG_LENGTH),
+                (np.append(theta, theta), theta, Reason.TOO_MUCH_DATA),
             ]
         ):
             liar = await holding(searching, "a", theta, session=str(number))
             assert await refusal(liar.restore(sent, digest(announced))) == ("INVALID_ARGUMENT", reason)
-            assert await refusal(liar.join("pull", D)) == ("UNAVAILABLE", "recovering")
+            assert await refusal(liar.join("pull", D)) == ("UNAVAILABLE", Reason.RECOVERING)
         await settle()
         assert not finding.done()
         honest = await holding(searching, "b", theta)
@@ -166,7 +167,7 @@ def test_a_liar_that_sends_garbage_again_and_again_neither_ends_the_search_nor_k
         await comes_without_it(searching, "b")
         for number in range(50):
             liar = await holding(searching, "a", theta, session=str(number))
-            assert (await refusal(liar.restore(theta + 1, digest(theta))))[1] == "wrong digest"
+            assert (await refusal(liar.restore(theta + 1, digest(theta))))[1] == Reason.WRONG_DIGEST
         await settle()
         assert not finding.done()
         assert "sent something else: a" in searching.calls.waiting()
@@ -181,7 +182,7 @@ def test_an_upload_that_was_too_slow_may_be_sent_again(tmp_path: Path) -> None:
         searching, _, theta = await lost_run(tmp_path, upload_timeout=0.01)
         finding = asyncio.create_task(searching.calls.theta())
         member = await holding(searching, "a", theta)
-        assert await refusal(unfinished(member, theta).task) == ("DEADLINE_EXCEEDED", "slow upload")
+        assert await refusal(unfinished(member, theta).task) == ("DEADLINE_EXCEEDED", Reason.SLOW_UPLOAD)
         for name in "bc":
             await comes_without_it(searching, name)
         await settle()
@@ -203,7 +204,7 @@ def test_what_an_older_session_sends_does_not_count_against_the_newer_one(tmp_pa
         for name in "bc":
             await comes_without_it(searching, name)
         older.released.set()
-        assert await refusal(older.task) == ("INVALID_ARGUMENT", "wrong length")
+        assert await refusal(older.task) == ("INVALID_ARGUMENT", Reason.WRONG_LENGTH)
         await settle()
         assert not finding.done()
         await newer.restore(theta, digest(theta))
@@ -218,7 +219,7 @@ def test_nobody_waits_for_a_revoked_member_and_what_it_says_does_not_count(tmp_p
         searching, clock, theta = await lost_run(tmp_path, revoked=lambda: frozenset(revoked))
         finding = asyncio.create_task(searching.calls.theta())
         await settle()
-        assert await refusal(Member(searching, "a").join("pull", D)) == ("PERMISSION_DENIED", "revoked")
+        assert await refusal(Member(searching, "a").join("pull", D)) == ("PERMISSION_DENIED", Reason.REVOKED)
         await comes_without_it(searching, "b")
         await settle()
         assert not finding.done()  # the one that is left may hold it
@@ -230,7 +231,7 @@ def test_nobody_waits_for_a_revoked_member_and_what_it_says_does_not_count(tmp_p
         clock.advance(LOOK_SECONDS)
         with pytest.raises(OstrakonError, match=r"\(b\) were asked"):
             await finding
-        assert await refusal(upload.task) == ("FAILED_PRECONDITION", "late submission")
+        assert await refusal(upload.task) == ("FAILED_PRECONDITION", Reason.LATE_SUBMISSION)
         assert status(searching).revoked == ["urn:ostrakon:worker:a", "urn:ostrakon:worker:c"]
 
     play(scenario())
@@ -242,23 +243,23 @@ def test_while_it_looks_every_other_call_is_told_to_come_again_or_to_join(tmp_pa
         member = Member(searching, "a")
         member.run, member.term, member.d = searching.lost.run.genesis.run, searching.calls.term, D
         for call in (member.receive(), member.submit(theta), member.candidates(), member.vote()):
-            assert await refusal(call) == ("FAILED_PRECONDITION", "not joined")
-        assert await refusal(member.restore(theta, digest(theta))) == ("FAILED_PRECONDITION", "not joined")
+            assert await refusal(call) == ("FAILED_PRECONDITION", Reason.NOT_JOINED)
+        assert await refusal(member.restore(theta, digest(theta))) == ("FAILED_PRECONDITION", Reason.NOT_JOINED)
         member.run = "another run"
         for call in (member.join("pull", D), member.restore(theta, digest(theta))):
-            assert await refusal(call) == ("FAILED_PRECONDITION", "wrong run")
+            assert await refusal(call) == ("FAILED_PRECONDITION", Reason.WRONG_RUN)
         observer = searching.transport("watcher", "observer")
         request = pb.BroadcastRequest(stamp=member.stamp())
-        assert await refusal(anext(observer.broadcast(request))) == ("UNAVAILABLE", "recovering")
+        assert await refusal(anext(observer.broadcast(request))) == ("UNAVAILABLE", Reason.RECOVERING)
         stranger = Member(searching, "x")
-        assert await refusal(stranger.join("pull", D)) == ("PERMISSION_DENIED", "not on the roster")
-        assert await refusal(Member(searching, "a").join("push", D)) == ("INVALID_ARGUMENT", "different task")
+        assert await refusal(stranger.join("pull", D)) == ("PERMISSION_DENIED", Reason.NOT_ON_THE_ROSTER)
+        assert await refusal(Member(searching, "a").join("push", D)) == ("INVALID_ARGUMENT", Reason.DIFFERENT_TASK)
         found = status(searching)
         assert found.stamp.round == 4 and found.committed.head.round == 3
         assert "committed model of round 3" in found.waiting
-        counted = {(one.worker, one.reason): one.count for one in found.refused}
-        assert counted["", "not on the roster"] == counted["a", "different task"] == 1
-        assert not any(reason == "recovering" for _, reason in counted)  # they are to come again: that is no fault
+        counted = refused(found)
+        assert counted["", Reason.NOT_ON_THE_ROSTER] == counted["a", Reason.DIFFERENT_TASK] == 1
+        assert not any(reason == Reason.RECOVERING for _, reason in counted)  # they are to come again: that is no fault
 
     play(scenario())
 
@@ -297,8 +298,8 @@ def test_a_model_that_has_come_is_written_over_by_nobody(tmp_path: Path) -> None
         await member.restore(theta, digest(theta))
         found = await searching.calls.theta()
         for late in (member, other):
-            assert await refusal(late.restore(theta + 1, digest(theta))) == ("UNAVAILABLE", "recovering")
-            assert await refusal(late.join("pull", D)) == ("UNAVAILABLE", "recovering")
+            assert await refusal(late.restore(theta + 1, digest(theta))) == ("UNAVAILABLE", Reason.RECOVERING)
+            assert await refusal(late.join("pull", D)) == ("UNAVAILABLE", Reason.RECOVERING)
         assert found.tobytes() == theta.tobytes()
         assert "came back" in status(searching).waiting and not status(searching).awaited
 
@@ -334,7 +335,7 @@ def test_a_server_that_has_its_model_takes_none_back(tmp_path: Path) -> None:
         house = House(tmp_path)
         member = (await house.members())[0]
         theta = member.held[member.base]
-        assert await refusal(member.restore(theta, member.base)) == ("FAILED_PRECONDITION", "not joined")
+        assert await refusal(member.restore(theta, member.base)) == ("FAILED_PRECONDITION", Reason.NOT_JOINED)
         await house.stop()
 
     play(scenario())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ostrakon.common.aggregation import rule
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
+from ostrakon.common.reasons import Missing, Reason
 from ostrakon.common.revocation import revoked_text
 from ostrakon.server.core.revocation import Revocations, seated
 from ostrakon.server.settings import ServerSettings
@@ -54,7 +55,7 @@ def test_a_revoked_member_ends_its_round_and_is_refused_from_the_next_one_on(tmp
         answers = await vote_all(members)  # the round that is under way is its own still
         assert answers[-1].commit.head.round == 1
         for call in (gone.join("pull", 3), gone.receive(), gone.candidates(), gone.vote(), gone.submit(vector(1.0))):
-            assert await refusal(call) == ("PERMISSION_DENIED", "revoked")
+            assert await refusal(call) == ("PERMISSION_DENIED", Reason.REVOKED)
         await next_round(others, after=1)
         first, second = house.entry(1), house.entry(2)
         assert (first.revoked, second.revoked) == ((), ("e",))
@@ -96,7 +97,7 @@ def test_where_f_would_not_be_a_minority_the_seat_stays_and_is_one_of_f_that_are
         await submit_all(members)
         await reached(lambda: house.coordinator.head_round == 1)  # two rows against f = 0: one candidate, no vote
         entry = house.entry()
-        assert (entry.revoked, entry.missing) == (("c",), {"c": "revoked"})
+        assert (entry.revoked, entry.missing) == (("c",), {"c": Missing.REVOKED})
         assert entry.seats(("a", "b", "c")) == ("a", "b", "c")
         await house.stop()
 
@@ -115,7 +116,7 @@ def test_who_was_revoked_stays_so_over_a_restart_without_the_list(tmp_path: Path
         await vote_all(members)
         await first.stop()
         again = House(tmp_path, roster=FIVE, f=1)
-        assert await refusal(Member(again, "e").join("pull", 3)) == ("PERMISSION_DENIED", "revoked")
+        assert await refusal(Member(again, "e").join("pull", 3)) == ("PERMISSION_DENIED", Reason.REVOKED)
         await again.stop()
 
     play(scenario())
@@ -137,7 +138,7 @@ def test_a_revoked_member_that_waits_for_the_next_model_does_not_get_it(tmp_path
         await submit_all(members)
         listed.revoked = workers("e") | {Identity("observer", "watcher")}
         await vote_all(members)
-        assert await asyncio.gather(*waiting) == [("PERMISSION_DENIED", "revoked")] * 2
+        assert await asyncio.gather(*waiting) == [("PERMISSION_DENIED", Reason.REVOKED)] * 2
         await house.stop()
 
     play(scenario())

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from ostrakon.common.reasons import Missing, Reason
 from ostrakon.server.core.refusal import Code, Refused
 from ostrakon.server.core.round import (
     Aggregate,
@@ -90,7 +91,7 @@ def test_after_the_quorum_the_others_get_as_long_as_it_took_times_grace() -> Non
     assert round.deadline() == 125.0
     assert let(round, Tick(), now=124.9) is None
     assert let(round, Tick(), now=125.0) == Aggregate(("a", "b", "c"), 0)
-    assert round.missing == {"d": "no submission", "e": "no submission"}
+    assert round.missing == {"d": Missing.NO_SUBMISSION, "e": Missing.NO_SUBMISSION}
 
 
 def test_the_grace_has_a_floor() -> None:
@@ -167,7 +168,7 @@ def test_f_members_without_a_finite_gradient_count_as_silent_and_are_not_waited_
     round = open_round()
     let(round, GradientNotFinite("a"), GradientNotFinite("e"), submitted("b"), submitted("c"))
     assert let(round, submitted("d")) == Aggregate(("b", "c", "d"), 0)
-    assert round.missing == {"a": "gradient not finite", "e": "gradient not finite"}
+    assert round.missing == {"a": Missing.GRADIENT_NOT_FINITE, "e": Missing.GRADIENT_NOT_FINITE}
 
 
 def test_more_than_f_members_without_a_finite_gradient_end_the_run() -> None:
@@ -282,7 +283,7 @@ def test_who_did_not_vote_is_missing_and_who_did_nothing_at_all_is_silent() -> N
     round = voting(terms, members="abcde")
     let(round, vote("a", "outer"), vote("b", "inner"), vote("c", "outer"), vote("d", "inner"), now=101.0)
     let(round, Tick(), now=1e9)
-    assert round.missing == {"e": "no vote", "f": "silent"}
+    assert round.missing == {"e": Missing.NO_VOTE, "f": Missing.SILENT}
 
 
 def test_the_vote_does_not_wait_for_members_that_are_not_expected() -> None:
@@ -301,17 +302,17 @@ def test_a_submission_is_admitted_once() -> None:
     advance(round, Submitted("a", "s", "x"), 100.0)
     assert not admit(round, "a", "s", "base", "x")
     assert not admit(round, "a", "another session", "base", "x")
-    assert refusal(admit, round, "a", "s", "base", "y") == (Code.ALREADY_EXISTS, "equivocation")
-    assert refusal(admit, round, "a", "another session", "base", "y") == (Code.ALREADY_EXISTS, "already submitted")
+    assert refusal(admit, round, "a", "s", "base", "y") == (Code.ALREADY_EXISTS, Reason.EQUIVOCATION)
+    assert refusal(admit, round, "a", "another session", "base", "y") == (Code.ALREADY_EXISTS, Reason.ALREADY_SUBMITTED)
 
 
 def test_a_submission_on_another_model_is_refused() -> None:
-    assert refusal(admit, open_round(), "a", "s", "old", "x") == (Code.FAILED_PRECONDITION, "wrong base")
+    assert refusal(admit, open_round(), "a", "s", "old", "x") == (Code.FAILED_PRECONDITION, Reason.WRONG_BASE)
 
 
 def test_a_late_submission_is_refused_and_an_accepted_one_still_acknowledged() -> None:
     round = voting(members="abc")
-    assert refusal(admit, round, "e", "s", "base", "x") == (Code.FAILED_PRECONDITION, "late submission")
+    assert refusal(admit, round, "e", "s", "base", "x") == (Code.FAILED_PRECONDITION, Reason.LATE_SUBMISSION)
     assert not admit(round, "a", "s", "base", "momentum of a")
 
 
@@ -325,9 +326,9 @@ def test_what_happens_too_late_changes_nothing() -> None:
 
 def test_a_vote_before_there_are_candidates_is_refused() -> None:
     round = open_round()
-    assert refusal(check_vote, round, "a", "inner") == (Code.FAILED_PRECONDITION, "early vote")
+    assert refusal(check_vote, round, "a", "inner") == (Code.FAILED_PRECONDITION, Reason.EARLY_VOTE)
     let(round, *map(submitted, "abcde"))
-    assert refusal(check_vote, round, "a", "inner") == (Code.FAILED_PRECONDITION, "early vote")
+    assert refusal(check_vote, round, "a", "inner") == (Code.FAILED_PRECONDITION, Reason.EARLY_VOTE)
 
 
 def test_a_second_vote_is_refused_and_the_same_one_again_is_not_counted() -> None:
@@ -335,13 +336,13 @@ def test_a_second_vote_is_refused_and_the_same_one_again_is_not_counted() -> Non
     assert check_vote(round, "a", "outer")
     advance(round, vote("a", "outer"), 101.0)
     assert not check_vote(round, "a", "outer")
-    assert refusal(check_vote, round, "a", "inner") == (Code.ALREADY_EXISTS, "second vote")
+    assert refusal(check_vote, round, "a", "inner") == (Code.ALREADY_EXISTS, Reason.SECOND_VOTE)
 
 
 def test_a_vote_after_the_decision_is_not_counted() -> None:
     round = voting()
     let(round, vote("a", "outer"), vote("b", "outer"), vote("c", "outer"))
     assert not check_vote(round, "d", "inner")
-    assert refusal(check_vote, round, "a", "inner") == (Code.ALREADY_EXISTS, "second vote")
+    assert refusal(check_vote, round, "a", "inner") == (Code.ALREADY_EXISTS, Reason.SECOND_VOTE)
     assert let(round, vote("d", "inner"), vote("e", "inner"), Tick(), now=1e9) is None
     assert set(round.votes) == {"a", "b", "c"}

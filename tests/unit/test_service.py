@@ -8,9 +8,10 @@ import grpc
 import pytest
 
 from ostrakon.common.identity import Identity
-from ostrakon.common.wire import IDENTITY_KEY
+from ostrakon.common.reasons import Reason, to_wire
+from ostrakon.common.wire import IDENTITY_KEY, REFUSAL_KEY
 from ostrakon.server.core.coordinator import Traffic
-from ostrakon.server.core.refusal import Code, Refused
+from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced, Streams
 from ostrakon.server.rpc.quota import OpenCalls
 from ostrakon.server.rpc.service import Service
@@ -37,9 +38,9 @@ class Replacing:
                     await send(pb.ModelPart(chunk=pb.Chunk(data=bytes(1 << 20))).SerializeToString())
                 await asyncio.sleep(60)
         except Displaced:
-            raise Refused(Code.FAILED_PRECONDITION, "model replaced", "ask again") from None
+            raise Refused(Reason.MODEL_REPLACED, "ask again") from None
 
-    def refuse(self, caller: Identity | None, reason: str) -> None:
+    def refuse(self, caller: Identity | None, reason: Reason) -> None:
         pass
 
     propose = vote = join = submit = restore = status = broadcast
@@ -72,4 +73,6 @@ def test_a_reader_whose_model_is_replaced_is_told_so_at_once(write: int) -> None
     for _ in range(5):
         code, trailers = asyncio.run(asyncio.wait_for(scenario(), 60))
         assert code is grpc.StatusCode.FAILED_PRECONDITION
-        assert trailers["ostrakon-reason"] == "model replaced"
+        assert pb.Refusal.FromString(trailers[REFUSAL_KEY]) == pb.Refusal(
+            reason=to_wire(Reason, Reason.MODEL_REPLACED), term=1, round=5
+        )

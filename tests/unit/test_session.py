@@ -26,7 +26,7 @@ class Unanswered:
     def __getattr__(self, call: str) -> object:
         if self._refusals > 0:
             self._refusals -= 1
-            raise CallFailed("UNAVAILABLE", "", "nobody answers")
+            raise CallFailed("UNAVAILABLE", None, "nobody answers")
         return getattr(self._way, call)
 
 

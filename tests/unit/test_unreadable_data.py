@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.reasons import Missing
 from ostrakon.common.tasks.data import DataNotReadable
 from ostrakon.worker.session import Session
 from tests.in_process import FakeClock, House, Impatient, Pull, inline, play, pulls, reached
@@ -36,7 +37,7 @@ def test_the_first_round_does_not_wait_for_data_that_nobody_can_read(tmp_path: P
         assert house.status().awaited == ["a", "b"]
         a, b, _ = pulls(house)
         assert await house.run(a, b) == ["completed"] * 3
-        assert [house.entry(round).missing["c"] for round in (1, 2)] == ["data not readable"] * 2
+        assert [house.entry(round).missing["c"] for round in (1, 2)] == [Missing.DATA_NOT_READABLE] * 2
         told.cancel()
         await house.stop()
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ostrakon.common.digest import digest
+from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import CHUNK_BYTES, PROTOCOL, Vector
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced, Streams
@@ -34,13 +35,13 @@ async def stream(*parts: pb.MomentumPart | None) -> AsyncIterator[pb.MomentumPar
             yield one
 
 
-async def received(uploads: Uploads, member: str, row: Vector, parts: AsyncIterator[pb.MomentumPart]) -> str:
-    """The reason for which an upload is refused; empty if it is accepted."""
+async def received(uploads: Uploads, member: str, row: Vector, parts: AsyncIterator[pb.MomentumPart]) -> Reason | None:
+    """The reason for which an upload is refused; None if it is accepted."""
     try:
         await uploads.receive(member, parts, row, await uploads.header(parts))
     except Refused as refusal:
         return refusal.reason
-    return ""
+    return None
 
 
 def header(model: Vector) -> pb.MomentumHeader:
@@ -70,9 +71,9 @@ def test_what_is_accepted_lies_in_the_row_whenever_a_newer_stream_took_it_over(k
         newer = upload(new, 4)
         await newer.started.wait()
         older.released.set()
-        assert await older.task == "late submission"
+        assert await older.task == Reason.LATE_SUBMISSION
         newer.released.set()
-        assert await newer.task == ""
+        assert await newer.task is None
         assert digest(row) == digest(new)
         assert len(uploads) == 0
 
@@ -91,7 +92,7 @@ def test_no_stream_is_accepted_after_its_phase(kept: int, stubborn: bool) -> Non
         uploads.close_all()
         row[:] = 7.0  # it is somebody else's now
         late.released.set()
-        assert await late.task == "late submission"
+        assert await late.task == Reason.LATE_SUBMISSION
         assert row.tolist() == [7.0] * D
 
     play(scenario())
@@ -129,11 +130,11 @@ def test_an_upload_that_waits_for_a_slot_may_be_closed_and_one_that_ends_frees_i
         await settle()
         assert len(uploads) == 3 and not any(task.done() for task in waiting)
         uploads.close("b")
-        assert await waiting[0] == "late submission"
+        assert await waiting[0] == Reason.LATE_SUBMISSION
         await settle()
         assert not waiting[1].done()
         uploads.close("a")
-        assert await asyncio.gather(hanging, waiting[1]) == ["late submission", ""]
+        assert await asyncio.gather(hanging, waiting[1]) == [Reason.LATE_SUBMISSION, None]
         assert rows[2].tolist() == model.tolist() and not rows[1].any()
 
     play(scenario())
@@ -156,11 +157,11 @@ def test_the_time_for_an_upload_grows_with_what_has_come_and_starts_with_its_slo
         uploads, row = Uploads(slots=1, timeout=0.05, rate=8.0), np.zeros(D, dtype=np.float32)
         loop, model = asyncio.get_running_loop(), vector(1.0)
         start = loop.time()
-        assert await received(uploads, "a", row, stream(*whole(model, [4])[:2], None)) == "slow upload"
+        assert await received(uploads, "a", row, stream(*whole(model, [4])[:2], None)) == Reason.SLOW_UPLOAD
         assert 0.5 < loop.time() - start < 5.0
         start = loop.time()
         both = [received(uploads, name, row, stream(*whole(model)[:1], None)) for name in "ab"]
-        assert await asyncio.gather(*both) == ["slow upload"] * 2
+        assert await asyncio.gather(*both) == [Reason.SLOW_UPLOAD] * 2
         assert loop.time() - start >= 0.1  # the second one's time began when the first one's was over
 
     play(scenario())
@@ -169,13 +170,13 @@ def test_the_time_for_an_upload_grows_with_what_has_come_and_starts_with_its_slo
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [
-        ([], "no header"),
-        (whole(vector(1.0))[1:], "no header"),
-        (whole(vector(1.0))[:1] * 2, "no chunk"),
-        (whole(vector(1.0))[:1], "wrong length"),
-        (whole(vector(1.0))[:1] + whole(vector(2.0))[1:], "wrong digest"),
-        (whole(vector(np.nan)), "not finite"),
-        ([*whole(vector(1.0), [4])[:2], pb.MomentumPart(chunk=part(4, b"....").chunk)], "mixed stamps"),
+        ([], Reason.NO_HEADER),
+        (whole(vector(1.0))[1:], Reason.NO_HEADER),
+        (whole(vector(1.0))[:1] * 2, Reason.NO_CHUNK),
+        (whole(vector(1.0))[:1], Reason.WRONG_LENGTH),
+        (whole(vector(1.0))[:1] + whole(vector(2.0))[1:], Reason.WRONG_DIGEST),
+        (whole(vector(np.nan)), Reason.NOT_FINITE),
+        ([*whole(vector(1.0), [4])[:2], pb.MomentumPart(chunk=part(4, b"....").chunk)], Reason.MIXED_STAMPS),
     ],
 )
 def test_what_is_no_vector_is_refused_by_name(parts: list[pb.MomentumPart], reason: str) -> None:
@@ -187,11 +188,11 @@ def test_a_vector_in_crumbs_is_refused_and_one_in_few_parts_is_not() -> None:
     for d in (FEWEST_PARTS + 1, CHUNK_BYTES):  # 68 bytes, and 4 MiB
         model, row = np.ones(d, dtype=np.float32), np.zeros(d, dtype=np.float32)
         most = FEWEST_PARTS + 16 * model.nbytes // CHUNK_BYTES
-        for parts, reason in ((most, ""), (most + 1, "too many parts")):
+        for parts, reason in ((most, None), (most + 1, Reason.TOO_MANY_PARTS)):
             cuts = range(4, 4 * parts, 4)
             assert play(received(Uploads(**PATIENT), "a", row, stream(*whole(model, cuts)))) == reason
 
 
 def test_a_header_that_does_not_come_is_a_slow_upload() -> None:
     row = np.zeros(D, dtype=np.float32)
-    assert play(received(Uploads(**PATIENT | {"timeout": 0.01}), "a", row, stream(None))) == "slow upload"
+    assert play(received(Uploads(**PATIENT | {"timeout": 0.01}), "a", row, stream(None))) == Reason.SLOW_UPLOAD

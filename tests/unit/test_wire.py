@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ostrakon.common.digest import digest
+from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import CHUNK_BYTES, Receiver, Vector, WireError, chunks
 from ostrakon.v1 import parameter_server_pb2 as pb
 
@@ -21,7 +22,7 @@ def receive(vector: Vector, into: Vector) -> Receiver:
     return receiver
 
 
-def refusal(action: object, *arguments: object) -> str:
+def refusal(action: object, *arguments: object) -> Reason:
     with pytest.raises(WireError) as caught:
         action(*arguments)  # type: ignore[operator]
     return caught.value.reason
@@ -72,7 +73,7 @@ def test_chunks_of_any_size_are_taken_if_they_follow_each_other() -> None:
 @pytest.mark.parametrize("offset", [4, 8, 16, 2**63])
 def test_a_gap_or_a_jump_is_refused_and_writes_nothing(offset: int) -> None:
     memory = np.zeros(5, dtype=np.float32)
-    assert refusal(Receiver(memory).write, pb.Chunk(offset=offset, data=b"\1\1\1\1")) == "wrong offset"
+    assert refusal(Receiver(memory).write, pb.Chunk(offset=offset, data=b"\1\1\1\1")) == Reason.WRONG_OFFSET
     assert not memory.any()
 
 
@@ -81,33 +82,33 @@ def test_a_chunk_that_comes_twice_is_refused() -> None:
     receiver = Receiver(memory)
     chunk = pb.Chunk(offset=0, data=b"\1\1\1\1")
     receiver.write(chunk)
-    assert refusal(receiver.write, chunk) == "wrong offset"
+    assert refusal(receiver.write, chunk) == Reason.WRONG_OFFSET
 
 
 def test_an_empty_chunk_is_refused_so_that_no_stream_lasts_for_ever() -> None:
-    assert refusal(Receiver(np.zeros(2, dtype=np.float32)).write, pb.Chunk(offset=0)) == "wrong length"
+    assert refusal(Receiver(np.zeros(2, dtype=np.float32)).write, pb.Chunk(offset=0)) == Reason.WRONG_LENGTH
 
 
 def test_data_past_the_end_is_refused_and_writes_nothing() -> None:
     rows = np.zeros((2, 2), dtype=np.float32)
-    assert refusal(Receiver(rows[0]).write, pb.Chunk(offset=0, data=b"\1" * 12)) == "too much data"
+    assert refusal(Receiver(rows[0]).write, pb.Chunk(offset=0, data=b"\1" * 12)) == Reason.TOO_MUCH_DATA
     assert not rows.any()
     receiver = receive(random_vector(2), rows[0])
-    assert refusal(receiver.write, pb.Chunk(offset=8, data=b"\1")) == "too much data"
+    assert refusal(receiver.write, pb.Chunk(offset=8, data=b"\1")) == Reason.TOO_MUCH_DATA
     assert not rows[1].any()
 
 
 def test_a_vector_with_bytes_missing_is_refused() -> None:
     receiver = Receiver(np.zeros(2, dtype=np.float32))
-    assert refusal(receiver.finish, digest(np.zeros(2, dtype=np.float32))) == "wrong length"
+    assert refusal(receiver.finish, digest(np.zeros(2, dtype=np.float32))) == Reason.WRONG_LENGTH
     receiver.write(pb.Chunk(offset=0, data=b"\1" * 7))
     assert not receiver.complete
-    assert refusal(receiver.finish, "") == "wrong length"
+    assert refusal(receiver.finish, "") == Reason.WRONG_LENGTH
 
 
 @pytest.mark.parametrize("announced", ["", "0" * 64, "not a digest"])
 def test_bytes_that_are_not_what_the_digest_names_are_refused(announced: str) -> None:
-    assert refusal(receive(random_vector(3), np.zeros(3, dtype=np.float32)).finish, announced) == "wrong digest"
+    assert refusal(receive(random_vector(3), np.zeros(3, dtype=np.float32)).finish, announced) == Reason.WRONG_DIGEST
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -119,4 +120,4 @@ def test_one_value_that_is_not_finite_is_found_wherever_it_stands(value: float, 
     receiver.finish(digest(vector))
     with pytest.raises(WireError, match=rf"value {index} ") as caught:
         receiver.check_finite()
-    assert caught.value.reason == "not finite"
+    assert caught.value.reason == Reason.NOT_FINITE

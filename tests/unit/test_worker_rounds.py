@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ostrakon.server.core.refusal import Code
+from ostrakon.common.reasons import Reason
+from ostrakon.server.core.refusal import CODES, Code
 from ostrakon.worker.rounds import (
     FATAL,
     REJOIN,
@@ -35,38 +36,10 @@ from ostrakon.worker.rounds import (
     Vote,
 )
 
-# Every refusal that the server knows, as (status, reason).
-REFUSALS = [
-    *[
-        ("FAILED_PRECONDITION", reason)
-        for reason in (
-            "wrong protocol",
-            "wrong run",
-            "wrong term",
-            "wrong round",
-            "wrong base",
-            "late submission",
-            "early vote",
-            "not joined",
-            "older session",
-        )
-    ],
-    ("RESOURCE_EXHAUSTED", "too many calls"),
-    ("FAILED_PRECONDITION", "model replaced"),
-    *[("ALREADY_EXISTS", reason) for reason in ("equivocation", "already submitted", "second vote")],
-    *[
-        ("INVALID_ARGUMENT", reason)
-        for reason in ("wrong length", "wrong offset", "wrong digest", "too much data", "not finite", "no choice")
-    ],
-    *[("INVALID_ARGUMENT", reason) for reason in ("different task", "different model", "different digest")],
-    *[("PERMISSION_DENIED", reason) for reason in ("wrong role", "not on the roster")],
-    ("UNAUTHENTICATED", "no identity"),
-    ("UNIMPLEMENTED", "no such method"),
-    ("NOT_FOUND", "no such service"),
-    ("INTERNAL", "internal error"),
-    ("CANCELLED", "caller gone"),
-    ("DEADLINE_EXCEEDED", "slow upload"),
-    ("UNAVAILABLE", "recovering"),
+# Every refusal that the server knows, and those that only a newer one does, as (status, reason).
+REFUSALS: list[tuple[str, Reason | None]] = [
+    *((code.name, reason) for reason, code in CODES.items()),
+    *((code.name, None) for code in Code),
 ]
 
 
@@ -79,7 +52,7 @@ def at_round(number: int = 4, *, two_phase: bool = True) -> Rounds:
     return rounds
 
 
-def failed(reason: str, status: str = "FAILED_PRECONDITION") -> Failed:
+def failed(reason: Reason | None, status: str = "FAILED_PRECONDITION") -> Failed:
     return Failed(status, reason, f"because of {reason}")
 
 
@@ -113,19 +86,19 @@ def test_a_round_that_needed_no_vote_is_followed_by_the_next() -> None:
     assert rounds.next(Decided(4)) == Receive(4)
 
 
-@pytest.mark.parametrize("reason", ["late submission", "already submitted"])
-def test_who_comes_late_still_votes(reason: str) -> None:
+@pytest.mark.parametrize("reason", [Reason.LATE_SUBMISSION, Reason.ALREADY_SUBMITTED])
+def test_who_comes_late_still_votes(reason: Reason) -> None:
     assert at_round(4).next(failed(reason)) == Inspect(4)
     assert at_round(4, two_phase=False).next(failed(reason)) == Receive(4)
 
 
-@pytest.mark.parametrize("reason", ["wrong round", "wrong base"])
-def test_who_is_left_behind_asks_for_the_present_model(reason: str) -> None:
+@pytest.mark.parametrize("reason", [Reason.WRONG_ROUND, Reason.WRONG_BASE])
+def test_who_is_left_behind_asks_for_the_present_model(reason: Reason) -> None:
     assert at_round(4).next(failed(reason)) == Receive(3)
 
 
 @pytest.mark.parametrize("reason", sorted(REJOIN))
-def test_another_server_is_joined_anew_and_the_round_is_worked_again(reason: str) -> None:
+def test_another_server_is_joined_anew_and_the_round_is_worked_again(reason: Reason) -> None:
     rounds = at_round(4)
     assert rounds.next(failed(reason)) == Join()
     assert rounds.next(Joined(3, True)) == Receive(3)  # round 4 may be collected again: its rows are lost
@@ -135,7 +108,7 @@ def test_another_server_is_joined_anew_and_the_round_is_worked_again(reason: str
 def test_what_a_server_that_died_was_sent_in_vain_is_sent_to_the_next_one() -> None:
     rounds = at_round(4, two_phase=False)
     assert rounds.next(Submitted()) == Receive(4)
-    assert rounds.next(failed("wrong term")) == Join()
+    assert rounds.next(failed(Reason.WRONG_TERM)) == Join()
     assert rounds.next(Joined(3, False)) == Receive(3)  # round 4 is not known to be committed
     rounds.next(Received(5, "base", None))
     rounds.next(Trained())
@@ -145,32 +118,32 @@ def test_what_a_server_that_died_was_sent_in_vain_is_sent_to_the_next_one() -> N
 
 def test_who_is_asked_for_a_lost_model_sends_it_and_joins_again() -> None:
     rounds = at_round(4)
-    assert rounds.next(failed("not joined")) == Join()
+    assert rounds.next(failed(Reason.NOT_JOINED)) == Join()
     assert rounds.next(Joined(3, True, "theta_3")) == Restore("theta_3")
-    assert rounds.next(failed("", "UNAVAILABLE")) == Again(0)
+    assert rounds.next(failed(None, "UNAVAILABLE")) == Again(0)
     assert rounds.next(Restored()) == Join()
-    assert rounds.next(failed("recovering", "UNAVAILABLE")) == Again(0)
+    assert rounds.next(failed(Reason.RECOVERING, "UNAVAILABLE")) == Again(0)
     assert rounds.next(Joined(3, True)) == Receive(3)
 
 
-@pytest.mark.parametrize("event", [Restored(), failed("revoked", "PERMISSION_DENIED")], ids=["after", "before"])
+@pytest.mark.parametrize("event", [Restored(), failed(Reason.REVOKED, "PERMISSION_DENIED")], ids=["after", "before"])
 def test_a_worker_that_is_shut_out_after_or_before_it_has_brought_a_model_back_gives_up(event: Event) -> None:
     rounds = at_round(4)
-    rounds.next(failed("not joined"))
+    rounds.next(failed(Reason.NOT_JOINED))
     assert rounds.next(Joined(3, True, "theta_3")) == Restore("theta_3")
     assert rounds.next(event) == Join()
-    assert isinstance(rounds.next(failed("revoked", "PERMISSION_DENIED")), GiveUp)
+    assert isinstance(rounds.next(failed(Reason.REVOKED, "PERMISSION_DENIED")), GiveUp)
 
 
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
-        ("INVALID_ARGUMENT", "wrong digest"),
-        ("FAILED_PRECONDITION", "late submission"),
-        ("FAILED_PRECONDITION", "wrong term"),
+        ("INVALID_ARGUMENT", Reason.WRONG_DIGEST),
+        ("FAILED_PRECONDITION", Reason.LATE_SUBMISSION),
+        ("FAILED_PRECONDITION", Reason.WRONG_TERM),
     ],
 )
-def test_a_model_that_is_not_taken_back_is_no_matter_of_the_round(status: str, reason: str) -> None:
+def test_a_model_that_is_not_taken_back_is_no_matter_of_the_round(status: str, reason: Reason) -> None:
     rounds = at_round(4)
     rounds.next(Joined(3, True, "theta_3"))
     assert rounds.next(failed(reason, status)) == Join()
@@ -190,32 +163,34 @@ def test_the_same_term_may_be_joined_twice() -> None:
 
 
 @pytest.mark.parametrize("reason", sorted(FATAL))
-def test_what_no_retry_mends_ends_the_worker_with_the_servers_sentence(reason: str) -> None:
+def test_what_no_retry_mends_ends_the_worker_with_the_servers_sentence(reason: Reason) -> None:
     assert at_round().next(failed(reason)) == GiveUp(f"because of {reason}")
 
 
 @pytest.mark.parametrize("status", ["PERMISSION_DENIED", "UNAUTHENTICATED"])
 def test_who_is_not_let_in_says_so(status: str) -> None:
-    assert Rounds().next(failed("not on the roster", status)) == GiveUp("because of not on the roster")
-    assert at_round().next(failed("not on the roster", status)) == GiveUp("because of not on the roster")
+    assert Rounds().next(failed(Reason.NOT_ON_THE_ROSTER, status)) == GiveUp("because of not on the roster")
+    assert at_round().next(failed(Reason.NOT_ON_THE_ROSTER, status)) == GiveUp("because of not on the roster")
 
 
 @pytest.mark.parametrize("status", sorted(UNREACHABLE))
 def test_an_unreachable_server_is_tried_again_with_growing_patience(status: str) -> None:
     rounds = at_round()
-    assert [rounds.next(failed("", status)) for _ in range(4)] == [Again(0), Again(1), Again(2), Again(3)]
+    assert [rounds.next(failed(None, status)) for _ in range(4)] == [Again(0), Again(1), Again(2), Again(3)]
     rounds.next(Submitted())
-    assert rounds.next(failed("", status)) == Again(0)
+    assert rounds.next(failed(None, status)) == Again(0)
 
 
-@pytest.mark.parametrize("reason", ["not finite", "wrong digest", "second vote", "equivocation", "early vote"])
-def test_what_the_server_will_not_take_is_not_sent_again(reason: str) -> None:
+@pytest.mark.parametrize(
+    "reason", [Reason.NOT_FINITE, Reason.WRONG_DIGEST, Reason.SECOND_VOTE, Reason.EQUIVOCATION, Reason.EARLY_VOTE]
+)
+def test_what_the_server_will_not_take_is_not_sent_again(reason: Reason) -> None:
     rounds = at_round(4)
     assert rounds.next(failed(reason, "INVALID_ARGUMENT")) == Receive(4)
 
 
 def test_a_refused_first_join_ends_the_worker_rather_than_turning_in_circles() -> None:
-    assert Rounds().next(failed("anything", "INVALID_ARGUMENT")) == GiveUp("because of anything")
+    assert Rounds().next(failed(Reason.NOT_A_MESSAGE, "INVALID_ARGUMENT")) == GiveUp("because of not a message")
 
 
 def test_a_decision_of_an_older_round_does_not_send_the_worker_back() -> None:
@@ -235,7 +210,7 @@ events: st.SearchStrategy[Next] = st.one_of(
     st.builds(lambda term: lambda rounds: Joined(term, False, "wanted"), st.integers(1, 3)),
     st.just(lambda rounds: Decided(rounds.round)),
     st.builds(lambda why: lambda rounds: failed(why[1], why[0]), st.sampled_from(REFUSALS)),
-    st.builds(lambda status: lambda rounds: failed("", status), st.sampled_from(sorted(UNREACHABLE))),
+    st.builds(lambda status: lambda rounds: failed(None, status), st.sampled_from(sorted(UNREACHABLE))),
 )
 
 
@@ -252,7 +227,3 @@ def test_whatever_happens_terms_and_committed_rounds_never_go_back(happened: lis
             assert (action.round, action.base) == (rounds.round, rounds.base)
         if isinstance(action, Inspect | Vote):
             assert action.round == rounds.round
-
-
-def test_the_statuses_of_this_file_are_the_servers() -> None:
-    assert {status for status, _ in REFUSALS} == {code.name for code in Code}

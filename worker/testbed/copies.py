@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
+from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import Receiver, Vector, WireError, chunks
 from ostrakon.v1 import adversary_pb2 as pb
 from ostrakon.worker.submission import Submission
@@ -37,10 +38,10 @@ async def read_parts(parts: AsyncIterator[pb.VectorPart]) -> tuple[pb.VectorHead
     """
     first = await anext(parts, None)
     if first is None or first.WhichOneof("part") != "header":
-        raise WireError("no header", "expected a VectorHeader as the first part")
+        raise WireError(Reason.NO_HEADER, "expected a VectorHeader as the first part")
     header = first.header
     if not 0 < header.parameters <= MOST_PARAMETERS:
-        raise WireError("wrong length", f"a vector of {header.parameters} values cannot be received")
+        raise WireError(Reason.WRONG_LENGTH, f"a vector of {header.parameters} values cannot be received")
     vector = np.empty(header.parameters, dtype=np.float32)
     receiver = Receiver(vector)
     async for part in parts:

@@ -12,6 +12,7 @@ from typing import NoReturn, Protocol, TypeVar
 import numpy as np
 import structlog
 
+from ostrakon.common.reasons import Reason
 from ostrakon.common.schedule import Schedule
 from ostrakon.common.wire import MOST_OPEN_CALLS, Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -131,9 +132,9 @@ class Faulty(Passing):
             try:
                 return await self.transport.submit(true)
             except CallFailed as failed:
-                if failed.reason != "older session":
+                if failed.reason is not Reason.OLDER_SESSION:
                     raise
-                raise CallFailed(failed.status, "not joined", str(failed)) from None
+                raise CallFailed(failed.status, Reason.NOT_JOINED, str(failed)) from None
 
     async def _flood(self, true: Submission, calls: int) -> None:
         """Open calls that the server would have to keep, until it has refused all but those that it admits."""

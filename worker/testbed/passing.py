@@ -40,4 +40,4 @@ class Passing:
 
 def sat_out(why: str) -> CallFailed:
     """What a transport raises that does not make a call: the worker goes on to the next round."""
-    return CallFailed("ABORTED", "sat out", why)
+    return CallFailed("ABORTED", None, why)

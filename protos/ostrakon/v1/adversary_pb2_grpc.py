@@ -74,7 +74,8 @@ class AdversaryServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Conspire(self, request_iterator, context):
-        """A corrupted worker's true momentum vector; answered with what to send instead, after the tap deadline at the latest.
+        """A corrupted worker's true momentum vector; answered with what to send instead, for which copies are waited for
+        until the tap deadline. Answered with nothing where the plot names no attack.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

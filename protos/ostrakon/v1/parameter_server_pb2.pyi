@@ -22,6 +22,63 @@ class Choice(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CHOICE_UNSPECIFIED: _ClassVar[Choice]
     CHOICE_INNER: _ClassVar[Choice]
     CHOICE_OUTER: _ClassVar[Choice]
+
+class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    REASON_UNSPECIFIED: _ClassVar[Reason]
+    REASON_NO_IDENTITY: _ClassVar[Reason]
+    REASON_WRONG_ROLE: _ClassVar[Reason]
+    REASON_NOT_ON_THE_ROSTER: _ClassVar[Reason]
+    REASON_REVOKED: _ClassVar[Reason]
+    REASON_NO_SUCH_METHOD: _ClassVar[Reason]
+    REASON_NO_SUCH_SERVICE: _ClassVar[Reason]
+    REASON_TOO_MANY_CALLS: _ClassVar[Reason]
+    REASON_RECOVERING: _ClassVar[Reason]
+    REASON_INTERNAL_ERROR: _ClassVar[Reason]
+    REASON_WRONG_PROTOCOL: _ClassVar[Reason]
+    REASON_WRONG_RUN: _ClassVar[Reason]
+    REASON_WRONG_TERM: _ClassVar[Reason]
+    REASON_NOT_JOINED: _ClassVar[Reason]
+    REASON_OLDER_SESSION: _ClassVar[Reason]
+    REASON_WRONG_ROUND: _ClassVar[Reason]
+    REASON_WRONG_BASE: _ClassVar[Reason]
+    REASON_LATE_SUBMISSION: _ClassVar[Reason]
+    REASON_EARLY_VOTE: _ClassVar[Reason]
+    REASON_MODEL_REPLACED: _ClassVar[Reason]
+    REASON_EQUIVOCATION: _ClassVar[Reason]
+    REASON_ALREADY_SUBMITTED: _ClassVar[Reason]
+    REASON_SECOND_VOTE: _ClassVar[Reason]
+    REASON_NO_MESSAGE: _ClassVar[Reason]
+    REASON_LONG_MESSAGE: _ClassVar[Reason]
+    REASON_NOT_A_MESSAGE: _ClassVar[Reason]
+    REASON_LONG_NAME: _ClassVar[Reason]
+    REASON_DIFFERENT_TASK: _ClassVar[Reason]
+    REASON_DIFFERENT_MODEL: _ClassVar[Reason]
+    REASON_DIFFERENT_DIGEST: _ClassVar[Reason]
+    REASON_NO_HEADER: _ClassVar[Reason]
+    REASON_NO_CHUNK: _ClassVar[Reason]
+    REASON_MIXED_STAMPS: _ClassVar[Reason]
+    REASON_WRONG_OFFSET: _ClassVar[Reason]
+    REASON_WRONG_LENGTH: _ClassVar[Reason]
+    REASON_TOO_MUCH_DATA: _ClassVar[Reason]
+    REASON_TOO_MANY_PARTS: _ClassVar[Reason]
+    REASON_WRONG_DIGEST: _ClassVar[Reason]
+    REASON_NOT_FINITE: _ClassVar[Reason]
+    REASON_NO_CHOICE: _ClassVar[Reason]
+    REASON_SLOW_MESSAGE: _ClassVar[Reason]
+    REASON_SLOW_UPLOAD: _ClassVar[Reason]
+    REASON_NEWER_UPLOAD: _ClassVar[Reason]
+    REASON_OLDER_SESSION_CLOSED: _ClassVar[Reason]
+
+class Missing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MISSING_UNSPECIFIED: _ClassVar[Missing]
+    MISSING_NO_SUBMISSION: _ClassVar[Missing]
+    MISSING_GRADIENT_NOT_FINITE: _ClassVar[Missing]
+    MISSING_DATA_NOT_READABLE: _ClassVar[Missing]
+    MISSING_REVOKED: _ClassVar[Missing]
+    MISSING_NO_VOTE: _ClassVar[Missing]
+    MISSING_SILENT: _ClassVar[Missing]
 RUN_PHASE_UNSPECIFIED: RunPhase
 RUN_PHASE_COLLECTING: RunPhase
 RUN_PHASE_AGGREGATING: RunPhase
@@ -32,6 +89,57 @@ RUN_PHASE_DIVERGED: RunPhase
 CHOICE_UNSPECIFIED: Choice
 CHOICE_INNER: Choice
 CHOICE_OUTER: Choice
+REASON_UNSPECIFIED: Reason
+REASON_NO_IDENTITY: Reason
+REASON_WRONG_ROLE: Reason
+REASON_NOT_ON_THE_ROSTER: Reason
+REASON_REVOKED: Reason
+REASON_NO_SUCH_METHOD: Reason
+REASON_NO_SUCH_SERVICE: Reason
+REASON_TOO_MANY_CALLS: Reason
+REASON_RECOVERING: Reason
+REASON_INTERNAL_ERROR: Reason
+REASON_WRONG_PROTOCOL: Reason
+REASON_WRONG_RUN: Reason
+REASON_WRONG_TERM: Reason
+REASON_NOT_JOINED: Reason
+REASON_OLDER_SESSION: Reason
+REASON_WRONG_ROUND: Reason
+REASON_WRONG_BASE: Reason
+REASON_LATE_SUBMISSION: Reason
+REASON_EARLY_VOTE: Reason
+REASON_MODEL_REPLACED: Reason
+REASON_EQUIVOCATION: Reason
+REASON_ALREADY_SUBMITTED: Reason
+REASON_SECOND_VOTE: Reason
+REASON_NO_MESSAGE: Reason
+REASON_LONG_MESSAGE: Reason
+REASON_NOT_A_MESSAGE: Reason
+REASON_LONG_NAME: Reason
+REASON_DIFFERENT_TASK: Reason
+REASON_DIFFERENT_MODEL: Reason
+REASON_DIFFERENT_DIGEST: Reason
+REASON_NO_HEADER: Reason
+REASON_NO_CHUNK: Reason
+REASON_MIXED_STAMPS: Reason
+REASON_WRONG_OFFSET: Reason
+REASON_WRONG_LENGTH: Reason
+REASON_TOO_MUCH_DATA: Reason
+REASON_TOO_MANY_PARTS: Reason
+REASON_WRONG_DIGEST: Reason
+REASON_NOT_FINITE: Reason
+REASON_NO_CHOICE: Reason
+REASON_SLOW_MESSAGE: Reason
+REASON_SLOW_UPLOAD: Reason
+REASON_NEWER_UPLOAD: Reason
+REASON_OLDER_SESSION_CLOSED: Reason
+MISSING_UNSPECIFIED: Missing
+MISSING_NO_SUBMISSION: Missing
+MISSING_GRADIENT_NOT_FINITE: Missing
+MISSING_DATA_NOT_READABLE: Missing
+MISSING_REVOKED: Missing
+MISSING_NO_VOTE: Missing
+MISSING_SILENT: Missing
 
 class Stamp(_message.Message):
     __slots__ = ("protocol", "run", "term", "round")
@@ -96,7 +204,7 @@ class Parameter(_message.Message):
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "gamma", "wanted")
+    __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "wanted")
     STAMP_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
@@ -105,7 +213,6 @@ class JoinResponse(_message.Message):
     TWO_PHASE_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
-    GAMMA_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     position: int
@@ -115,9 +222,8 @@ class JoinResponse(_message.Message):
     two_phase: bool
     rounds: int
     parameters: int
-    gamma: float
     wanted: str
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., position: _Optional[int] = ..., workers: _Optional[int] = ..., byzantine: _Optional[int] = ..., rule: _Optional[str] = ..., two_phase: _Optional[bool] = ..., rounds: _Optional[int] = ..., parameters: _Optional[int] = ..., gamma: _Optional[float] = ..., wanted: _Optional[str] = ...) -> None: ...
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., position: _Optional[int] = ..., workers: _Optional[int] = ..., byzantine: _Optional[int] = ..., rule: _Optional[str] = ..., two_phase: _Optional[bool] = ..., rounds: _Optional[int] = ..., parameters: _Optional[int] = ..., wanted: _Optional[str] = ...) -> None: ...
 
 class BroadcastRequest(_message.Message):
     __slots__ = ("stamp", "after", "holds", "average", "session")
@@ -144,22 +250,20 @@ class ModelPart(_message.Message):
     def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., header: _Optional[_Union[ModelHeader, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
 
 class ModelHeader(_message.Message):
-    __slots__ = ("digests", "follow", "parameters", "gamma", "head", "phase", "decided")
+    __slots__ = ("digests", "follow", "parameters", "head", "phase", "decided")
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
-    GAMMA_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     DECIDED_FIELD_NUMBER: _ClassVar[int]
     digests: _containers.RepeatedScalarFieldContainer[str]
     follow: _containers.RepeatedScalarFieldContainer[str]
     parameters: int
-    gamma: float
     head: Head
     phase: RunPhase
     decided: Commit
-    def __init__(self, digests: _Optional[_Iterable[str]] = ..., follow: _Optional[_Iterable[str]] = ..., parameters: _Optional[int] = ..., gamma: _Optional[float] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., decided: _Optional[_Union[Commit, _Mapping]] = ...) -> None: ...
+    def __init__(self, digests: _Optional[_Iterable[str]] = ..., follow: _Optional[_Iterable[str]] = ..., parameters: _Optional[int] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., decided: _Optional[_Union[Commit, _Mapping]] = ...) -> None: ...
 
 class MomentumPart(_message.Message):
     __slots__ = ("stamp", "header", "chunk")
@@ -243,24 +347,44 @@ class VoteResponse(_message.Message):
     commit: Commit
     def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ...) -> None: ...
 
+class Refusal(_message.Message):
+    __slots__ = ("reason", "term", "round")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    reason: Reason
+    term: int
+    round: int
+    def __init__(self, reason: _Optional[_Union[Reason, str]] = ..., term: _Optional[int] = ..., round: _Optional[int] = ...) -> None: ...
+
 class StatusRequest(_message.Message):
     __slots__ = ("stamp",)
     STAMP_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ...) -> None: ...
 
-class Count(_message.Message):
+class RefusedCount(_message.Message):
     __slots__ = ("worker", "reason", "count")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     worker: str
-    reason: str
+    reason: Reason
     count: int
-    def __init__(self, worker: _Optional[str] = ..., reason: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+    def __init__(self, worker: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., count: _Optional[int] = ...) -> None: ...
+
+class MissingCount(_message.Message):
+    __slots__ = ("worker", "reason", "rounds")
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    worker: str
+    reason: Missing
+    rounds: int
+    def __init__(self, worker: _Optional[str] = ..., reason: _Optional[_Union[Missing, str]] = ..., rounds: _Optional[int] = ...) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("stamp", "phase", "rounds", "rule", "task", "roster", "byzantine", "inner_wins", "outer_wins", "awaited", "absent", "refused", "missing", "reported_loss", "winner_votes", "loser_votes", "last_winner", "seconds", "seconds_to_first_commit", "bytes_received", "bytes_sent", "peak_bytes", "waiting", "committed", "revoked", "data_not_readable")
+    __slots__ = ("stamp", "phase", "rounds", "rule", "task", "roster", "byzantine", "inner_wins", "outer_wins", "awaited", "absent", "reported_loss", "winner_votes", "loser_votes", "last_winner", "seconds", "seconds_to_first_commit", "bytes_received", "bytes_sent", "peak_bytes", "waiting", "committed", "revoked", "data_not_readable", "refused", "missing")
     class DataNotReadableEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -279,8 +403,6 @@ class StatusResponse(_message.Message):
     OUTER_WINS_FIELD_NUMBER: _ClassVar[int]
     AWAITED_FIELD_NUMBER: _ClassVar[int]
     ABSENT_FIELD_NUMBER: _ClassVar[int]
-    REFUSED_FIELD_NUMBER: _ClassVar[int]
-    MISSING_FIELD_NUMBER: _ClassVar[int]
     REPORTED_LOSS_FIELD_NUMBER: _ClassVar[int]
     WINNER_VOTES_FIELD_NUMBER: _ClassVar[int]
     LOSER_VOTES_FIELD_NUMBER: _ClassVar[int]
@@ -294,6 +416,8 @@ class StatusResponse(_message.Message):
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
     DATA_NOT_READABLE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     phase: RunPhase
     rounds: int
@@ -305,8 +429,6 @@ class StatusResponse(_message.Message):
     outer_wins: int
     awaited: _containers.RepeatedScalarFieldContainer[str]
     absent: _containers.RepeatedScalarFieldContainer[str]
-    refused: _containers.RepeatedCompositeFieldContainer[Count]
-    missing: _containers.RepeatedCompositeFieldContainer[Count]
     reported_loss: float
     winner_votes: int
     loser_votes: int
@@ -320,4 +442,6 @@ class StatusResponse(_message.Message):
     committed: Commit
     revoked: _containers.RepeatedScalarFieldContainer[str]
     data_not_readable: _containers.ScalarMap[str, str]
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., rounds: _Optional[int] = ..., rule: _Optional[str] = ..., task: _Optional[str] = ..., roster: _Optional[_Iterable[str]] = ..., byzantine: _Optional[int] = ..., inner_wins: _Optional[int] = ..., outer_wins: _Optional[int] = ..., awaited: _Optional[_Iterable[str]] = ..., absent: _Optional[_Iterable[str]] = ..., refused: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[Count, _Mapping]]] = ..., reported_loss: _Optional[float] = ..., winner_votes: _Optional[int] = ..., loser_votes: _Optional[int] = ..., last_winner: _Optional[_Union[Choice, str]] = ..., seconds: _Optional[float] = ..., seconds_to_first_commit: _Optional[float] = ..., bytes_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., waiting: _Optional[str] = ..., committed: _Optional[_Union[Commit, _Mapping]] = ..., revoked: _Optional[_Iterable[str]] = ..., data_not_readable: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    refused: _containers.RepeatedCompositeFieldContainer[RefusedCount]
+    missing: _containers.RepeatedCompositeFieldContainer[MissingCount]
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., rounds: _Optional[int] = ..., rule: _Optional[str] = ..., task: _Optional[str] = ..., roster: _Optional[_Iterable[str]] = ..., byzantine: _Optional[int] = ..., inner_wins: _Optional[int] = ..., outer_wins: _Optional[int] = ..., awaited: _Optional[_Iterable[str]] = ..., absent: _Optional[_Iterable[str]] = ..., reported_loss: _Optional[float] = ..., winner_votes: _Optional[int] = ..., loser_votes: _Optional[int] = ..., last_winner: _Optional[_Union[Choice, str]] = ..., seconds: _Optional[float] = ..., seconds_to_first_commit: _Optional[float] = ..., bytes_received: _Optional[int] = ..., bytes_sent: _Optional[int] = ..., peak_bytes: _Optional[int] = ..., waiting: _Optional[str] = ..., committed: _Optional[_Union[Commit, _Mapping]] = ..., revoked: _Optional[_Iterable[str]] = ..., data_not_readable: _Optional[_Mapping[str, str]] = ..., refused: _Optional[_Iterable[_Union[RefusedCount, _Mapping]]] = ..., missing: _Optional[_Iterable[_Union[MissingCount, _Mapping]]] = ...) -> None: ...

@@ -76,49 +76,51 @@ class ParameterServerServicer:
 
     def Join(self, request, context):
         """Who I am and what I was built for, a worker or an observer; answered with the run's settings, or refused with the
-        reason.
+        reason. A worker's first call, and again whenever it is told NOT_JOINED or WRONG_TERM.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Broadcast(self, request, context):
-        """The committed model. Its bytes follow only if the caller does not hold them.
+        """The committed model. Its bytes follow only if the caller does not hold them. Waits until there is something to do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SubmitMomentum(self, request_iterator, context):
-        """One momentum vector for one round.
+        """One momentum vector for one round: the header, then the chunks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Propose(self, request, context):
-        """Both candidate models of a round, Inner first. Identical candidates are sent once.
+        """Both candidate models of a round, Inner first. Waits until they are formed, or the round is committed. A worker
+        whose momentum was too late asks, too: it may still vote.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Vote(self, request, context):
-        """One vote for one round; answered with what was committed.
+        """One vote for one round; answered with what was committed, once it is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Restore(self, request_iterator, context):
-        """The committed model, back to a server that has lost its file; asked for in the answer to a Join.
+        """The committed model, back to a server that has lost its file: the header, then the chunks. Only where the answer to
+        a Join asks for it; once it is answered, or refused, the worker joins anew.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Status(self, request, context):
-        """For operators and observers.
+        """Where the run stands; for operators and observers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

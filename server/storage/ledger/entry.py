@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.layout import Layout
-from ostrakon.server.core.refusal import REVOKED
+from ostrakon.common.reasons import Missing
 
 _EXACTLY = ConfigDict(extra="forbid")
 
@@ -114,7 +114,7 @@ class Entry:
 
     def seats(self, roster: Sequence[str]) -> tuple[str, ...]:
         """The members of a run that counted toward this round's quorums, in roster order."""
-        return tuple(m for m in roster if m not in self.revoked or self.missing.get(m) == REVOKED)
+        return tuple(m for m in roster if m not in self.revoked or self.missing.get(m) == Missing.REVOKED)
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces; losses that are not finite as "nan", "inf", "-inf"."""
