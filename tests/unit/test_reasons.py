@@ -10,7 +10,7 @@ import pytest
 
 from ostrakon.common.reasons import Missing, Reason, from_wire, to_wire
 from ostrakon.common.wire import REFUSAL_KEY
-from ostrakon.deploy.launch_settings import new_run
+from ostrakon.deploy.launch_settings import new_run, parse
 from ostrakon.deploy.live import Progress
 from ostrakon.server.core.refusal import CODES, Code
 from ostrakon.server.storage.ledger import Entry
@@ -18,7 +18,6 @@ from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
 from ostrakon.worker.connection import Connection
-from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.transport import CallFailed
 from tests.ledgers import GENESIS, following
 
@@ -67,7 +66,7 @@ def test_who_watches_reads_the_words() -> None:
         ],
         missing=[pb.MissingCount(worker="w01", reason=to_wire(Missing, Missing.NO_VOTE), rounds=3)],
     )
-    shown = dict(Progress(new_run({}), status).facts())
+    shown = dict(Progress(new_run(parse(())), status).facts())
     assert shown["refused"] == "w00: not finite x2; a caller that is not on the roster: another reason x1"
     assert shown["missing"] == "w01: no vote x3"
 
@@ -85,9 +84,8 @@ def test_a_refusal_whose_reason_a_worker_does_not_know_is_known_by_its_status(tr
         pb_grpc.add_ParameterServerServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        settings = WorkerSettings.model_validate({"server": f"127.0.0.1:{port}", "id": "a", "task": "linear"})
         try:
-            async with Connection(settings, "worker") as connection:
+            async with Connection(f"127.0.0.1:{port}", "worker", id="a") as connection:
                 with pytest.raises(CallFailed) as caught:
                     await connection.vote(pb.VoteRequest())
                 return caught.value
