@@ -47,7 +47,7 @@ def last_round(folder: Path) -> int:
 
 def main(config: Path, log_file: Path) -> None:
     """Take part, or evaluate where the settings say where to."""
-    from ostrakon.worker import connection, process
+    from ostrakon.worker import connection, evaluator_process, process
 
     told = os.open(config.with_suffix(SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
