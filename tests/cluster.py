@@ -19,7 +19,7 @@ from ostrakon.deploy.certificates import init, issue
 from ostrakon.deploy.processes import enter, start_fork_server
 from ostrakon.server.storage.ledger import Entry
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from ostrakon.server.storage.model_store import Key, ModelStore
+from ostrakon.server.storage.model_store import ModelKey, ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import Connection
 from ostrakon.worker.initial import write_initial
@@ -212,7 +212,7 @@ class Cluster:
     def head_file(self) -> Path:
         """The file of the model that was committed last."""
         head = self.entries()[-1]
-        return ModelStore(self.run / "models").path(Key(head.winner, head.running_sum))
+        return ModelStore(self.run / "models").path(ModelKey(head.winner, head.running_sum))
 
     def stop(self) -> None:
         for process in self.processes:

@@ -18,7 +18,7 @@ from typing import Any
 from ostrakon.server import process
 from ostrakon.server.core import round as rounds
 from ostrakon.server.core.coordinator import Coordinator
-from ostrakon.server.storage.ledger import Entry, Genesis, Outcome
+from ostrakon.server.storage.ledger import Entry, Genesis, Tried
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import ModelStore
 from tests.witness import told_by
@@ -85,7 +85,7 @@ def _while_it_collects(moment: Moment) -> None:
 
     def dying(self: Coordinator, event: rounds.Event) -> None:
         step(self, event)
-        if isinstance(event, rounds.Submitted) and self.round.phase is rounds.Phase.COLLECTING:
+        if isinstance(event, rounds.Uploaded) and self.round.phase is rounds.Phase.COLLECTING:
             moment.reached(self.round.number)
 
     _replace(Coordinator, "step", dying)
@@ -137,7 +137,7 @@ def _after_both_files(moment: Moment) -> None:
 def _before_the_entry(moment: Moment) -> None:
     try_commit = SqliteLedger.try_commit
 
-    def dying(self: SqliteLedger, entry: Entry) -> Outcome:
+    def dying(self: SqliteLedger, entry: Entry) -> Tried:
         moment.reached(entry.round)
         return try_commit(self, entry)
 
@@ -156,7 +156,7 @@ def _inside_the_transaction(moment: Moment) -> None:
             if getattr(committing, "round", None) is not None:
                 moment.reached(committing.round)
 
-    def entering(self: SqliteLedger, entry: Entry) -> Outcome:
+    def entering(self: SqliteLedger, entry: Entry) -> Tried:
         committing.round = entry.round
         try:
             return try_commit(self, entry)

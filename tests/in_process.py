@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ostrakon.common.aggregation import Rule, rule
+from ostrakon.common.choice import Ballot
 from ostrakon.common.clock import Clock, MonotonicClock
 from ostrakon.common.digest import digest
 from ostrakon.common.identity import Identity
@@ -34,7 +35,6 @@ from ostrakon.worker.session import Session
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.training import Momentum
 from ostrakon.worker.transport import CallFailed
-from ostrakon.worker.voting import Ballot
 from tests.by_hand import ByHand
 
 D = 3

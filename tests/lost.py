@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from ostrakon.server.storage.model_store import Key, ModelStore, initial_key
+from ostrakon.server.storage.model_store import ModelKey, ModelStore, initial_key
 from ostrakon.worker.session import Session
 from tests.in_process import D, House, Port, pulls, reached
 
@@ -51,7 +51,7 @@ def model_file(folder: Path, round: int) -> Path:
     entry, genesis = ledger.entry(round), ledger.genesis()
     ledger.close()
     assert genesis is not None
-    key = initial_key(genesis.theta_0, D) if entry is None else Key(entry.winner, entry.running_sum)
+    key = initial_key(genesis.theta_0, D) if entry is None else ModelKey(entry.winner, entry.running_sum)
     return ModelStore(folder / "models").path(key)
 
 

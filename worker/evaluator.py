@@ -25,7 +25,7 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.backoff import Backoff
 from ostrakon.worker.introduction import introduction
 from ostrakon.worker.measure import Measured, measure
-from ostrakon.worker.rounds import OVERTAKEN, REJOIN, UNREACHABLE
+from ostrakon.worker.part import OVERTAKEN, REJOIN, UNREACHABLE
 from ostrakon.worker.sampling import place
 from ostrakon.worker.settings import EvaluatorSettings
 from ostrakon.worker.task_thread import TaskThread

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from ostrakon.common.choice import Ballot
 from ostrakon.common.device import resolve_device
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.layout import Layout
@@ -13,7 +14,7 @@ from ostrakon.common.wire import Vector
 from ostrakon.worker.sampling import place
 from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.training import Momentum, Training
-from ostrakon.worker.voting import Ballot, Voter
+from ostrakon.worker.voting import Voter
 
 
 class LocalLearner:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from ostrakon.common.choice import Ballot, Outcome
 from ostrakon.common.clock import Clock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import Layout
@@ -15,7 +16,7 @@ from ostrakon.common.wire import PROTOCOL, Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.backoff import Backoff
 from ostrakon.worker.introduction import introduction
-from ostrakon.worker.rounds import (
+from ostrakon.worker.part import (
     Action,
     Again,
     Decided,
@@ -27,22 +28,21 @@ from ostrakon.worker.rounds import (
     Join,
     Joined,
     Judged,
-    Outcome,
+    Part,
     Receive,
     Received,
     Restore,
     Restored,
-    Rounds,
     Submit,
     Submitted,
     Train,
     Trained,
     Vote,
+    advance,
 )
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.training import Momentum
 from ostrakon.worker.transport import CallFailed, Models, Transport, receive_models
-from ostrakon.worker.voting import Ballot
 
 log = structlog.get_logger()
 
@@ -99,7 +99,7 @@ class Session:
         self._backoff = Backoff(clock, diagnose, offload)
         self._offload = offload
         self._name = uuid.uuid4().hex
-        self._rounds = Rounds()
+        self._part = Part()
         self._run = ""
         self._head = pb.Head()
         self._held: dict[str, Vector] = {}  # committed model and, between Propose and the commit, both candidates
@@ -130,7 +130,7 @@ class Session:
             except CallFailed as error:
                 log.info("call failed", call=type(action).__name__, status=error.status, why=str(error))
                 event = Failed(error.status, error.reason, str(error))
-            action = self._rounds.next(event)
+            action = advance(self._part, event)
 
     async def _perform(self, action: Action) -> Event:
         match action:
@@ -239,11 +239,11 @@ class Session:
 
     def _check(self, stamp: pb.Stamp) -> None:
         """An answer counts only if the server that we have joined gave it: no older one, of no other run."""
-        if (stamp.protocol, stamp.run, stamp.term) != (PROTOCOL, self._run, self._rounds.term):
+        if (stamp.protocol, stamp.run, stamp.term) != (PROTOCOL, self._run, self._part.term):
             raise CallFailed(
                 "INTERNAL",
                 None,
-                f"an answer of run {stamp.run}, term {stamp.term} came to run {self._run}, term {self._rounds.term}",
+                f"an answer of run {stamp.run}, term {stamp.term} came to run {self._run}, term {self._part.term}",
             )
 
     def _decided(self, round: int, commit: pb.Commit) -> Event:
@@ -256,7 +256,7 @@ class Session:
         self._held = {name: known[name] for name in digests}
 
     def _stamp(self) -> pb.Stamp:
-        return pb.Stamp(protocol=PROTOCOL, run=self._run, term=self._rounds.term, round=self._rounds.round)
+        return pb.Stamp(protocol=PROTOCOL, run=self._run, term=self._part.term, round=self._part.round)
 
     def _submission(self, base: str) -> Submission:
         momentum = self._momentum

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ostrakon.common.algorithm import preference
-from ostrakon.common.choice import Choice
+from ostrakon.common.choice import Ballot, Choice
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.passes import Draw, Passes
@@ -19,15 +19,6 @@ from ostrakon.worker.sampling import VOTE, draw, generator, place
 class Evidence:
     """What a worker knows of the candidates when it votes: the mean loss of each on one new mini-batch."""
 
-    inner_loss: float
-    outer_loss: float
-
-
-@dataclass(frozen=True)
-class Ballot:
-    """One worker's vote in one round, and the two losses that it reports with it."""
-
-    choice: Choice
     inner_loss: float
     outer_loss: float
 

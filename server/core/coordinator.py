@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import replace
 from statistics import median
-from typing import Literal
 
 import structlog
 
-from ostrakon.common.choice import Choice
+from ostrakon.common.choice import Choice, Outcome
 from ostrakon.common.clock import Clock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
@@ -33,13 +32,10 @@ from ostrakon.server.core.streams import Streams
 from ostrakon.server.core.uploads import Uploads, upload_slots
 from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.ledger import Entry, Ledger
-from ostrakon.server.storage.model_store import Key, ModelStore
+from ostrakon.server.storage.model_store import ModelKey, ModelStore
 from ostrakon.server.storage.run import OpenRun
 
 log = structlog.get_logger()
-
-
-Finished = Literal["completed", "diverged"]
 
 
 class Coordinator:
@@ -81,11 +77,11 @@ class Coordinator:
         self.theta, self.digest = run.theta, run.key.digest
         self.running_sum = run.running_sum
         self.history = run.history
-        self.finished: Finished | None = None
+        self.finished: Outcome | None = None
 
         # The round that is being decided.
         self.roster = Roster(settings.roster, settings.absent_after, revoked=run.revoked)
-        self.terms = self._terms()
+        self.conditions = self._conditions()
         self._revoked = revoked
         self.proposal = Proposal()
         self.serialised: dict[str, list[bytes]] = {}  # models as messages for this round's readers, by digest
@@ -96,7 +92,7 @@ class Coordinator:
         self.reports: dict[str, float] = {}  # member -> mini-batch loss at the base model, as it says
         self.reported_loss: float | None = None  # their median in the last round
         self._kept = list(run.kept)
-        self._writing: asyncio.Task[dict[str, Key]] | None = None
+        self._writing: asyncio.Task[dict[str, ModelKey]] | None = None
 
         self.started = clock.now() if started is None else started
         self.traffic = Traffic()
@@ -121,7 +117,7 @@ class Coordinator:
         """Seconds since this server began."""
         return rounded(self.clock.now() - self.started)
 
-    async def run(self) -> Finished:
+    async def run(self) -> Outcome:
         """Commit round after round until the last one, or until the model has blown up.
 
         Raises:
@@ -135,11 +131,11 @@ class Coordinator:
             match await self._next_action():
                 case rounds.Aggregate(members, f):
                     await self._aggregate(members, f)
-                case rounds.Propose():
+                case rounds.PutToVote():
                     # The candidates' files are written while the workers vote.
                     self._writing = asyncio.create_task(self._write_candidates())
                     self._writing.add_done_callback(lambda _: self.notify())
-                case rounds.Commit(choice):
+                case rounds.CommitWinner(choice):
                     await self._commit(choice)
                 case rounds.Diverge(why):
                     log.warning("diverged", why=why)
@@ -183,9 +179,9 @@ class Coordinator:
         while not condition() and (deadline is None or self.clock.now() < deadline):
             await self.clock.wait(self._changed, deadline)
 
-    def _terms(self) -> rounds.Terms:
+    def _conditions(self) -> rounds.Conditions:
         settings = self.settings
-        return rounds.Terms(
+        return rounds.Conditions(
             seated(settings, self.roster.shut_out()),
             settings.f,
             settings.quorum == "asynchronous",
@@ -196,7 +192,7 @@ class Coordinator:
     def _open_round(self, patience: float = 0.0) -> rounds.Round:
         self._shut_out(self._revoked())
         return rounds.Round(
-            terms=self.terms,
+            conditions=self.conditions,
             number=self.head_round + 1,
             base=self.digest,
             expected=self.roster.expected(),
@@ -220,7 +216,7 @@ class Coordinator:
         if not news:
             return
         self.roster.revoke(news)
-        self.terms = self._terms()
+        self.conditions = self._conditions()
         for identity in news:
             self.readers.close(identity)
         log.warning(
@@ -228,8 +224,8 @@ class Coordinator:
             who=", ".join(sorted(identity.urn for identity in news)),
             from_round=self.head_round + 1,
             members_left=len(self.settings.roster) - len(self.roster.shut_out()),
-            seats=len(self.terms.roster),
-            f=self.terms.f,
+            seats=len(self.conditions.roster),
+            f=self.conditions.f,
         )
 
     async def _aggregate(self, members: tuple[str, ...], f: int) -> None:
@@ -246,9 +242,9 @@ class Coordinator:
         self.proposal = Proposal(finite, members)
         self.step(rounds.Aggregated(self.proposal.digest("inner"), self.proposal.digest("outer")))
 
-    async def _write_candidates(self) -> dict[str, Key]:
+    async def _write_candidates(self) -> dict[str, ModelKey]:
         """Make the candidates durable, one after the other; their keys by digest."""
-        written: dict[str, Key] = {}
+        written: dict[str, ModelKey] = {}
         for candidate in self.proposal.candidates.values():
             if candidate.digest not in written:
                 try:
@@ -283,7 +279,7 @@ class Coordinator:
         self.notify()
         await self.offload(self._forget, losers)
 
-    def _forget(self, losers: list[Key]) -> None:
+    def _forget(self, losers: list[ModelKey]) -> None:
         """Delete what this server wrote and nobody needs. What it does not know may be a successor's."""
         while len(self._kept) > self.settings.keep_models:
             losers.append(self._kept.pop(0))
@@ -298,7 +294,7 @@ class Coordinator:
         self.head_hash = entry.hash
         self.theta, self.digest = winner.theta, winner.digest
         self.running_sum += winner.theta  # in float64, the same sum that the winner's file holds
-        self._kept.append(Key(entry.winner, entry.running_sum))
+        self._kept.append(ModelKey(entry.winner, entry.running_sum))
         self.proposal = Proposal()
         self.serialised = {}
         self.readers.close_all()  # of models that are not worth reading any more; they would keep them in memory
@@ -343,7 +339,7 @@ class Coordinator:
         self._failure = error
         self.notify()
 
-    def _finish(self, status: Finished) -> None:
+    def _finish(self, status: Outcome) -> None:
         self.finished = status
         log.info("finished", status=status, round=self.head_round)
         self.notify()
@@ -356,14 +352,14 @@ class Coordinator:
             return ""
         have: Set[str]
         if round.phase is rounds.Phase.COLLECTING and round.quorum_at is None:
-            have, need, what = round.submissions.keys(), self.terms.submissions_needed, "momentum vectors"
+            have, need, what = round.submissions.keys(), self.conditions.submissions_needed, "momentum vectors"
         elif round.phase is rounds.Phase.VOTING and round.quorum_at is None:
-            have, need, what = round.votes.keys(), self.terms.votes_needed, "votes"
+            have, need, what = round.votes.keys(), self.conditions.votes_needed, "votes"
         else:
             return ""
         others = ", ".join(
             f"{m} ({Missing.DATA_NOT_READABLE})" if m in round.unreadable else m
-            for m in round.terms.roster
+            for m in round.conditions.roster
             if m not in have and m not in round.revoked
         )
         return f"round {round.number} has {len(have)} of the {need} {what} it needs; waiting for {others}"

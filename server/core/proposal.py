@@ -8,7 +8,7 @@ from ostrakon.common.choice import Choice
 from ostrakon.server.core.aggregator import Candidate
 from ostrakon.server.core.round import Round
 from ostrakon.server.storage.ledger import CountedVote, Entry
-from ostrakon.server.storage.model_store import Key
+from ostrakon.server.storage.model_store import ModelKey
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def entry_of(
     round: Round,
     proposal: Proposal,
     choice: Choice,
-    key: Key,
+    key: ModelKey,
     *,
     roster: Sequence[str],
     refused: Counter[tuple[str, str]],

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from ostrakon.common.algorithm import tally, unopposed
-from ostrakon.common.choice import Choice
+from ostrakon.common.choice import Ballot, Choice
 from ostrakon.common.reasons import Missing, Reason
 from ostrakon.server.core.refusal import Refused
 
@@ -26,7 +26,7 @@ class Phase(Enum):
 
 
 @dataclass(frozen=True)
-class Terms:
+class Conditions:
     """What holds for every round of a run, as long as nobody is revoked."""
 
     roster: tuple[str, ...]  # whoever counts toward quorums
@@ -47,20 +47,11 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Submission:
+class Accepted:
     """A momentum vector that lies in its row, checked."""
 
     session: str
     digest: str
-
-
-@dataclass(frozen=True)
-class Ballot:
-    """A counted vote."""
-
-    choice: Choice
-    inner_loss: float
-    outer_loss: float
 
 
 @dataclass
@@ -73,7 +64,7 @@ class Round:
     otherwise 0).
     """
 
-    terms: Terms
+    conditions: Conditions
     number: int
     base: str
     expected: frozenset[str]
@@ -83,7 +74,7 @@ class Round:
     revoked: frozenset[str] = frozenset()
     unreadable: frozenset[str] = frozenset()
     phase: Phase = Phase.COLLECTING
-    submissions: dict[str, Submission] = field(default_factory=dict)
+    submissions: dict[str, Accepted] = field(default_factory=dict)
     not_finite: set[str] = field(default_factory=set)
     votes: dict[str, Ballot] = field(default_factory=dict)
     phase_opened: float = field(init=False)
@@ -96,7 +87,7 @@ class Round:
     @property
     def thin(self) -> bool:
         """Whether so few submitted that f liars among them could outweigh the honest: k < 2f + 1."""
-        return len(self.submissions) < 2 * self.terms.f + 1
+        return len(self.submissions) < 2 * self.conditions.f + 1
 
     def awaited(self) -> tuple[str, ...]:
         """Members this phase still waits for, in roster order."""
@@ -105,14 +96,14 @@ class Round:
             awaited = self.expected - self.submissions.keys() - self.not_finite
         elif self.phase is Phase.VOTING:
             awaited = self.voters - self.votes.keys()
-        return tuple(m for m in self.terms.roster if m in awaited and m not in self.unreadable)
+        return tuple(m for m in self.conditions.roster if m in awaited and m not in self.unreadable)
 
     def deadline(self) -> float | None:
         """When this phase ends without those who are still silent; None while it cannot end."""
         if self.quorum_at is None or self.phase not in (Phase.COLLECTING, Phase.VOTING):
             return None
         took = self.quorum_at - self.phase_opened
-        grace = self.quorum_at + max(self.terms.grace * took, self.terms.grace_floor)
+        grace = self.quorum_at + max(self.conditions.grace * took, self.conditions.grace_floor)
         return max(grace, self.opened + self.patience) if self.phase is Phase.COLLECTING else grace
 
 
@@ -120,7 +111,7 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Submitted:
+class Uploaded:
     """A member's momentum is in its row, complete and finite."""
 
     member: str
@@ -163,7 +154,7 @@ class Tick:
     """Time has passed."""
 
 
-Event = Submitted | GradientNotFinite | Aggregated | Voted | Unreadable | Tick
+Event = Uploaded | GradientNotFinite | Aggregated | Voted | Unreadable | Tick
 
 
 # Actions: what to do about it.
@@ -178,13 +169,13 @@ class Aggregate:
 
 
 @dataclass(frozen=True)
-class Propose:
+class PutToVote:
     """Show both candidates to the workers."""
 
 
 @dataclass(frozen=True)
-class Commit:
-    """Commit this candidate."""
+class CommitWinner:
+    """Commit the winner of the vote, or the only candidate."""
 
     choice: Choice
 
@@ -196,7 +187,7 @@ class Diverge:
     why: str
 
 
-Action = Aggregate | Propose | Commit | Diverge
+Action = Aggregate | PutToVote | CommitWinner | Diverge
 
 
 def admit(round: Round, member: str, session: str, base: str, digest: str) -> bool:
@@ -254,8 +245,8 @@ def advance(round: Round, event: Event, now: float) -> Action | None:
         case Unreadable(members):
             round.unreadable = members
             return advance(round, Tick(), now)
-        case Submitted(member, session, digest) if round.phase is Phase.COLLECTING:
-            round.submissions[member] = Submission(session, digest)
+        case Uploaded(member, session, digest) if round.phase is Phase.COLLECTING:
+            round.submissions[member] = Accepted(session, digest)
             round.not_finite.discard(member)
             return _collect(round, now)
         case GradientNotFinite(member) if round.phase is Phase.COLLECTING and member not in round.submissions:
@@ -274,27 +265,27 @@ def advance(round: Round, event: Event, now: float) -> Action | None:
 
 
 def _collect(round: Round, now: float) -> Action | None:
-    terms = round.terms
-    if len(round.not_finite) > terms.f:
+    conditions = round.conditions
+    if len(round.not_finite) > conditions.f:
         _enter(round, Phase.DIVERGED, now)
         return Diverge(
-            f"{len(round.not_finite)} workers, more than f = {terms.f}, report that their gradient at the committed "
-            f"model of round {round.number - 1} is not finite"
+            f"{len(round.not_finite)} workers, more than f = {conditions.f}, report that their gradient at the "
+            f"committed model of round {round.number - 1} is not finite"
         )
     arrived = len(round.submissions)
-    if arrived < terms.submissions_needed:
+    if arrived < conditions.submissions_needed:
         return None
     if round.quorum_at is None:
         round.quorum_at = now
     if not _over(round, now):
         return None
-    for member in terms.roster:
+    for member in conditions.roster:
         if member not in round.submissions:
             round.missing[member] = _why_missing(round, member)
     _enter(round, Phase.AGGREGATING, now)
-    silent = len(terms.roster) - arrived
-    members = tuple(m for m in terms.roster if m in round.submissions)
-    return Aggregate(members, terms.f if terms.asynchronous else terms.f - silent)
+    silent = len(conditions.roster) - arrived
+    members = tuple(m for m in conditions.roster if m in round.submissions)
+    return Aggregate(members, conditions.f if conditions.asynchronous else conditions.f - silent)
 
 
 def _why_missing(round: Round, member: str) -> Missing:
@@ -312,26 +303,26 @@ def _propose(round: Round, inner: str | None, outer: str | None, now: float) -> 
     choice = unopposed(inner, outer)
     if choice is None:
         _enter(round, Phase.VOTING, now)
-        return Propose()
+        return PutToVote()
     _enter(round, Phase.COMMITTING, now)
-    return Commit(choice)
+    return CommitWinner(choice)
 
 
 def _count(round: Round, now: float) -> Action | None:
-    votes = tally((ballot.choice for ballot in round.votes.values()), len(round.terms.roster))
+    votes = tally((ballot.choice for ballot in round.votes.values()), len(round.conditions.roster))
     if not votes.decided:
-        if len(round.votes) < round.terms.votes_needed:
+        if len(round.votes) < round.conditions.votes_needed:
             return None
         if round.quorum_at is None:
             round.quorum_at = now
         if not _over(round, now):
             return None
-        for member in round.terms.roster:
+        for member in round.conditions.roster:
             if member not in round.votes:
                 earlier = round.missing.get(member, Missing.NO_VOTE)
                 round.missing[member] = Missing.SILENT if earlier is Missing.NO_SUBMISSION else earlier
     _enter(round, Phase.COMMITTING, now)
-    return Commit(votes.winner)
+    return CommitWinner(votes.winner)
 
 
 def _over(round: Round, now: float) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import structlog
 
-from ostrakon.common.choice import Choice
+from ostrakon.common.choice import Ballot, Choice
 from ostrakon.common.identity import Identity
 from ostrakon.common.reasons import Reason
 from ostrakon.server.core import round as rounds
@@ -147,7 +147,7 @@ class Calls:
                         Reason.NEWER_UPLOAD, "another upload of this worker took over the row: send it again"
                     ) from None
                 raise
-            state.step(rounds.Submitted(member, header.session, header.digest))
+            state.step(rounds.Uploaded(member, header.session, header.digest))
             if member not in state.round.submissions:
                 raise Refused(Reason.LATE_SUBMISSION, "the round closed with the last byte")
             state.reports[member] = header.loss
@@ -185,7 +185,7 @@ class Calls:
         else:
             self._check_round(request.stamp)
             if rounds.check_vote(state.round, caller.id, choice):
-                ballot = rounds.Ballot(choice, request.inner_loss, request.outer_loss)
+                ballot = Ballot(choice, request.inner_loss, request.outer_loss)
                 state.step(rounds.Voted(caller.id, ballot))
             await state.until(lambda: state.head_round >= number or state.finished is not None)
         entry = state.last if number == state.head_round else await state.offload(state.ledger.entry, number)

@@ -16,7 +16,7 @@ from ostrakon.common.reasons import Missing
 from ostrakon.common.run_files import LEDGER, MODELS
 from ostrakon.server.storage.ledger.entry import Entry, Genesis, Parent
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger, opened_to_read
-from ostrakon.server.storage.model_store import Key, ModelStore, initial_key
+from ostrakon.server.storage.model_store import ModelKey, ModelStore, initial_key
 
 
 class Broken(OstrakonError):
@@ -99,7 +99,7 @@ def _audit(ledger: SqliteLedger, store: ModelStore, directory: Path) -> Report:
         _check_revoked(entry, genesis, revoked)
         _check_quorum(entry, genesis)
         _check_votes(entry, genesis)
-        key = Key(entry.winner, entry.running_sum)
+        key = ModelKey(entry.winner, entry.running_sum)
         models += _model_is_kept(store, round, key)
         wins[entry.choice] += 1
         thin += entry.thin
@@ -181,7 +181,7 @@ def _check_votes(entry: Entry, genesis: Genesis) -> None:
         raise Broken(entry.round, f"{entry.choice} won against the vote: {counted}")
 
 
-def _model_is_kept(store: ModelStore, round: int, key: Key) -> bool:
+def _model_is_kept(store: ModelStore, round: int, key: ModelKey) -> bool:
     if not store.path(key).exists():
         return False
     try:

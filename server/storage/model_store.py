@@ -26,7 +26,7 @@ _ADVICE = "put the run's folder back from a backup"
 
 
 @dataclass(frozen=True)
-class Key:
+class ModelKey:
     """What names a stored model: the digests of theta_t and of theta_1 + ... + theta_t."""
 
     digest: str
@@ -41,12 +41,12 @@ class Stored:
     running_sum: NDArray[np.float64]
 
 
-def initial_key(theta_0: str, parameters: int) -> Key:
+def initial_key(theta_0: str, parameters: int) -> ModelKey:
     """The key of theta_0, given its digest and d: theta_0 is not part of the running sum, which is all zeros."""
     sha256 = hashlib.sha256()
     for start in range(0, parameters, _BLOCK):
         sha256.update(bytes(8 * min(_BLOCK, parameters - start)))
-    return Key(theta_0, sha256.hexdigest())
+    return ModelKey(theta_0, sha256.hexdigest())
 
 
 class ModelStore:
@@ -63,12 +63,12 @@ class ModelStore:
         except OSError as error:
             raise OstrakonError(f"model folder {directory} cannot be made ({error}): give a writable folder") from None
 
-    def path(self, key: Key) -> Path:
+    def path(self, key: ModelKey) -> Path:
         """Where a model lies, if it is stored."""
         # 64 bits of the sum's digest tell files apart; `read` checks all of it.
         return self._directory / f"{key.digest}.{key.running_sum[:16]}.safetensors"
 
-    def write(self, theta: NDArray[np.float32], running_sum_before: NDArray[np.float64] | None) -> Key:
+    def write(self, theta: NDArray[np.float32], running_sum_before: NDArray[np.float64] | None) -> ModelKey:
         """Store a model durably, with the new running sum, which is made one block at a time.
 
         Args:
@@ -91,22 +91,22 @@ class ModelStore:
             sha256 = hashlib.sha256()
             for block in _sum(theta, running_sum_before):
                 sha256.update(block.data)
-            key = Key(digest(theta), sha256.hexdigest())
+            key = ModelKey(digest(theta), sha256.hexdigest())
         self._write(key, theta, _sum(theta, running_sum_before))
         return key
 
-    def write_again(self, key: Key, theta: NDArray[np.float32], running_sum: NDArray[np.float64]) -> None:
+    def write_again(self, key: ModelKey, theta: NDArray[np.float32], running_sum: NDArray[np.float64]) -> None:
         """Store a model whose file was lost, durably, if this is it: (d,) float32, and its sum, (d,) float64.
 
         Raises:
             OstrakonError: it is another model or another sum; there is no space left, or the folder cannot be written.
         """
-        found = Key(digest(theta), digest(running_sum))
+        found = ModelKey(digest(theta), digest(running_sum))
         if found != key:
             raise OstrakonError(f"what was to be written as model file {self.path(key)} is {found}: {_ADVICE}")
         self._write(key, theta, [running_sum])
 
-    def _write(self, key: Key, theta: NDArray[np.float32], running_sum: Iterable[NDArray[np.float64]]) -> None:
+    def _write(self, key: ModelKey, theta: NDArray[np.float32], running_sum: Iterable[NDArray[np.float64]]) -> None:
         tensors = [
             # The wider type first: both then lie aligned, whatever d is.
             Tensor("running_sum", "F64", theta.shape, running_sum),
@@ -114,7 +114,7 @@ class ModelStore:
         ]
         write_safetensors(self.path(key), tensors, {})
 
-    def read(self, key: Key) -> Stored:
+    def read(self, key: ModelKey) -> Stored:
         """Read a model and check that it is the one asked for.
 
         Raises:
@@ -146,16 +146,16 @@ class ModelStore:
                 return found
         return None
 
-    def running_sum(self, key: Key) -> NDArray[np.float64] | None:
+    def running_sum(self, key: ModelKey) -> NDArray[np.float64] | None:
         """The running sum of a model, (d,) float64, whatever became of the model beside it; None if it is damaged."""
         found = _tensor(self.path(key), "running_sum", np.dtype(np.float64))
         return found if found is not None and digest(found) == key.running_sum else None
 
-    def delete(self, key: Key) -> None:
+    def delete(self, key: ModelKey) -> None:
         """Forget a model, stored or not."""
         self.path(key).unlink(missing_ok=True)
 
-    def prune(self, keep: Collection[Key]) -> None:
+    def prune(self, keep: Collection[ModelKey]) -> None:
         """Delete every model but these, and temporary files that a crash left.
 
         Call it while no candidate waits for its commit: it would be deleted. What a server of a smaller term still
@@ -167,7 +167,7 @@ class ModelStore:
                 path.unlink(missing_ok=True)
         sweep(self._directory)
 
-    def others(self, keep: Collection[Key]) -> list[str]:
+    def others(self, keep: Collection[ModelKey]) -> list[str]:
         """Names of stored models, but for these."""
         kept = {self.path(key) for key in keep}
         return sorted(path.name for path in self._directory.glob("*.safetensors") if path not in kept)

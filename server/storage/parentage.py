@@ -9,7 +9,7 @@ from ostrakon.common.run_files import LEDGER, MODELS
 from ostrakon.server.storage.audit import audit
 from ostrakon.server.storage.ledger import Entry, Genesis, Parent
 from ostrakon.server.storage.ledger.sqlite import opened_to_read
-from ostrakon.server.storage.model_store import Key, ModelStore, initial_key, stored_fixed_part
+from ostrakon.server.storage.model_store import ModelKey, ModelStore, initial_key, stored_fixed_part
 
 
 def metadata_of(genesis: Genesis, head: Entry | None) -> Mapping[str, str]:
@@ -49,7 +49,7 @@ def branch(directory: Path, output: Path) -> Parent:
         genesis, head = ledger.genesis(), ledger.head()
     if genesis is None:
         raise OstrakonError(f"the ledger in {directory} is empty: no run has begun here")
-    key = initial_key(genesis.theta_0, genesis.parameters) if head is None else Key(head.winner, head.running_sum)
+    key = initial_key(genesis.theta_0, genesis.parameters) if head is None else ModelKey(head.winner, head.running_sum)
     metadata = metadata_of(genesis, head)
     theta = ModelStore(directory / MODELS).read(key).theta
     write_model(output, theta, genesis.layout, metadata, stored_fixed_part(directory, genesis.constants))

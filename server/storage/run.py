@@ -22,7 +22,7 @@ from ostrakon.server.storage.history import History
 from ostrakon.server.storage.initial import Initial, identity
 from ostrakon.server.storage.ledger import Entry, Genesis, Ledger
 from ostrakon.server.storage.lost_ledger import check_nothing_lost
-from ostrakon.server.storage.model_store import Key, ModelStore, initial_key
+from ostrakon.server.storage.model_store import ModelKey, ModelStore, initial_key
 from ostrakon.server.storage.parentage import parent_of
 
 log = structlog.get_logger()
@@ -43,9 +43,9 @@ class OpenRun:
     head: Entry | None
     theta: Vector
     running_sum: NDArray[np.float64]
-    key: Key
+    key: ModelKey
     history: History
-    kept: list[Key]
+    kept: list[ModelKey]
 
     @property
     def revoked(self) -> frozenset[Identity]:
@@ -105,7 +105,7 @@ def open_run(settings: ServerSettings, initial: Initial, ledger: Ledger, store: 
     for head in ledger.entries():
         history.add(head)
         before = recent[-1]
-        recent.append(Key(head.winner, head.running_sum))
+        recent.append(ModelKey(head.winner, head.running_sum))
     key = recent[-1]
     kept = [one for one in recent if one == key or store.path(one).exists()]
     run = OpenRun(genesis, head, _NO_MODEL, _NO_SUM, key, history, kept)
@@ -116,7 +116,7 @@ def open_run(settings: ServerSettings, initial: Initial, ledger: Ledger, store: 
     return replace(run, theta=stored.theta, running_sum=stored.running_sum)
 
 
-def _recover(settings: ServerSettings, run: OpenRun, store: ModelStore, before: Key, damage: str) -> OpenRun:
+def _recover(settings: ServerSettings, run: OpenRun, store: ModelStore, before: ModelKey, damage: str) -> OpenRun:
     """The run whose head's file is `damage`d, with what else is on the disk; `before` is the model before it.
 
     Raises:

@@ -4,23 +4,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from ostrakon.common.choice import Ballot
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.round import (
     Action,
     Aggregate,
     Aggregated,
-    Ballot,
     Choice,
-    Commit,
+    CommitWinner,
+    Conditions,
     Diverge,
     Event,
     GradientNotFinite,
     Phase,
-    Propose,
+    PutToVote,
     Round,
-    Submitted,
-    Terms,
     Tick,
+    Uploaded,
     Voted,
     admit,
     advance,
@@ -32,9 +32,9 @@ NAMES = "abcdefg"
 
 
 @st.composite
-def terms(draw: st.DrawFn) -> Terms:
+def conditions(draw: st.DrawFn) -> Conditions:
     n = draw(st.integers(1, len(NAMES)))
-    return Terms(
+    return Conditions(
         roster=tuple(NAMES[:n]),
         f=draw(st.integers(0, (n - 1) // 2)),
         asynchronous=draw(st.booleans()),
@@ -43,7 +43,7 @@ def terms(draw: st.DrawFn) -> Terms:
     )
 
 
-def open_round(of: Terms, expected: frozenset[str] | None = None, patience: float = 0.0) -> Round:
+def open_round(of: Conditions, expected: frozenset[str] | None = None, patience: float = 0.0) -> Round:
     members = frozenset(of.roster) if expected is None else expected
     return Round(of, 3, "base", members, members, opened=0.0, patience=patience)
 
@@ -53,9 +53,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     members = st.integers(0, len(NAMES) - 1)
 
-    @initialize(of=terms(), absent=st.sets(st.sampled_from(NAMES)), patience=st.sampled_from([0.0, 30.0]))
-    def open(self, of: Terms, absent: set[str], patience: float) -> None:
-        self.terms = of
+    @initialize(of=conditions(), absent=st.sets(st.sampled_from(NAMES)), patience=st.sampled_from([0.0, 30.0]))
+    def open(self, of: Conditions, absent: set[str], patience: float) -> None:
+        self.conditions = of
         self.round = open_round(of, frozenset(of.roster) - absent, patience)
         self.now = 0.0
         self.actions: list[Action] = []
@@ -67,7 +67,7 @@ class AnyOrder(RuleBasedStateMachine):
         return not any(isinstance(action, Diverge) for action in self.actions)
 
     def member(self, index: int) -> str:
-        return self.terms.roster[index % len(self.terms.roster)]
+        return self.conditions.roster[index % len(self.conditions.roster)]
 
     def happen(self, event: Event) -> None:
         action = advance(self.round, event, self.now)
@@ -87,7 +87,7 @@ class AnyOrder(RuleBasedStateMachine):
         if needed:
             assert member not in self.accepted and base == "base"
             self.accepted[member] = digest
-            self.happen(Submitted(member, session, digest))
+            self.happen(Uploaded(member, session, digest))
         else:
             assert self.accepted[member] == digest
 
@@ -127,7 +127,7 @@ class AnyOrder(RuleBasedStateMachine):
     def one_submission_and_one_vote_a_member(self) -> None:
         assert {member: one.digest for member, one in self.round.submissions.items()} == self.accepted
         assert {member: one.choice for member, one in self.round.votes.items()} == self.counted
-        assert set(self.accepted) | set(self.counted) <= set(self.terms.roster)
+        assert set(self.accepted) | set(self.counted) <= set(self.conditions.roster)
 
     @invariant()
     def no_step_is_taken_twice_or_out_of_order(self) -> None:
@@ -137,27 +137,27 @@ class AnyOrder(RuleBasedStateMachine):
         assert steps in (
             [],
             [Aggregate],
-            [Aggregate, Propose],
-            [Aggregate, Commit],
-            [Aggregate, Propose, Commit],
+            [Aggregate, PutToVote],
+            [Aggregate, CommitWinner],
+            [Aggregate, PutToVote, CommitWinner],
         )
 
     @invariant()
     def nothing_is_aggregated_below_the_quorum(self) -> None:
         for action in self.actions:
             if isinstance(action, Aggregate):
-                n, f = len(self.terms.roster), self.terms.f
+                n, f = len(self.conditions.roster), self.conditions.f
                 k = len(action.members)
                 assert k >= n - f
-                assert action.members == tuple(m for m in self.terms.roster if m in self.accepted)
-                assert action.f == (f if self.terms.asynchronous else f - (n - k))
+                assert action.members == tuple(m for m in self.conditions.roster if m in self.accepted)
+                assert action.f == (f if self.conditions.asynchronous else f - (n - k))
                 assert 0 <= 2 * action.f < k
-                assert not self.terms.asynchronous or not self.round.thin
+                assert not self.conditions.asynchronous or not self.round.thin
 
     @invariant()
     def two_different_candidates_are_never_committed_without_a_decided_vote(self) -> None:
         for action in self.actions:
-            if not isinstance(action, Commit):
+            if not isinstance(action, CommitWinner):
                 continue
             assert self.candidates is not None
             inner, outer = self.candidates
@@ -167,22 +167,22 @@ class AnyOrder(RuleBasedStateMachine):
                 continue
             votes = list(self.counted.values())
             lead = abs(votes.count("inner") - votes.count("outer"))
-            outstanding = len(self.terms.roster) - len(votes)
-            assert lead > outstanding or len(votes) >= len(self.terms.roster) - self.terms.f
+            outstanding = len(self.conditions.roster) - len(votes)
+            assert lead > outstanding or len(votes) >= len(self.conditions.roster) - self.conditions.f
             assert action.choice == ("outer" if votes.count("outer") > votes.count("inner") else "inner")
 
     @invariant()
     def who_did_not_submit_is_missing(self) -> None:
         if self.round.phase not in (Phase.COLLECTING, Phase.DIVERGED):
-            assert set(self.round.missing) >= set(self.terms.roster) - set(self.accepted)
+            assert set(self.round.missing) >= set(self.conditions.roster) - set(self.accepted)
 
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 
 
-@given(terms(), st.data())
-def test_if_a_quorum_answers_the_round_is_decided_once_time_has_passed(of: Terms, data: st.DataObject) -> None:
+@given(conditions(), st.data())
+def test_if_a_quorum_answers_the_round_is_decided_once_time_has_passed(of: Conditions, data: st.DataObject) -> None:
     n = len(of.roster)
     expected = frozenset(data.draw(st.sets(st.sampled_from(of.roster))))
     round = open_round(of, expected, patience=data.draw(st.sampled_from([0.0, 60.0])))
@@ -192,14 +192,14 @@ def test_if_a_quorum_answers_the_round_is_decided_once_time_has_passed(of: Terms
     for member in data.draw(answers):
         now += data.draw(st.floats(0, 100))
         if round.phase is Phase.COLLECTING:
-            actions.append(advance(round, Submitted(member, "s", member), now))
+            actions.append(advance(round, Uploaded(member, "s", member), now))
     if round.phase is Phase.COLLECTING:
         deadline = round.deadline()
         assert deadline is not None
         now = max(now, deadline)
         actions.append(advance(round, Tick(), now))
     assert isinstance(actions[-1], Aggregate)
-    assert advance(round, Aggregated("x", "y"), now) == Propose()
+    assert advance(round, Aggregated("x", "y"), now) == PutToVote()
     for member in data.draw(voters):
         now += data.draw(st.floats(0, 100))
         if check_vote(round, member, "inner"):
@@ -209,16 +209,18 @@ def test_if_a_quorum_answers_the_round_is_decided_once_time_has_passed(of: Terms
         deadline = round.deadline()
         assert deadline is not None
         actions.append(advance(round, Tick(), max(now, deadline)))
-    assert isinstance(actions[-1], Commit)
+    assert isinstance(actions[-1], CommitWinner)
     assert round.awaited() == () and round.deadline() is None
 
 
-def decide(of: Terms, submitting: list[str], votes: list[tuple[str, Choice]]) -> tuple[Action | None, Action | None]:
+def decide(
+    of: Conditions, submitting: list[str], votes: list[tuple[str, Choice]]
+) -> tuple[Action | None, Action | None]:
     """What is aggregated and what is committed when these answer in this order and the others never do."""
     round = open_round(of)
     aggregate = commit = None
     for member in submitting:
-        aggregate = advance(round, Submitted(member, "s", member), 1.0) or aggregate
+        aggregate = advance(round, Uploaded(member, "s", member), 1.0) or aggregate
     aggregate = advance(round, Tick(), 1e6) or aggregate
     advance(round, Aggregated("x", "y"), 1e6)
     for member, choice in votes:
@@ -227,8 +229,8 @@ def decide(of: Terms, submitting: list[str], votes: list[tuple[str, Choice]]) ->
     return aggregate, advance(round, Tick(), 2e6) or commit
 
 
-@given(terms(), st.data())
-def test_the_order_of_arrival_never_matters(of: Terms, data: st.DataObject) -> None:
+@given(conditions(), st.data())
+def test_the_order_of_arrival_never_matters(of: Conditions, data: st.DataObject) -> None:
     n = len(of.roster)
     submitting = data.draw(
         st.lists(st.sampled_from(of.roster), unique=True, min_size=of.submissions_needed, max_size=n)
@@ -237,6 +239,6 @@ def test_the_order_of_arrival_never_matters(of: Terms, data: st.DataObject) -> N
     votes: list[tuple[str, Choice]] = [(member, data.draw(st.sampled_from(CHOICES))) for member in voting]
     first = decide(of, submitting, votes)
     assert first == decide(of, data.draw(st.permutations(submitting)), data.draw(st.permutations(votes)))
-    assert isinstance(first[1], Commit)
+    assert isinstance(first[1], CommitWinner)
     outer = sum(choice == "outer" for _, choice in votes)
     assert first[1].choice == ("outer" if 2 * outer > len(votes) else "inner")  # all votes, a tie to Inner

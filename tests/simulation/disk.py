@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.wire import Vector
-from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
-from ostrakon.server.storage.model_store import Key, Stored, initial_key
+from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Genesis, Tried, Unknown
+from ostrakon.server.storage.model_store import ModelKey, Stored, initial_key
 from tests.simulation.history import Chance
 
 
@@ -86,7 +86,7 @@ class MemoryLedger:
             yield entry
             round += 1
 
-    def try_commit(self, entry: Entry) -> Outcome:
+    def try_commit(self, entry: Entry) -> Tried:
         disk = self._disk
         if self._closed:
             return Unknown("the ledger is closed")
@@ -138,19 +138,19 @@ class MemoryStore:
         self._disk = disk
 
     @staticmethod
-    def name(key: Key) -> str:
+    def name(key: ModelKey) -> str:
         """What the file of a model is called."""
         return f"{key.digest}.{key.running_sum[:16]}"
 
-    def write(self, theta: Vector, running_sum_before: NDArray[np.float64] | None) -> Key:
+    def write(self, theta: Vector, running_sum_before: NDArray[np.float64] | None) -> ModelKey:
         running_sum = np.zeros(theta.shape) if running_sum_before is None else running_sum_before + theta
-        key = Key(digest(theta), digest(running_sum))
+        key = ModelKey(digest(theta), digest(running_sum))
         if running_sum_before is None:
             key = initial_key(digest(theta), theta.size)
         self._put(self.name(key), Stored(theta.copy(), running_sum))
         return key
 
-    def read(self, key: Key) -> Stored:
+    def read(self, key: ModelKey) -> Stored:
         stored = self._disk.files.get(self.name(key))
         if stored is None:
             raise OstrakonError(f"model file {self.name(key)} is missing")
@@ -158,29 +158,29 @@ class MemoryStore:
             raise OstrakonError(f"model file {self.name(key)} is damaged")
         return Stored(stored.theta.copy(), stored.running_sum.copy())
 
-    def write_again(self, key: Key, theta: Vector, running_sum: NDArray[np.float64]) -> None:
+    def write_again(self, key: ModelKey, theta: Vector, running_sum: NDArray[np.float64]) -> None:
         self._put(self.name(key), Stored(theta.copy(), running_sum.copy()))
 
-    def path(self, key: Key) -> "MemoryPath":
+    def path(self, key: ModelKey) -> "MemoryPath":
         return MemoryPath(self._disk, self.name(key))
 
     def theta(self, name: str) -> Vector | None:
         stored = (stored for file, stored in self._disk.files.items() if file.startswith(f"{name}."))
         return next((one.theta.copy() for one in stored if digest(one.theta) == name), None)
 
-    def running_sum(self, key: Key) -> NDArray[np.float64] | None:
+    def running_sum(self, key: ModelKey) -> NDArray[np.float64] | None:
         stored = self._disk.files.get(self.name(key))
         whole = stored is not None and digest(stored.running_sum) == key.running_sum
         return stored.running_sum.copy() if stored is not None and whole else None
 
-    def others(self, keep: Collection[Key]) -> list[str]:
+    def others(self, keep: Collection[ModelKey]) -> list[str]:
         kept = {self.name(key) for key in keep}
         return sorted(name for name in self._disk.files if name not in kept and not name.startswith("."))
 
-    def delete(self, key: Key) -> None:
+    def delete(self, key: ModelKey) -> None:
         self._disk.files.pop(self.name(key), None)
 
-    def prune(self, keep: Collection[Key]) -> None:
+    def prune(self, keep: Collection[ModelKey]) -> None:
         kept = {self.name(key) for key in keep}
         for name in [name for name in self._disk.files if name not in kept]:
             del self._disk.files[name]
@@ -228,7 +228,7 @@ class SimulatedLedger(MemoryLedger):
         self._may_die("killed after drawing a term")
         return term
 
-    def try_commit(self, entry: Entry) -> Outcome:
+    def try_commit(self, entry: Entry) -> Tried:
         self._offered(entry)
         self._may_die("killed between file and entry")
         if self._chance.strikes("unknown, not committed", self._owner.name):
@@ -243,7 +243,7 @@ class SimulatedLedger(MemoryLedger):
                 return Unknown("the disk did not answer any more")
         return outcome
 
-    def _commit(self, entry: Entry) -> Outcome:
+    def _commit(self, entry: Entry) -> Tried:
         before = len(self._disk.entries)
         outcome = super().try_commit(entry)
         if len(self._disk.entries) > before:
@@ -273,13 +273,13 @@ class SimulatedStore(MemoryStore):
         self._rng = rng
         self._deleting = deleting
 
-    def delete(self, key: Key) -> None:
+    def delete(self, key: ModelKey) -> None:
         if self._chance.strikes("killed before a file is deleted", self._owner.name):
             self._owner.die()
         self._deleting({self.name(key)} & self._disk.files.keys())
         super().delete(key)
 
-    def prune(self, keep: Collection[Key]) -> None:
+    def prune(self, keep: Collection[ModelKey]) -> None:
         self._deleting(self._disk.files.keys() - {self.name(key) for key in keep})
         super().prune(keep)
 

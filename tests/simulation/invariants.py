@@ -20,7 +20,7 @@ from ostrakon.server.core import round as rounds
 from ostrakon.server.core.aggregator import Aggregator
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.storage.ledger import Entry
-from ostrakon.server.storage.model_store import Key
+from ostrakon.server.storage.model_store import ModelKey
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.simulation.disk import Disk, MemoryStore
 from tests.simulation.history import History
@@ -146,7 +146,7 @@ class Invariants:
         record = self._open(state)
         number, phase = state.round.number, state.round.phase
         match event:
-            case rounds.Submitted(member, _, digest) if phase is rounds.Phase.COLLECTING:
+            case rounds.Uploaded(member, _, digest) if phase is rounds.Phase.COLLECTING:
                 sent = (member, state.term, number, digest)
                 self._expect(sent in self._sent_vectors, "I6", f"{member} never sent {digest[:8]} for round {number}")
                 self._expect(self._counts(member, record), "I6", f"the vector of {member}, no member, is counted")
@@ -255,7 +255,7 @@ class Invariants:
         self._expect(
             entry.running_sum == digest(self._sums[number]), "I9", f"the running sum of round {number} is wrong"
         )
-        key = Key(entry.winner, entry.running_sum)
+        key = ModelKey(entry.winner, entry.running_sum)
         self._expect(
             MemoryStore.name(key) in self._disk.files, "I4", f"round {number} is committed before its model is durable"
         )
@@ -291,7 +291,7 @@ class Invariants:
         """Model files are about to be deleted."""
         if self._disk.entries:
             head = self._disk.entries[-1]
-            name = MemoryStore.name(Key(head.winner, head.running_sum))
+            name = MemoryStore.name(ModelKey(head.winner, head.running_sum))
             self._expect(name not in names, "I4", f"the model of round {head.round}, the last one, is deleted")
 
     # After every step, and at the end.
@@ -315,7 +315,7 @@ class Invariants:
             self._expect(self._disk.holds(round, hash), "I4", f"round {round}, that workers were told of, is gone")
         self._expect(self._chain == self._disk.entries, "I1", "the ledger is not what was committed")
         if self._chain:
-            key = Key(self._chain[-1].winner, self._chain[-1].running_sum)
+            key = ModelKey(self._chain[-1].winner, self._chain[-1].running_sum)
             there = self._disk.files.keys() | self._disk.backup
             self._expect(MemoryStore.name(key) in there, "I4", "the last model is gone")
 

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from ostrakon.common.aggregation import Rule
+from ostrakon.common.choice import Ballot, Outcome
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.wire import Vector
 from ostrakon.server.core import round as rounds
 from ostrakon.server.core.aggregator import Aggregator, Candidate
 from ostrakon.server.core.commit import Offload
-from ostrakon.server.core.coordinator import Coordinator, Finished
+from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.life import Life
 from ostrakon.server.rpc.calls import Calls
 from ostrakon.server.rpc.recovery import Recovery
@@ -24,7 +25,6 @@ from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.initial import Initial
 from ostrakon.server.storage.ledger import Genesis, Ledger
 from ostrakon.worker.training import Momentum
-from ostrakon.worker.voting import Ballot
 from tests.simulation.byzantine import lie
 from tests.simulation.invariants import Invariants
 from tests.simulation.loop import Clock
@@ -149,7 +149,7 @@ class ServerLife:
             self._invariants.happens(state, event)
             step(event)
 
-        async def ran() -> Finished:
+        async def ran() -> Outcome:
             outcome = await run()
             if outcome == "diverged":
                 self._invariants.diverged(state.round.number)

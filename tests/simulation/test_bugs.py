@@ -22,8 +22,9 @@ from ostrakon.server.core.roster import Roster
 from ostrakon.server.core.uploads import Uploads
 from ostrakon.server.rpc.recovery import Recovery
 from ostrakon.server.storage.ledger import Committed, Entry, Ledger, Unknown
-from ostrakon.server.storage.model_store import Key
-from ostrakon.worker.rounds import Joined, Rounds
+from ostrakon.server.storage.model_store import ModelKey
+from ostrakon.worker import session
+from ostrakon.worker.part import Joined, Part
 from tests.simulation.disk import MemoryLedger
 from tests.simulation.scenario import draw_scenario
 from tests.simulation.world import World
@@ -95,8 +96,8 @@ def ties_go_to_the_first_vote(patch: Patch) -> None:
     def by_arrival(round: rounds.Round, now: float) -> rounds.Action | None:
         action = count(round, now)
         cast = [ballot.choice for ballot in round.votes.values()]
-        if isinstance(action, rounds.Commit) and cast and 2 * cast.count("inner") == len(cast):
-            return rounds.Commit(cast[0])
+        if isinstance(action, rounds.CommitWinner) and cast and 2 * cast.count("inner") == len(cast):
+            return rounds.CommitWinner(cast[0])
         return action
 
     patch.setattr(rounds, "_count", by_arrival)
@@ -143,20 +144,20 @@ def unknown_is_success(patch: Patch) -> None:
 def the_entry_comes_before_the_file(patch: Patch) -> None:
     write = Coordinator._write_candidates
 
-    async def later(self: Coordinator) -> dict[str, Key]:
+    async def later(self: Coordinator) -> dict[str, ModelKey]:
         asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(write(self)))
         thetas = {candidate.digest: candidate.theta for candidate in self.proposal.candidates.values()}
-        return {name: Key(name, digest(self.running_sum + theta)) for name, theta in thetas.items()}
+        return {name: ModelKey(name, digest(self.running_sum + theta)) for name, theta in thetas.items()}
 
     patch.setattr(Coordinator, "_write_candidates", later)
 
 
 def one_vote_decides(patch: Patch) -> None:
-    patch.setattr(rounds.Terms, "votes_needed", property(lambda self: 1))
+    patch.setattr(rounds.Conditions, "votes_needed", property(lambda self: 1))
 
 
 def one_vector_makes_a_round(patch: Patch) -> None:
-    patch.setattr(rounds.Terms, "submissions_needed", property(lambda self: 1))
+    patch.setattr(rounds.Conditions, "submissions_needed", property(lambda self: 1))
 
 
 def callers_open_what_they_like(patch: Patch) -> None:
@@ -171,7 +172,7 @@ def a_stopped_server_prunes_when_it_wakes(patch: Patch) -> None:
 
 
 def a_model_of_zeros_is_many_files(patch: Patch) -> None:
-    def forget(self: Coordinator, losers: list[Key]) -> None:
+    def forget(self: Coordinator, losers: list[ModelKey]) -> None:
         while len(self._kept) > self.settings.keep_models:
             losers.append(self._kept.pop(0))
         for key in losers:
@@ -181,13 +182,13 @@ def a_model_of_zeros_is_many_files(patch: Patch) -> None:
 
 
 def what_a_dead_server_was_sent_is_done(patch: Patch) -> None:
-    following = Rounds.next
+    following = session.advance  # type: ignore[attr-defined]
 
-    def forgetful(self: Rounds, event: Any) -> Any:
-        self.committed = max(self.committed, self.done) if isinstance(event, Joined) else self.committed
-        return following(self, event)
+    def forgetful(part: Part, event: Any) -> Any:
+        part.committed = max(part.committed, part.done) if isinstance(event, Joined) else part.committed
+        return following(part, event)
 
-    patch.setattr(Rounds, "next", forgetful)
+    patch.setattr(session, "advance", forgetful)
 
 
 def a_lost_model_is_given_up_when_n_minus_f_have_said_no(patch: Patch) -> None:

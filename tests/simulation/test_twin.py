@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ostrakon.common.errors import OstrakonError
 from ostrakon.server.storage.ledger import Entry
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from ostrakon.server.storage.model_store import Key, ModelStore
+from ostrakon.server.storage.model_store import ModelKey, ModelStore
 from tests.ledgers import GENESIS, following
 from tests.simulation.disk import Disk, MemoryLedger, MemoryStore
 
@@ -116,7 +116,7 @@ class Stores(RuleBasedStateMachine):
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.real, self.twin = ModelStore(Path(self.folder.name)), MemoryStore(Disk())
-        self.keys: list[Key] = []
+        self.keys: list[ModelKey] = []
 
     def teardown(self) -> None:
         self.folder.cleanup()
@@ -131,7 +131,7 @@ class Stores(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 30))
     def read(self, index: int) -> None:
-        def found(store: Any, key: Key) -> Any:
+        def found(store: Any, key: ModelKey) -> Any:
             stored = store.read(key)
             return stored.theta.tolist(), stored.running_sum.tolist()
 

@@ -28,7 +28,7 @@ from ostrakon.common.wire import Vector
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.rpc.calls import Calls
 from ostrakon.server.rpc.recovery import Recovery
-from ostrakon.server.storage.model_store import Key, Stored
+from ostrakon.server.storage.model_store import ModelKey, Stored
 from ostrakon.worker.session import Session
 from ostrakon.worker.transport import CallFailed
 from tests.simulation.byzantine import VECTORS, Liar
@@ -157,7 +157,7 @@ class World:
     def _lose_the_model(self, process: Process) -> None:
         """The file of the head is gone, or a part of it, until somebody puts it back from a backup."""
         disk = self.disk
-        keys = [Key(entry.winner, entry.running_sum) for entry in disk.entries[-2:]]
+        keys = [ModelKey(entry.winner, entry.running_sum) for entry in disk.entries[-2:]]
         # Without the sum of the round before nothing can be done: the server says so, and ends.
         if not keys or len(set(keys)) < min(2, len(disk.entries)) or not all(map(self._is_whole, keys)):
             return
@@ -169,11 +169,11 @@ class World:
                 disk.files[name] = Stored(lost.theta + 1, running_sum)
             self.at(BACKUP, self._put_back, keys[-1])
 
-    def _put_back(self, key: Key) -> None:
+    def _put_back(self, key: ModelKey) -> None:
         """The operator has waited long enough: the file comes back, and a server that looks for it is ended."""
         name, head = MemoryStore.name(key), self.disk.entries[-1]
         stored = self.disk.backup.pop(name, None)
-        if stored is None or key != Key(head.winner, head.running_sum) or self._is_whole(key):
+        if stored is None or key != ModelKey(head.winner, head.running_sum) or self._is_whole(key):
             return
         self.history.note(f"the model of round {head.round} is put back", "model put back")
         self.disk.files[name] = stored
@@ -181,9 +181,9 @@ class World:
             if isinstance(served.state, Recovery):
                 self.kill(served.process)
 
-    def _is_whole(self, key: Key) -> bool:
+    def _is_whole(self, key: ModelKey) -> bool:
         stored = self.disk.files.get(MemoryStore.name(key))
-        return stored is not None and Key(digest(stored.theta), digest(stored.running_sum)) == key
+        return stored is not None and ModelKey(digest(stored.theta), digest(stored.running_sum)) == key
 
     def _holders(self, digest: str) -> list[str]:
         """Honest workers that live and have this model."""

@@ -16,7 +16,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.server.storage.audit import Broken, audit
 from ostrakon.server.storage.ledger import CountedVote, Entry, Genesis
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from ostrakon.server.storage.model_store import Key, ModelStore
+from ostrakon.server.storage.model_store import ModelKey, ModelStore
 
 ROSTER = ("a", "b", "c", "d", "e")
 D = 6
@@ -117,7 +117,7 @@ def model_file(run: Path, round: int) -> Path:
     entry = ledger.entry(round)
     ledger.close()
     assert entry is not None
-    return ModelStore(run / "models").path(Key(entry.winner, entry.running_sum))
+    return ModelStore(run / "models").path(ModelKey(entry.winner, entry.running_sum))
 
 
 def test_an_untouched_run_is_intact(run: Path) -> None:

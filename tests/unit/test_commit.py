@@ -11,7 +11,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.server.core.commit import make_durable, unless_taken_over
 from ostrakon.server.core.round import Phase
 from ostrakon.server.storage.audit import audit
-from ostrakon.server.storage.ledger import Entry, Ledger, Outcome, Unknown
+from ostrakon.server.storage.ledger import Entry, Ledger, Tried, Unknown
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -29,7 +29,7 @@ class Wrapped:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
-    def try_commit(self, entry: Entry) -> Outcome:
+    def try_commit(self, entry: Entry) -> Tried:
         self.offered.append(entry)
         return self.real.try_commit(entry)
 
@@ -79,7 +79,7 @@ def test_nobody_is_told_before_the_ledger_has_said_that_the_entry_is_committed(t
 class CommitsAndSaysUnknown(Wrapped):
     """The answer of each round's first commit is lost."""
 
-    def try_commit(self, entry: Entry) -> Outcome:
+    def try_commit(self, entry: Entry) -> Tried:
         super().try_commit(entry)
         return Unknown("the answer was lost")
 
@@ -87,7 +87,7 @@ class CommitsAndSaysUnknown(Wrapped):
 class LosesTheFirst(Wrapped):
     """Every round's first two offers are lost, and it cannot be said whether they were."""
 
-    def try_commit(self, entry: Entry) -> Outcome:
+    def try_commit(self, entry: Entry) -> Tried:
         if [one.round for one in self.offered].count(entry.round) < 2:
             self.offered.append(entry)
             return Unknown("the request was lost")
@@ -116,7 +116,7 @@ class Silent(Wrapped):
 
     keeps = False
 
-    def try_commit(self, entry: Entry) -> Outcome:
+    def try_commit(self, entry: Entry) -> Tried:
         self.offered.append(entry)
         if self.keeps:
             self.real.try_commit(entry)

@@ -11,7 +11,7 @@ import pytest
 from ostrakon.server.core.metrics import MetricsFile
 from ostrakon.server.storage.ledger import Committed, CountedVote
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from ostrakon.server.storage.model_store import Key, ModelStore
+from ostrakon.server.storage.model_store import ModelKey, ModelStore
 from tests.in_process import House, Pull, play
 from tests.lost import model_file
 
@@ -62,7 +62,7 @@ def test_a_model_that_stays_as_it_is_is_not_deleted_with_the_rounds_before(tmp_p
         house = House(tmp_path, rounds=6)
         await house.run(*(house.session(name, Pull(0.0)) for name in "abc"))
         entry = house.entry(6)
-        ModelStore(tmp_path / "models").read(Key(entry.winner, entry.running_sum))
+        ModelStore(tmp_path / "models").read(ModelKey(entry.winner, entry.running_sum))
         await house.stop()
 
     play(scenario())

@@ -16,7 +16,7 @@ from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import Layout, parameters
 from ostrakon.common.model_file import read_model, write_model
-from ostrakon.server.storage.model_store import Key, ModelStore, initial_key
+from ostrakon.server.storage.model_store import ModelKey, ModelStore, initial_key
 
 LAYOUT: Layout = (("z.weight", (3, 2)), ("scale", ()), ("a.bias", (5,)))
 D = 12
@@ -179,7 +179,7 @@ def test_the_running_sum_starts_at_zero_and_adds_every_model_after_theta_0(store
         key = store.write(theta, store.read(key).running_sum)
         expected = expected + theta
     stored = store.read(key)
-    assert key == Key(digest(thetas[2]), digest(expected))
+    assert key == ModelKey(digest(thetas[2]), digest(expected))
     assert stored.theta.tobytes() == thetas[2].tobytes()
     assert stored.running_sum.tobytes() == expected.tobytes()
 
@@ -228,7 +228,7 @@ def test_a_flipped_byte_in_theta_or_in_the_sum_is_found(store: ModelStore, posit
 
 def test_a_missing_model_is_named(store: ModelStore) -> None:
     with pytest.raises(OstrakonError, match=r"abc.*does not exist.*backup"):
-        store.read(Key("abc", "def"))
+        store.read(ModelKey("abc", "def"))
 
 
 def test_pruning_keeps_what_it_is_told_and_sweeps_what_a_crash_left(store: ModelStore) -> None:

@@ -16,7 +16,7 @@ from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.audit import audit
 from ostrakon.server.storage.initial import Initial, check_same_run
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from ostrakon.server.storage.model_store import Key, ModelStore
+from ostrakon.server.storage.model_store import ModelKey, ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.in_process import House, Member, cancel, play, pulls, reached, settle, submit_all, up_to_the_vote, vote_all
 
@@ -100,7 +100,7 @@ def test_the_running_sum_holds_every_committed_model_over_a_restart_too(tmp_path
             expected = np.sum(models, axis=0, dtype=np.float64)
             np.testing.assert_allclose(house.coordinator.running_sum, expected, rtol=1e-15)
             entry = house.entry(rounds)
-            stored = ModelStore(tmp_path / "models").read(Key(entry.winner, entry.running_sum))
+            stored = ModelStore(tmp_path / "models").read(ModelKey(entry.winner, entry.running_sum))
             assert stored.running_sum.tolist() == house.coordinator.running_sum.tolist()
             await house.stop()
 

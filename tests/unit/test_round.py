@@ -4,40 +4,40 @@ from dataclasses import replace
 
 import pytest
 
+from ostrakon.common.choice import Ballot
 from ostrakon.common.reasons import Missing, Reason
 from ostrakon.server.core.refusal import Code, Refused
 from ostrakon.server.core.round import (
     Aggregate,
     Aggregated,
-    Ballot,
     Choice,
-    Commit,
+    CommitWinner,
+    Conditions,
     Diverge,
     Event,
     GradientNotFinite,
     Phase,
-    Propose,
+    PutToVote,
     Round,
-    Submitted,
-    Terms,
     Tick,
+    Uploaded,
     Voted,
     admit,
     advance,
     check_vote,
 )
 
-FIVE = Terms(("a", "b", "c", "d", "e"), f=2, asynchronous=False, grace=1.0, grace_floor=2.0)
+FIVE = Conditions(("a", "b", "c", "d", "e"), f=2, asynchronous=False, grace=1.0, grace_floor=2.0)
 
 
-def open_round(terms: Terms = FIVE, **values: object) -> Round:
-    values = {"expected": frozenset(terms.roster), "opened": 100.0, **values}
+def open_round(conditions: Conditions = FIVE, **values: object) -> Round:
+    values = {"expected": frozenset(conditions.roster), "opened": 100.0, **values}
     values.setdefault("voters", values["expected"])
-    return Round(terms, number=7, base="base", **values)  # type: ignore[arg-type]
+    return Round(conditions, number=7, base="base", **values)  # type: ignore[arg-type]
 
 
-def submitted(member: str, session: str = "s") -> Submitted:
-    return Submitted(member, session, f"momentum of {member}")
+def submitted(member: str, session: str = "s") -> Uploaded:
+    return Uploaded(member, session, f"momentum of {member}")
 
 
 def vote(member: str, choice: Choice) -> Voted:
@@ -52,13 +52,13 @@ def let(round: Round, *events: Event, now: float = 100.0) -> object:
     return advance(round, last, now)
 
 
-def voting(terms: Terms = FIVE, members: str = "abcde", **values: object) -> Round:
+def voting(conditions: Conditions = FIVE, members: str = "abcde", **values: object) -> Round:
     """A round that has opened its vote at 101."""
-    round = open_round(terms, **values)
+    round = open_round(conditions, **values)
     for member in members:
         advance(round, submitted(member), 100.0)
     advance(round, Tick(), 1000.0)
-    assert advance(round, Aggregated("inner", "outer"), 101.0) == Propose()
+    assert advance(round, Aggregated("inner", "outer"), 101.0) == PutToVote()
     round.phase_opened = 101.0
     return round
 
@@ -138,8 +138,8 @@ def test_the_silent_count_as_some_of_the_f(arrived: str, f: int) -> None:
 
 
 def test_an_asynchronous_round_needs_2f_plus_1_and_keeps_the_full_f() -> None:
-    terms = replace(FIVE, roster=tuple("abcdef"), asynchronous=True)
-    round = open_round(terms)
+    conditions = replace(FIVE, roster=tuple("abcdef"), asynchronous=True)
+    round = open_round(conditions)
     assert let(round, *map(submitted, "abcd"), Tick(), now=1e9) is None
     assert let(round, submitted("e"), now=1e9) is None
     assert let(round, Tick(), now=2e9) == Aggregate(tuple("abcde"), 2)
@@ -155,8 +155,8 @@ def test_a_round_with_fewer_than_2f_plus_1_is_thin(arrived: str, thin: bool) -> 
 
 
 def test_without_liars_everyone_is_needed() -> None:
-    terms = Terms(("a", "b"), f=0, asynchronous=False, grace=1.0, grace_floor=2.0)
-    round = open_round(terms)
+    conditions = Conditions(("a", "b"), f=0, asynchronous=False, grace=1.0, grace_floor=2.0)
+    round = open_round(conditions)
     assert let(round, submitted("a"), Tick(), now=1e9) is None
     assert let(round, submitted("b"), now=1e9) == Aggregate(("a", "b"), 0)
 
@@ -200,13 +200,13 @@ def test_a_member_that_has_submitted_cannot_claim_that_it_could_not() -> None:
 def test_one_candidate_needs_no_vote(inner: str | None, outer: str | None, choice: Choice) -> None:
     round = open_round()
     let(round, *map(submitted, "abcde"))
-    assert let(round, Aggregated(inner, outer)) == Commit(choice)
+    assert let(round, Aggregated(inner, outer)) == CommitWinner(choice)
 
 
 def test_two_different_candidates_are_proposed() -> None:
     round = open_round()
     let(round, *map(submitted, "abcde"))
-    assert let(round, Aggregated("x", "y")) == Propose()
+    assert let(round, Aggregated("x", "y")) == PutToVote()
 
 
 def test_no_finite_candidate_ends_the_run() -> None:
@@ -247,29 +247,29 @@ def test_the_vote_is_decided_when_the_lead_exceeds_the_votes_outstanding_and_not
 ) -> None:
     round = voting()
     ballots = [vote(member, "inner" if c == "i" else "outer") for member, c in zip("abcde", votes, strict=False)]
-    assert let(round, *ballots, now=101.0) == Commit(winner)
+    assert let(round, *ballots, now=101.0) == CommitWinner(winner)
 
 
 def test_members_that_did_not_submit_may_vote_and_are_outstanding_until_they_do() -> None:
     round = voting(members="abc")
     assert let(round, vote("d", "outer"), vote("e", "outer"), now=101.0) is None
-    assert let(round, vote("a", "outer"), now=101.0) == Commit("outer")
+    assert let(round, vote("a", "outer"), now=101.0) == CommitWinner("outer")
 
 
 def test_a_tie_goes_to_inner() -> None:
-    terms = replace(FIVE, roster=tuple("abcd"), f=1)
-    round = voting(terms, members="abcd")
+    conditions = replace(FIVE, roster=tuple("abcd"), f=1)
+    round = voting(conditions, members="abcd")
     assert let(round, vote("a", "outer"), vote("b", "outer"), vote("c", "inner"), now=101.0) is None
-    assert let(round, vote("d", "inner"), now=101.0) == Commit("inner")
+    assert let(round, vote("d", "inner"), now=101.0) == CommitWinner("inner")
 
 
 def test_a_tie_at_the_deadline_goes_to_inner() -> None:
-    terms = replace(FIVE, roster=tuple("abcdef"))
-    round = voting(terms, members="abcdef")
+    conditions = replace(FIVE, roster=tuple("abcdef"))
+    round = voting(conditions, members="abcdef")
     let(round, vote("a", "outer"), vote("b", "inner"), vote("c", "outer"), vote("d", "inner"), now=105.0)
     assert round.deadline() == 109.0
     assert let(round, Tick(), now=108.9) is None
-    assert let(round, Tick(), now=109.0) == Commit("inner")
+    assert let(round, Tick(), now=109.0) == CommitWinner("inner")
 
 
 def test_below_the_quorum_of_votes_no_time_is_long_enough() -> None:
@@ -279,8 +279,8 @@ def test_below_the_quorum_of_votes_no_time_is_long_enough() -> None:
 
 
 def test_who_did_not_vote_is_missing_and_who_did_nothing_at_all_is_silent() -> None:
-    terms = replace(FIVE, roster=tuple("abcdef"))
-    round = voting(terms, members="abcde")
+    conditions = replace(FIVE, roster=tuple("abcdef"))
+    round = voting(conditions, members="abcde")
     let(round, vote("a", "outer"), vote("b", "inner"), vote("c", "outer"), vote("d", "inner"), now=101.0)
     let(round, Tick(), now=1e9)
     assert round.missing == {"e": Missing.NO_VOTE, "f": Missing.SILENT}
@@ -290,7 +290,7 @@ def test_the_vote_does_not_wait_for_members_that_are_not_expected() -> None:
     round = voting(expected=frozenset("abcd"))
     ballots = [vote("a", "inner"), vote("b", "outer"), vote("c", "outer"), vote("d", "outer")]
     assert let(round, *ballots[:3], now=101.0) is None
-    assert let(round, ballots[3], now=101.0) == Commit("outer")
+    assert let(round, ballots[3], now=101.0) == CommitWinner("outer")
 
 
 # What is refused.
@@ -299,7 +299,7 @@ def test_the_vote_does_not_wait_for_members_that_are_not_expected() -> None:
 def test_a_submission_is_admitted_once() -> None:
     round = open_round()
     assert admit(round, "a", "s", "base", "x")
-    advance(round, Submitted("a", "s", "x"), 100.0)
+    advance(round, Uploaded("a", "s", "x"), 100.0)
     assert not admit(round, "a", "s", "base", "x")
     assert not admit(round, "a", "another session", "base", "x")
     assert refusal(admit, round, "a", "s", "base", "y") == (Code.ALREADY_EXISTS, Reason.EQUIVOCATION)

@@ -16,7 +16,7 @@ from ostrakon.common.reasons import Reason
 from ostrakon.common.schedule import Schedule
 from ostrakon.common.wire import MOST_OPEN_CALLS, Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
-from ostrakon.worker.rounds import UNREACHABLE
+from ostrakon.worker.part import UNREACHABLE
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.faults import Fault, Planned
 from ostrakon.worker.testbed.passing import Passing, sat_out

@@ -37,7 +37,7 @@ class Unknown:
     reason: str
 
 
-Outcome = Committed | Already | Fenced | Unknown
+Tried = Committed | Already | Fenced | Unknown
 
 
 class Ledger(Protocol):
@@ -75,7 +75,7 @@ class Ledger(Protocol):
         """All entries by round."""
         ...
 
-    def try_commit(self, entry: Entry) -> Outcome:
+    def try_commit(self, entry: Entry) -> Tried:
         """Commit the round after the head, if `entry.term` is the largest drawn and nobody did so before.
 
         Raises:
@@ -105,7 +105,7 @@ __all__ = [
     "Fenced",
     "Genesis",
     "Ledger",
-    "Outcome",
     "Parent",
+    "Tried",
     "Unknown",
 ]

@@ -15,7 +15,7 @@ from typing import Any
 from ostrakon.common.errors import OstrakonError, readable
 from ostrakon.common.run_files import LONGEST_LEDGER
 from ostrakon.common.watched_files import WatchedFiles
-from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Genesis, Outcome, Unknown
+from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Genesis, Tried, Unknown
 
 _APPLICATION = 0x4F535452  # "OSTR": tells a ledger from any other SQLite database
 _BUSY_SECONDS = 10.0
@@ -99,7 +99,7 @@ class SqliteLedger:
             yield entry
             entry = self._entry(following, entry.round)
 
-    def try_commit(self, entry: Entry) -> Outcome:
+    def try_commit(self, entry: Entry) -> Tried:
         try:
             with self._transaction() as connection:
                 largest = _largest_term(connection)

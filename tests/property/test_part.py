@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ostrakon.common.reasons import Reason
-from ostrakon.worker.rounds import (
+from ostrakon.worker.part import (
     UNREACHABLE,
     Action,
     Again,
@@ -17,14 +17,15 @@ from ostrakon.worker.rounds import (
     Join,
     Joined,
     Judged,
+    Part,
     Receive,
     Received,
-    Rounds,
     Submit,
     Submitted,
     Train,
     Trained,
     Vote,
+    advance,
 )
 
 
@@ -112,13 +113,13 @@ class LawfulServer(RuleBasedStateMachine):
     @initialize(two_phase=st.booleans())
     def begin(self, two_phase: bool) -> None:
         self.server = Server(two_phase)
-        self.worker = Rounds()
+        self.worker = Part()
         self.action: Action = Join()
         self.seen = (0, 0, 0)  # term, what is known to be committed, finished round
         self.submissions: dict[int, str] = {}  # base by round, over all terms
 
     def hear(self, event: Event) -> None:
-        action = self.worker.next(event)
+        action = advance(self.worker, event)
         assert not isinstance(action, GiveUp), (event, action)
         if not isinstance(action, Again):
             self.action = action

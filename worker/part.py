@@ -1,14 +1,12 @@
-"""A worker's round as a pure state machine: receive, train, submit, judge, vote, adopt.
+"""A worker's part in a run as a pure state machine: receive, train, submit, judge, vote, adopt.
 
-`Rounds.next(event)` takes what happened and says what to do next; the session does it. No clock, no socket, no torch.
+`advance(part, event)` changes the state and says what to do next; the session does it. No clock, no socket, no torch.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
+from ostrakon.common.choice import Outcome
 from ostrakon.common.reasons import Reason
-
-Outcome = Literal["completed", "diverged"]
 
 # Statuses, by gRPC's names, after which the same call may succeed later.
 UNREACHABLE = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL", "RESOURCE_EXHAUSTED"})
@@ -162,7 +160,7 @@ Event = Joined | Restored | Received | Trained | Submitted | Judged | Decided | 
 
 
 @dataclass
-class Rounds:
+class Part:
     """Where a worker stands.
 
     `committed` is the last round that it knows to be so; `done` the last one it has nothing more to do in, which a new
@@ -179,66 +177,70 @@ class Rounds:
     attempt: int = 0
     restoring: bool = False
 
-    def next(self, event: Event) -> Action:
-        """Let an event happen; returns what to do next."""
-        if not isinstance(event, Failed):
-            self.attempt = 0
-        match event:
-            case Joined(term, _) if term < self.term:
-                return GiveUp(
-                    f"the server's term is {term}, but this worker has worked under term {self.term}: "
-                    "an old server, or an old copy of the run, answers at this address"
-                )
-            case Joined(term, two_phase, wanted):
-                if term > self.term:
-                    self.done = self.committed
-                self.term, self.two_phase = term, two_phase
-                self.restoring = bool(wanted)
-                return Restore(wanted) if wanted else Receive(self.done)
-            case Restored():
-                self.restoring = False
-                return Join()
-            case Received(_, _, outcome) if outcome is not None:
-                return End(outcome)
-            case Received(round, base, _):
-                self._learn_committed(round - 1)
-                self.round, self.base = round, base
-                return Train(round, base)
-            case Trained():
-                return Submit(self.round, self.base)
-            case Submitted():
-                return self._submitted()
-            case Judged():
-                return Vote(self.round)
-            case Decided(round):
-                self._learn_committed(round)
-                return Receive(self.done)
-            case Failed(status, reason, sentence):
-                return self._failed(status, reason, sentence)
 
-    def _learn_committed(self, round: int) -> None:
-        self.committed = max(self.committed, round)
-        self.done = max(self.done, round)
-
-    def _submitted(self) -> Action:
-        if self.two_phase:
-            return Inspect(self.round)
-        self.done = self.round
-        return Receive(self.done)
-
-    def _failed(self, status: str, reason: Reason | None, sentence: str) -> Action:
-        if status in UNREACHABLE:
-            self.attempt += 1
-            return Again(self.attempt - 1)
-        if reason in REJOIN or (self.restoring and reason not in FATAL):
-            self.restoring = False
+def advance(part: Part, event: Event) -> Action:
+    """Let one event happen to a worker's part; returns what it does next."""
+    if not isinstance(event, Failed):
+        part.attempt = 0
+    match event:
+        case Joined(term, _) if term < part.term:
+            return GiveUp(
+                f"the server's term is {term}, but this worker has worked under term {part.term}: "
+                "an old server, or an old copy of the run, answers at this address"
+            )
+        case Joined(term, two_phase, wanted):
+            if term > part.term:
+                part.done = part.committed
+            part.term, part.two_phase = term, two_phase
+            part.restoring = bool(wanted)
+            return Restore(wanted) if wanted else Receive(part.done)
+        case Restored():
+            part.restoring = False
             return Join()
-        if reason in OVERTAKEN and self.term:
-            return Receive(self.done)
-        if reason in FATAL or self.round == 0 or status in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
-            return GiveUp(sentence)
-        if reason in (Reason.LATE_SUBMISSION, Reason.ALREADY_SUBMITTED):  # by an earlier life: the vote still counts
-            return self._submitted()
-        # Anything else is about what we sent in this round: it will not get better by sending it again.
-        self.done = self.round
-        return Receive(self.done)
+        case Received(_, _, outcome) if outcome is not None:
+            return End(outcome)
+        case Received(round, base, _):
+            _learn_committed(part, round - 1)
+            part.round, part.base = round, base
+            return Train(round, base)
+        case Trained():
+            return Submit(part.round, part.base)
+        case Submitted():
+            return _submitted(part)
+        case Judged():
+            return Vote(part.round)
+        case Decided(round):
+            _learn_committed(part, round)
+            return Receive(part.done)
+        case Failed(status, reason, sentence):
+            return _failed(part, status, reason, sentence)
+
+
+def _learn_committed(part: Part, round: int) -> None:
+    part.committed = max(part.committed, round)
+    part.done = max(part.done, round)
+
+
+def _submitted(part: Part) -> Action:
+    if part.two_phase:
+        return Inspect(part.round)
+    part.done = part.round
+    return Receive(part.done)
+
+
+def _failed(part: Part, status: str, reason: Reason | None, sentence: str) -> Action:
+    if status in UNREACHABLE:
+        part.attempt += 1
+        return Again(part.attempt - 1)
+    if reason in REJOIN or (part.restoring and reason not in FATAL):
+        part.restoring = False
+        return Join()
+    if reason in OVERTAKEN and part.term:
+        return Receive(part.done)
+    if reason in FATAL or part.round == 0 or status in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+        return GiveUp(sentence)
+    if reason in (Reason.LATE_SUBMISSION, Reason.ALREADY_SUBMITTED):  # by an earlier life: the vote still counts
+        return _submitted(part)
+    # Anything else is about what we sent in this round: it will not get better by sending it again.
+    part.done = part.round
+    return Receive(part.done)
