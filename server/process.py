@@ -76,7 +76,7 @@ async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: 
 
     async def answer(state: Coordinator | Recovery, answers: Calls | Recovery) -> None:
         nobody_before = front.answering is None
-        front.answering = Service(state, answers, secure=settings.tls is not None)
+        front.answering = Service(answers, secure=settings.tls is not None)
         if nobody_before:
             await server.start()
 
@@ -137,10 +137,10 @@ class ResultFiles:
         Raises:
             OstrakonError: there is no space left, or the folder cannot be written.
         """
-        genesis = coordinator.genesis
-        metadata = metadata_of(genesis, coordinator.last)
+        genesis = coordinator.chain.genesis
+        metadata = metadata_of(genesis, coordinator.chain.head)
         fixed = stored_fixed_part(self._directory, genesis.constants)
-        write_model(self._directory / LAST, coordinator.theta, genesis.layout, metadata, fixed)
+        write_model(self._directory / LAST, coordinator.chain.theta, genesis.layout, metadata, fixed)
         # The average is no committed model: a run that begins from it has no parent.
         anonymous = {name: value for name, value in metadata.items() if name != "head"}
-        write_model(self._directory / AVERAGE, coordinator.average(), genesis.layout, anonymous, fixed)
+        write_model(self._directory / AVERAGE, coordinator.chain.average(), genesis.layout, anonymous, fixed)

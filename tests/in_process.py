@@ -23,7 +23,8 @@ from ostrakon.server.core.commit import Offload
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.life import Life
-from ostrakon.server.rpc.calls import Calls, Send
+from ostrakon.server.rpc.answers import Send, judge
+from ostrakon.server.rpc.calls import Calls
 from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.initial import Initial
 from ostrakon.server.storage.ledger import Entry, Genesis, Ledger
@@ -150,25 +151,22 @@ class FakeTransport:
     async def vote(self, request: pb.VoteRequest) -> pb.VoteResponse:
         return await self._call(lambda calls: calls.vote(self.caller, request))
 
-    async def _call(self, answer: Callable[[Any], Coroutine[Any, Any, T]]) -> T:
+    async def _call(self, answer: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
         house = self.port.house
         if house is None:
             raise CallFailed("UNAVAILABLE", None, "nobody answers at this port")
 
-        async def admitted() -> T:
-            with house.calls.open_calls.admit(self.caller):
-                return await answer(house.calls)
+        async def refuse(refusal: Refused) -> None:
+            raise CallFailed(refusal.code.name, refusal.reason, str(refusal))
 
-        task = asyncio.create_task(admitted())
+        judged = judge(house.calls, lambda: self.caller, lambda caller: answer(house.calls), refuse)
+        task = asyncio.create_task(judged)
         house.serving.add(task)
         try:
             await asyncio.wait({task})
             if task.cancelled():
                 raise CallFailed("UNAVAILABLE", None, "the connection broke")
             return task.result()
-        except Refused as refusal:
-            house.calls.refuse(self.caller, refusal.reason)
-            raise CallFailed(refusal.code.name, refusal.reason, str(refusal)) from None
         finally:
             task.cancel()
             house.serving.discard(task)
@@ -311,7 +309,7 @@ class House:
 
     @property
     def digest(self) -> str:
-        return digest(self.coordinator.theta)
+        return digest(self.coordinator.chain.theta)
 
 
 class Searching:

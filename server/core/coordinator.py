@@ -19,7 +19,6 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.common.reasons import Missing
 from ostrakon.common.runtime import peak_bytes
-from ostrakon.common.wire import Vector
 from ostrakon.server.core import round as rounds
 from ostrakon.server.core.aggregator import Aggregator, Candidate
 from ostrakon.server.core.commit import Offload, check_not_taken_over, make_durable
@@ -61,7 +60,7 @@ class Coordinator:
         shut out; `started`: when, by the clock, this server process began (now, if not given).
         """
         self.settings = settings
-        self.genesis = run.genesis
+        self.chain = run
         self.term = term
         self.two_phase = two_phase
         self.clock = clock
@@ -71,12 +70,6 @@ class Coordinator:
         self._store = store
         self._metrics = metrics
 
-        # The head of the chain, and what came of it so far.
-        self.last: Entry | None = run.head
-        self.head_hash = run.head_hash
-        self.theta, self.digest = run.theta, run.key.digest
-        self.running_sum = run.running_sum
-        self.history = run.history
         self.finished: Outcome | None = None
 
         # The round that is being decided.
@@ -84,14 +77,10 @@ class Coordinator:
         self.conditions = self._conditions()
         self._revoked = revoked
         self.proposal = Proposal()
-        self.serialised: dict[str, list[bytes]] = {}  # models as messages for this round's readers, by digest
         self.uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate)
         self.readers = Streams()  # of models
-        self.late_votes = 0  # that came after their round was decided
         self.refusals = Refusals()
-        self.reports: dict[str, float] = {}  # member -> mini-batch loss at the base model, as it says
-        self.reported_loss: float | None = None  # their median in the last round
-        self._kept = list(run.kept)
+        self.reported_loss: float | None = None  # median of what the members of the last round reported
         self._writing: asyncio.Task[dict[str, ModelKey]] | None = None
 
         self.started = clock.now() if started is None else started
@@ -104,14 +93,9 @@ class Coordinator:
         self.round = self._open_round(patience=settings.join_timeout)
 
     @property
-    def run_id(self) -> str:
-        """The run's UUID."""
-        return self.genesis.run
-
-    @property
     def head_round(self) -> int:
         """The last committed round, 0 before the first."""
-        return 0 if self.last is None else self.last.round
+        return self.chain.round
 
     def elapsed(self) -> float:
         """Seconds since this server began."""
@@ -194,7 +178,7 @@ class Coordinator:
         return rounds.Round(
             conditions=self.conditions,
             number=self.head_round + 1,
-            base=self.digest,
+            base=self.chain.digest,
             expected=self.roster.expected(),
             voters=self.roster.voters(),
             opened=self.clock.now(),
@@ -232,7 +216,7 @@ class Coordinator:
         self.uploads.close_all()
         candidates = await self.offload(
             self.aggregator.candidates,
-            self.theta,
+            self.chain.theta,
             [self.roster.position(member) for member in members],
             f,
             self.settings.gamma,
@@ -248,11 +232,12 @@ class Coordinator:
         for candidate in self.proposal.candidates.values():
             if candidate.digest not in written:
                 try:
-                    written[candidate.digest] = await self.offload(self._store.write, candidate.theta, self.running_sum)
+                    key = await self.offload(self._store.write, candidate.theta, self.chain.running_sum)
                 except OstrakonError:
                     # A successor sweeps away what this one was writing while it was stopped: that is then the reason.
                     await self.offload(check_not_taken_over, self.ledger, self.term)
                     raise
+                written[candidate.digest] = key
         return written
 
     async def _commit(self, choice: Choice) -> None:
@@ -269,7 +254,7 @@ class Coordinator:
             refused=self.refusals.take(),
             term=self.term,
             seconds=rounded(self.clock.now() - self.round.opened),
-            previous=self.head_hash,
+            previous=self.chain.head_hash,
         )
         await make_durable(entry, self.ledger, self.offload)
         losers = [key for key in written.values() if key.digest != winner.digest]
@@ -281,32 +266,26 @@ class Coordinator:
 
     def _forget(self, losers: list[ModelKey]) -> None:
         """Delete what this server wrote and nobody needs. What it does not know may be a successor's."""
-        while len(self._kept) > self.settings.keep_models:
-            losers.append(self._kept.pop(0))
+        kept = self.chain.kept
+        while len(kept) > self.settings.keep_models:
+            losers.append(kept.pop(0))
         for key in losers:
-            if key not in self._kept:  # a model of zeros, in whatever round, is one file
+            if key not in kept:  # a model of zeros, in whatever round, is one file
                 self._store.delete(key)
 
     def _adopt(self, entry: Entry, winner: Candidate) -> None:
         """The entry is durable: it is the head now."""
         round = self.round
-        self.last = entry
-        self.head_hash = entry.hash
-        self.theta, self.digest = winner.theta, winner.digest
-        self.running_sum += winner.theta  # in float64, the same sum that the winner's file holds
-        self._kept.append(ModelKey(entry.winner, entry.running_sum))
+        self.chain.adopt(entry, winner.theta)
         self.proposal = Proposal()
-        self.serialised = {}
         self.readers.close_all()  # of models that are not worth reading any more; they would keep them in memory
-        self.history.add(entry)
         self.roster.close_round(
             submitted=round.not_finite | round.submissions.keys(),
             voted=round.votes.keys(),
             unheard={member for member, why in round.missing.items() if why in (Missing.SILENT, Missing.NO_VOTE)},
         )
-        finite = [loss for loss in self.reports.values() if math.isfinite(loss)]
+        finite = [one.loss for one in round.submissions.values() if math.isfinite(one.loss)]
         self.reported_loss = median(finite) if finite else None
-        self.reports.clear()
         if self.seconds_to_first_commit is None:
             self.seconds_to_first_commit = self.elapsed()
         tally = Counter(vote.choice for vote in entry.votes)
@@ -321,18 +300,10 @@ class Coordinator:
             bytes_received=self.traffic.received - self._counted.received,
             bytes_sent=self.traffic.sent - self._counted.sent,
             thin=entry.thin,
-            late_votes=self.late_votes,
+            late_votes=self.traffic.late_votes - self._counted.late_votes,
             peak_bytes=peak_bytes(),
         )
-        self.late_votes = 0
         self._counted = replace(self.traffic)
-
-    def average(self) -> Vector:
-        """The average of the committed iterates theta_1..theta_t, (d,) float32; theta_0 before the first commit."""
-        if not self.head_round:
-            return self.theta
-        average: Vector = (self.running_sum / self.head_round).astype("float32")
-        return average
 
     def fail(self, error: OstrakonError) -> None:
         """End the run with this error at the next step."""

@@ -31,7 +31,8 @@ class MetricsFile:
 
 @dataclass
 class Traffic:
-    """Message bytes over all workers and calls."""
+    """What came and went, over all workers and calls."""
 
-    received: int = 0
+    received: int = 0  # bytes of messages
     sent: int = 0
+    late_votes: int = 0  # that came after their round was decided

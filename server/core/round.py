@@ -5,6 +5,7 @@ what to do next; the coordinator does it. What a late or lying worker may send i
 `check_vote`).
 """
 
+import math
 from collections.abc import Set
 from dataclasses import dataclass, field
 from enum import Enum
@@ -48,10 +49,11 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A momentum vector that lies in its row, checked."""
+    """A momentum vector that lies in its row, checked; `loss` of its mini-batch, as the member says."""
 
     session: str
     digest: str
+    loss: float
 
 
 @dataclass
@@ -112,11 +114,12 @@ class Round:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A member's momentum is in its row, complete and finite."""
+    """A member's momentum is in its row, complete and finite; `loss` is that of its mini-batch, as it says."""
 
     member: str
     session: str
     digest: str
+    loss: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -245,8 +248,8 @@ def advance(round: Round, event: Event, now: float) -> Action | None:
         case Unreadable(members):
             round.unreadable = members
             return advance(round, Tick(), now)
-        case Uploaded(member, session, digest) if round.phase is Phase.COLLECTING:
-            round.submissions[member] = Accepted(session, digest)
+        case Uploaded(member, session, digest, loss) if round.phase is Phase.COLLECTING:
+            round.submissions[member] = Accepted(session, digest, loss)
             round.not_finite.discard(member)
             return _collect(round, now)
         case GradientNotFinite(member) if round.phase is Phase.COLLECTING and member not in round.submissions:

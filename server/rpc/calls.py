@@ -3,7 +3,7 @@
 Protobuf messages in and out, no gRPC. Decisions about a round are `round.py`'s; this is where calls wait for them.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import structlog
 
@@ -14,15 +14,14 @@ from ostrakon.server.core import round as rounds
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced
+from ostrakon.server.rpc.answers import Send
 from ostrakon.server.rpc.joining import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
 from ostrakon.server.rpc.messages import Outgoing, commit_message, run_phase
-from ostrakon.server.rpc.quota import OpenCalls
+from ostrakon.server.rpc.quota import Quota
 from ostrakon.server.rpc.status import check_reader, standing
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 log = structlog.get_logger()
-
-Send = Callable[[bytes], Awaitable[None]]  # puts one serialised `ModelPart` on the wire
 
 
 class Calls:
@@ -31,9 +30,20 @@ class Calls:
     def __init__(self, coordinator: Coordinator) -> None:
         self._state = coordinator
         self._outgoing = Outgoing(coordinator)
-        self.open_calls = OpenCalls(len(coordinator.theta))
+        self.settings, self.traffic = coordinator.settings, coordinator.traffic
+        self.quota = Quota(coordinator.chain.theta.size)
         self._told: set[Identity] = set()  # who has heard that the run is over
         self._observers: set[Identity] = set()
+
+    @property
+    def term(self) -> int:
+        """This server's."""
+        return self._state.term
+
+    @property
+    def head_round(self) -> int:
+        """The last committed round, 0 before the first."""
+        return self._state.head_round
 
     def join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
         """Let a worker in, if it is on the roster and was built for this run, task, model and protocol.
@@ -41,21 +51,21 @@ class Calls:
         An observer is told whether it was built for them.
         """
         state, settings = self._state, self._state.settings
-        check_protocol(request.stamp, state.run_id, run_may_be_empty=True)
+        check_protocol(request.stamp, state.chain.genesis.run, run_may_be_empty=True)
         if caller.role == "observer":
             state.roster.check_not_revoked(caller)
-            check_built_for(request, state.genesis)
+            check_built_for(request, state.chain.genesis)
             return self._welcome(0)
         member = state.roster.member(caller)
-        check_built_for(request, state.genesis)
+        check_built_for(request, state.chain.genesis)
         if state.roster.join(member, request.session, known_head(request)):
             # Where the older session lives, this is no process that was started again. One line a round is enough.
-            if self.open_calls.of(caller) > 1 and state.refusals.count(member, Reason.OLDER_SESSION_CLOSED) == 1:
+            if self.quota.of(caller) > 1 and state.refusals.count(member, Reason.OLDER_SESSION_CLOSED) == 1:
                 log.warning("one certificate, two processes: the older session is closed", member=member)
             state.uploads.close(member)
             state.readers.close(caller)
         state.tell_unreadable(member, request.data_not_readable)
-        failure = old_copy(settings, state.roster, state.head_round, state.head_hash)
+        failure = old_copy(settings, state.roster, state.head_round, state.chain.head_hash)
         if failure is not None:
             state.fail(failure)
         return self._welcome(state.roster.position(member))
@@ -66,7 +76,7 @@ class Calls:
             state.settings,
             self._outgoing.stamp(),
             position=position,
-            parameters=len(state.theta),
+            parameters=state.chain.theta.size,
             two_phase=state.two_phase,
         )
 
@@ -100,7 +110,7 @@ class Calls:
         parts = (
             self._outgoing.average()
             if request.average
-            else self._outgoing.models({state.digest: state.theta}, request.holds)
+            else self._outgoing.models({state.chain.digest: state.chain.theta}, request.holds)
         )
         await self._send(caller, parts, send)
         if finished and (worker or request.average):  # an observer asks for the average last
@@ -129,10 +139,10 @@ class Calls:
         if first.stamp.round < state.round.number or state.round.phase is not rounds.Phase.COLLECTING:
             state.roster.come_too_late(member, state.head_round)
         self._check_round(first.stamp)
-        if header.parameters != len(state.theta):
+        if header.parameters != state.chain.theta.size:
             raise Refused(
                 Reason.WRONG_LENGTH,
-                f"expected a vector of {len(state.theta)} values, the header announces {header.parameters}",
+                f"expected a vector of {state.chain.theta.size} values, the header announces {header.parameters}",
             )
         needed = rounds.admit(state.round, member, header.session, header.base, header.digest)
         if needed and header.not_finite:
@@ -147,10 +157,9 @@ class Calls:
                         Reason.NEWER_UPLOAD, "another upload of this worker took over the row: send it again"
                     ) from None
                 raise
-            state.step(rounds.Uploaded(member, header.session, header.digest))
+            state.step(rounds.Uploaded(member, header.session, header.digest, header.loss))
             if member not in state.round.submissions:
                 raise Refused(Reason.LATE_SUBMISSION, "the round closed with the last byte")
-            state.reports[member] = header.loss
         return pb.SubmitMomentumResponse(stamp=self._outgoing.stamp(), uploaded=needed and not header.not_finite)
 
     def _still_needed(self, member: str, round: int) -> bool:
@@ -167,8 +176,8 @@ class Calls:
         await state.until(
             lambda: state.finished is not None or state.head_round >= number or state.round.phase is rounds.Phase.VOTING
         )
-        if state.last is not None and state.head_round == number:
-            await send(self._outgoing.decided(state.last))
+        if state.chain.head is not None and state.head_round == number:
+            await send(self._outgoing.decided(state.chain.head))
         elif state.round.number == number and state.round.phase is rounds.Phase.VOTING:
             vectors = {candidate.digest: candidate.theta for candidate in state.proposal.candidates.values()}
             await self._send(caller, self._outgoing.models(vectors, request.holds), send)
@@ -181,14 +190,14 @@ class Calls:
         number = self._check_member_call(caller, request.stamp, request.session)
         choice = _choice(request.choice)
         if number <= state.head_round:
-            state.late_votes += 1
+            state.traffic.late_votes += 1
         else:
             self._check_round(request.stamp)
             if rounds.check_vote(state.round, caller.id, choice):
                 ballot = Ballot(choice, request.inner_loss, request.outer_loss)
                 state.step(rounds.Voted(caller.id, ballot))
             await state.until(lambda: state.head_round >= number or state.finished is not None)
-        entry = state.last if number == state.head_round else await state.offload(state.ledger.entry, number)
+        entry = state.chain.head if number == state.head_round else await state.offload(state.ledger.entry, number)
         if entry is None:
             raise Refused(Reason.WRONG_ROUND, f"round {number} was never committed")
         return pb.VoteResponse(stamp=self._outgoing.stamp(), commit=commit_message(entry))
@@ -196,13 +205,13 @@ class Calls:
     def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
         """Where the run stands."""
         check_reader(caller, self._state.roster, "the status")
-        check_protocol(request.stamp, self._state.run_id, run_may_be_empty=True)
+        check_protocol(request.stamp, self._state.chain.genesis.run, run_may_be_empty=True)
         state = self._state
         response = standing(
             state.settings,
             self._outgoing.stamp(),
-            history=state.history,
-            last=state.last,
+            history=state.chain.history,
+            last=state.chain.head,
             roster=state.roster,
             refusals=state.refusals,
             traffic=state.traffic,
@@ -260,7 +269,7 @@ class Calls:
         return stamp.round
 
     def _check_stamp(self, stamp: pb.Stamp) -> None:
-        check_protocol(stamp, self._state.run_id)
+        check_protocol(stamp, self._state.chain.genesis.run)
         check_term(stamp, self._state.term)
 
     def _check_round(self, stamp: pb.Stamp) -> None:

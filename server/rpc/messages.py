@@ -15,15 +15,19 @@ class Outgoing:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
+        self._serialised: dict[str, list[bytes]] = {}  # models for the readers of `_round`, by digest
+        self._round = 0
 
     def stamp(self, round: int | None = None) -> pb.Stamp:
         """Run, term and, unless told otherwise, the round that is being decided."""
         state = self._coordinator
         number = state.head_round + 1 if round is None else round
-        return pb.Stamp(protocol=PROTOCOL, run=state.run_id, term=state.term, round=number)
+        return pb.Stamp(protocol=PROTOCOL, run=state.chain.genesis.run, term=state.term, round=number)
 
     def models(self, vectors: dict[str, Vector], holds: Iterable[str]) -> Iterator[bytes]:
         """A header that names these models, then the bytes of those that the reader does not hold."""
+        if self._round != self._coordinator.head_round:
+            self._round, self._serialised = self._coordinator.head_round, {}
         held = set(holds)
         follow = [digest for digest in vectors if digest not in held]
         # Everything is serialised before the first yield: a slow reader keeps its own round's bytes.
@@ -41,7 +45,8 @@ class Outgoing:
 
     def average(self) -> Iterator[bytes]:
         """The average of the committed iterates."""
-        average = self._chunks(self._coordinator.average())  # that of the header's round, however slowly it is read
+        # That of the header's round, however slowly it is read.
+        average = self._chunks(self._coordinator.chain.average())
         yield self._header([AVERAGE], [AVERAGE]).SerializeToString()
         yield from average
 
@@ -52,17 +57,16 @@ class Outgoing:
             header=pb.ModelHeader(
                 digests=digests,
                 follow=follow,
-                parameters=len(state.theta),
-                head=pb.Head(round=state.head_round, hash=state.head_hash),
+                parameters=state.chain.theta.size,
+                head=pb.Head(round=state.head_round, hash=state.chain.head_hash),
                 phase=run_phase(state),
             ),
         )
 
     def _once(self, digest: str, vector: Vector) -> list[bytes]:
-        serialised = self._coordinator.serialised
-        if digest not in serialised:
-            serialised[digest] = list(self._chunks(vector))
-        return serialised[digest]
+        if digest not in self._serialised:
+            self._serialised[digest] = list(self._chunks(vector))
+        return self._serialised[digest]
 
     def _chunks(self, vector: Vector) -> Iterator[bytes]:
         stamp = self.stamp()

@@ -23,7 +23,7 @@ RATE = 20.0  # a second
 MOST_WAITING = 256  # calls of one caller that wait for their turn; each takes about 50 kB of memory meanwhile
 
 
-class OpenCalls:
+class Quota:
     """Counts calls while they last, and what they cost."""
 
     def __init__(self, values: int = 0) -> None:

@@ -22,9 +22,9 @@ from ostrakon.server.core.metrics import Traffic
 from ostrakon.server.core.refusal import Code, Refusals, Refused
 from ostrakon.server.core.roster import Roster
 from ostrakon.server.core.uploads import Uploads, upload_slots
-from ostrakon.server.rpc.calls import Send
+from ostrakon.server.rpc.answers import Send
 from ostrakon.server.rpc.joining import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
-from ostrakon.server.rpc.quota import OpenCalls
+from ostrakon.server.rpc.quota import Quota
 from ostrakon.server.rpc.status import check_reader, standing
 from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.run import ModelLost
@@ -52,7 +52,7 @@ class Recovery:
         """`revoked` is asked time and again who is shut out."""
         self.term = term
         self.traffic = Traffic()
-        self.open_calls = OpenCalls(lost.run.genesis.parameters)
+        self.quota = Quota(lost.run.genesis.parameters)
         self.settings = settings
         self._lost = lost
         self._run = lost.run

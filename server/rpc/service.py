@@ -7,7 +7,8 @@ long as it takes.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
 
 import grpc
 import structlog
@@ -18,11 +19,8 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity, identity_of, parse
 from ostrakon.common.reasons import Reason, to_wire
 from ostrakon.common.wire import IDENTITY_KEY, REFUSAL_KEY
-from ostrakon.server.core.metrics import Traffic
 from ostrakon.server.core.refusal import Refused
-from ostrakon.server.rpc.calls import Send
-from ostrakon.server.rpc.quota import OpenCalls
-from ostrakon.server.settings import ServerSettings
+from ostrakon.server.rpc.answers import Answers, Send, judge
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 log = structlog.get_logger()
@@ -40,33 +38,6 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Answer = Callable[[Identity, AsyncIterator[bytes], Context], Awaitable[bytes | None]]
 
 
-class Standing(Protocol):
-    """Where a server stands, and what it counts."""
-
-    settings: ServerSettings
-    traffic: Traffic
-
-    @property
-    def term(self) -> int: ...
-    @property
-    def head_round(self) -> int: ...
-
-
-class Answers(Protocol):
-    """Answers to calls; `server.calls` says what they mean."""
-
-    open_calls: OpenCalls
-
-    def join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse: ...
-    async def broadcast(self, caller: Identity, request: pb.BroadcastRequest, send: Send) -> None: ...
-    async def submit(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse: ...
-    async def restore(self, caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.RestoreResponse: ...
-    async def propose(self, caller: Identity, request: pb.ProposeRequest, send: Send) -> None: ...
-    async def vote(self, caller: Identity, request: pb.VoteRequest) -> pb.VoteResponse: ...
-    def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse: ...
-    def refuse(self, caller: Identity | None, reason: Reason) -> None: ...
-
-
 class Front(grpc.GenericRpcHandler):
     """What is registered with a gRPC server, which must be started before it is known who answers in the end."""
 
@@ -81,19 +52,17 @@ class Front(grpc.GenericRpcHandler):
 class Service(grpc.GenericRpcHandler):
     """Serves one coordinator's calls, or those that come while its model is recovered, and standard health checks."""
 
-    def __init__(self, coordinator: Standing, calls: Answers, *, secure: bool) -> None:
+    def __init__(self, answers: Answers, *, secure: bool) -> None:
         """`secure`: identities come from certificates; otherwise (loopback only) from a metadata header."""
-        self._coordinator = coordinator
-        self._calls = calls
-        self._open_calls = calls.open_calls
+        self._answers = answers
         self._secure = secure
         self._methods: dict[str, Handler] = {
             f"/{SERVICE}/Join": self._unary(pb.JoinRequest, self._join, LONGEST_JOIN),
-            f"/{SERVICE}/Broadcast": self._stream(pb.BroadcastRequest, calls.broadcast),
-            f"/{SERVICE}/SubmitMomentum": self._upload(calls.submit),
-            f"/{SERVICE}/Restore": self._upload(calls.restore),
-            f"/{SERVICE}/Propose": self._stream(pb.ProposeRequest, calls.propose),
-            f"/{SERVICE}/Vote": self._unary(pb.VoteRequest, calls.vote),
+            f"/{SERVICE}/Broadcast": self._stream(pb.BroadcastRequest, answers.broadcast),
+            f"/{SERVICE}/SubmitMomentum": self._upload(answers.submit),
+            f"/{SERVICE}/Restore": self._upload(answers.restore),
+            f"/{SERVICE}/Propose": self._stream(pb.ProposeRequest, answers.propose),
+            f"/{SERVICE}/Vote": self._unary(pb.VoteRequest, answers.vote),
             f"/{SERVICE}/Status": self._unary(pb.StatusRequest, self._status),
             f"/{HEALTH}/Check": self._unary(health_pb2.HealthCheckRequest, self._check_health),
             f"/{HEALTH}/Watch": self._stream(health_pb2.HealthCheckRequest, self._watch_health),
@@ -105,10 +74,10 @@ class Service(grpc.GenericRpcHandler):
         return self._methods.get(str(handler_call_details.method), self._unknown)
 
     async def _join(self, caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
-        return self._calls.join(caller, request)
+        return self._answers.join(caller, request)
 
     async def _status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
-        return self._calls.status(caller, request)
+        return self._answers.status(caller, request)
 
     async def _check_health(
         self, caller: Identity, request: health_pb2.HealthCheckRequest
@@ -151,32 +120,24 @@ class Service(grpc.GenericRpcHandler):
         """The handler of a call: `answer`, for callers that have an identity and no more than their share."""
 
         async def call(raw: AsyncIterator[bytes], context: Context) -> bytes | None:
-            caller: Identity | None = None
-            try:
-                caller = self._caller(context)
-                with self._open_calls.admit(caller):
-                    try:
-                        await self._open_calls.turn(caller, self._coordinator.head_round)
-                        return await answer(caller, raw, context)
-                    except Refused as refusal:
-                        # The call counts as open until its status is sent: a caller that reads nothing gets no others.
-                        await self._refuse(context, caller, refusal)
-                    except grpc.aio.BaseError:
-                        raise  # the connection, or the caller, is gone
-                    except Exception:
-                        log.exception("a call failed", method=answer.__qualname__, caller=caller.urn)
-                        sentence = "this is a fault of the server: its log says more"
-                        await self._refuse(context, caller, Refused(Reason.INTERNAL_ERROR, sentence))
-            except Refused as refusal:  # of a caller without an identity, or of a call too many
-                await self._open_calls.turn(caller, self._coordinator.head_round)
-                await self._refuse(context, caller, refusal)
+            async def answered(caller: Identity) -> bytes | None:
+                try:
+                    return await answer(caller, raw, context)
+                except (Refused, grpc.aio.BaseError):
+                    raise  # the latter: the connection, or the caller, is gone
+                except Exception:
+                    log.exception("a call failed", method=answer.__qualname__, caller=caller.urn)
+                    sentence = "this is a fault of the server: its log says more"
+                    raise Refused(Reason.INTERNAL_ERROR, sentence) from None
+
+            return await judge(self._answers, partial(self._caller, context), answered, partial(self._refuse, context))
 
         return call
 
     async def _request(
         self, kind: type[M], raw: AsyncIterator[bytes], caller: Identity, longest: int = LONGEST_MESSAGE
     ) -> M:
-        seconds = self._coordinator.settings.upload_timeout
+        seconds = self._answers.settings.upload_timeout
         try:
             async with asyncio.timeout(seconds):
                 message = await anext(raw, None)
@@ -210,9 +171,9 @@ class Service(grpc.GenericRpcHandler):
 
     def _parse(self, kind: type[M], raw: bytes, caller: Identity, longest: int | None) -> M:
         # In the handler, not in a deserializer: there a parse error would reach the caller as UNKNOWN.
-        self._open_calls.moved(caller, len(raw))
+        self._answers.quota.moved(caller, len(raw))
         if caller.role == "worker":
-            self._coordinator.traffic.received += len(raw)
+            self._answers.traffic.received += len(raw)
         if longest is not None and len(raw) > longest:
             sentence = f"expected a {kind.__name__} of up to {longest} bytes, got {len(raw)}"
             raise Refused(Reason.LONG_MESSAGE, sentence)
@@ -222,21 +183,19 @@ class Service(grpc.GenericRpcHandler):
             raise Refused(Reason.NOT_A_MESSAGE, f"expected a {kind.__name__}") from None
 
     def _sent(self, raw: bytes, caller: Identity) -> bytes:
-        self._open_calls.moved(caller, len(raw))
+        self._answers.quota.moved(caller, len(raw))
         if caller.role == "worker":
-            self._coordinator.traffic.sent += len(raw)
+            self._answers.traffic.sent += len(raw)
         return raw
 
-    async def _refuse(self, context: Context, caller: Identity | None, refusal: Refused) -> NoReturn:
-        self._calls.refuse(caller, refusal.reason)
-        state = self._coordinator
-        trailer = pb.Refusal(reason=to_wire(Reason, refusal.reason), term=state.term, round=state.head_round + 1)
+    async def _refuse(self, context: Context, refusal: Refused) -> None:
+        round = self._answers.head_round + 1
+        trailer = pb.Refusal(reason=to_wire(Reason, refusal.reason), term=self._answers.term, round=round)
         await context.abort(
             grpc.StatusCode[refusal.code.name],
             str(refusal)[:LONGEST_SENTENCE],
             trailing_metadata=((REFUSAL_KEY, trailer.SerializeToString()),),
         )
-        raise AssertionError("abort raises")
 
 
 async def _no_method(caller: Identity, raw: AsyncIterator[bytes], context: Context) -> None:

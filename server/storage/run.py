@@ -33,7 +33,7 @@ _NO_SUM = np.empty(0)
 
 @dataclass
 class OpenRun:
-    """A run, ready for its next round.
+    """A run with all that is committed of it, ready for its next round.
 
     `theta` is (d,) float32; `running_sum` is theta_1 + ... + theta_t, (d,) float64; `key` names both on disk; `kept`
     are the last committed models that are stored, this one included and last.
@@ -61,6 +61,26 @@ class OpenRun:
     def head_hash(self) -> str:
         """What the next entry names as its previous one."""
         return self.genesis.hash if self.head is None else self.head.hash
+
+    @property
+    def digest(self) -> str:
+        """Of theta."""
+        return self.key.digest
+
+    def average(self) -> Vector:
+        """The average of the committed iterates theta_1..theta_t, (d,) float32; theta_0 before the first commit."""
+        if self.head is None:
+            return self.theta
+        average: Vector = (self.running_sum / self.head.round).astype("float32")
+        return average
+
+    def adopt(self, entry: Entry, theta: Vector) -> None:
+        """An entry is durable: it is the head now, and `theta`, (d,) float32, the model of its winner."""
+        self.head, self.theta = entry, theta
+        self.running_sum += theta  # in float64, the same sum that the winner's file holds
+        self.key = ModelKey(entry.winner, entry.running_sum)
+        self.kept.append(self.key)
+        self.history.add(entry)
 
 
 class ModelLost(OstrakonError):

@@ -299,7 +299,7 @@ class Invariants:
     def check_bounds(self, servers: Iterable[Served]) -> None:
         """I8: what callers can make a server hold."""
         for served in servers:
-            calls = max(served.calls.open_calls._open.values(), default=0)
+            calls = max(served.calls.quota._open.values(), default=0)
             uploads = len(served.state.uploads)
             readers = len(served.state.readers) if isinstance(served.state, Coordinator) else 0
             if calls > MOST_OPEN_CALLS:

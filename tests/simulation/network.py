@@ -15,6 +15,7 @@ from ostrakon.common.identity import Identity
 from ostrakon.common.reasons import Reason
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.core.refusal import Refused
+from ostrakon.server.rpc.answers import judge
 from ostrakon.server.rpc.calls import Calls
 from ostrakon.server.rpc.recovery import Recovery
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -226,7 +227,7 @@ class Copy:
         if not served.process.alive:
             return
         if self._task is None:
-            self._task = served.process.start(self._answer(served.calls, served.state))
+            self._task = served.process.start(self._answer(served.calls))
         self._parts.put(raw)
 
     def cancel(self) -> None:
@@ -234,28 +235,21 @@ class Copy:
         if self._task is not None:
             self._task.cancel()
 
-    async def _answer(self, calls: Calls | Recovery, state: Coordinator | Recovery) -> None:
-        """What `server/rpc/service.py` does with a call."""
-        caller = self._call.caller
+    async def _answer(self, calls: Calls | Recovery) -> None:
+        async def answer(caller: Identity) -> None:
+            try:
+                await self._serve(calls, caller)
+                self._say(None)
+            except OstrakonError as error:
+                self._say(CallFailed("INTERNAL", Reason.INTERNAL_ERROR, str(error)))
+
         try:
-            with calls.open_calls.admit(caller):
-                try:
-                    await calls.open_calls.turn(caller, state.head_round)
-                    await self._serve(calls, caller)
-                    self._say(None)
-                except Refused as refusal:
-                    self._refuse(calls, refusal)
-                except OstrakonError as error:
-                    self._say(CallFailed("INTERNAL", Reason.INTERNAL_ERROR, str(error)))
-        except Refused as refusal:
-            await calls.open_calls.turn(caller, state.head_round)
-            self._refuse(calls, refusal)
+            await judge(calls, lambda: self._call.caller, answer, self._refuse)
         except Exception as error:
             self._call.network.crashed(error)
 
-    def _refuse(self, calls: Calls | Recovery, refusal: Refused) -> None:
+    async def _refuse(self, refusal: Refused) -> None:
         call = self._call
-        calls.refuse(call.caller, refusal.reason)
         call.network.history.note(f"{call}: refused, {refusal.reason}", f"refused: {refusal.reason}")
         self._say(CallFailed(refusal.code.name, refusal.reason, str(refusal)))
 

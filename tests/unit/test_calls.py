@@ -191,12 +191,12 @@ def test_an_average_is_that_of_the_round_in_its_header_however_slowly_it_is_read
                 await member.receive(after=round - 1)
             await submit_all(members)
             if round == 2:
-                expected = house.coordinator.average()
+                expected = house.coordinator.chain.average()
                 parts = Outgoing(house.coordinator).average()
                 assert pb.ModelPart.FromString(next(parts)).header.head.round == 1
             await vote_all(members)
         sent = b"".join(pb.ModelPart.FromString(part).chunk.data for part in parts)
-        assert sent == expected.tobytes() != house.coordinator.average().tobytes()
+        assert sent == expected.tobytes() != house.coordinator.chain.average().tobytes()
         await house.stop()
 
     play(scenario())

@@ -207,7 +207,7 @@ def test_a_candidate_that_is_not_finite_is_not_proposed_and_the_other_is_committ
         assert (house.entry().inner is None) != (house.entry().outer is None)
         assert house.entry().winner in (house.entry().inner, house.entry().outer)
         assert house.entry().votes == ()
-        assert np.isfinite(house.coordinator.theta).all()
+        assert np.isfinite(house.coordinator.chain.theta).all()
 
     play(scenario())
     audit(tmp_path)

@@ -42,10 +42,10 @@ def test_a_model_that_stays_all_zeros_stays_on_the_disk(tmp_path: Path) -> None:
     async def scenario() -> None:
         house = House(tmp_path, rounds=5)
         await house.run(*(house.session(name, Pull(0.0)) for name in "abc"))
-        assert house.coordinator.theta.tolist() == [0.0] * D
+        assert house.coordinator.chain.theta.tolist() == [0.0] * D
         await house.stop()
         again = House(tmp_path, rounds=6)
-        assert np.array_equal(again.coordinator.theta, house.coordinator.theta)
+        assert np.array_equal(again.coordinator.chain.theta, house.coordinator.chain.theta)
         await again.stop()
 
     play(scenario())
@@ -70,6 +70,6 @@ def test_a_liar_does_not_move_the_model_away(tmp_path: Path) -> None:
         house = House(tmp_path, rounds=10)
         liar = Pull(1.0, lie=lambda vector: -100 * vector)
         await house.run(house.session("a", liar), house.session("b", Pull(1.0)), house.session("c", Pull(1.01)))
-        return float(house.coordinator.theta[0])
+        return float(house.coordinator.chain.theta[0])
 
     assert 0.9 < asyncio.run(scenario()) < 1.1

@@ -54,7 +54,7 @@ def test_the_last_model_is_looked_for_on_the_disk_before_anybody_is_asked(tmp_pa
     async def scenario() -> None:
         house = House(tmp_path)
         await house.run(*pulls(house))
-        write_model(tmp_path / "last.safetensors", house.coordinator.theta, (("weight", (D,)),), {})
+        write_model(tmp_path / "last.safetensors", house.coordinator.chain.theta, (("weight", (D,)),), {})
         await house.stop()
         file = model_file(tmp_path, 3)
         whole = file.read_bytes()
@@ -63,7 +63,7 @@ def test_the_last_model_is_looked_for_on_the_disk_before_anybody_is_asked(tmp_pa
         assert file.read_bytes() == whole
         # Another model under that name is not taken for it.
         file.unlink()
-        write_model(tmp_path / "last.safetensors", house.coordinator.theta + 1, (("weight", (D,)),), {})
+        write_model(tmp_path / "last.safetensors", house.coordinator.chain.theta + 1, (("weight", (D,)),), {})
         Searching(tmp_path)
 
     play(scenario())

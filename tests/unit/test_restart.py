@@ -91,17 +91,17 @@ def test_the_running_sum_holds_every_committed_model_over_a_restart_too(tmp_path
             while not running.done():
                 await submit_all(members)
                 await vote_all(members)
-                models.append(house.coordinator.theta)
+                models.append(house.coordinator.chain.theta)
                 if len(models) == rounds:
                     await running
                     break
                 for member in members:
                     await member.receive(after=len(models))
             expected = np.sum(models, axis=0, dtype=np.float64)
-            np.testing.assert_allclose(house.coordinator.running_sum, expected, rtol=1e-15)
+            np.testing.assert_allclose(house.coordinator.chain.running_sum, expected, rtol=1e-15)
             entry = house.entry(rounds)
             stored = ModelStore(tmp_path / "models").read(ModelKey(entry.winner, entry.running_sum))
-            assert stored.running_sum.tolist() == house.coordinator.running_sum.tolist()
+            assert stored.running_sum.tolist() == house.coordinator.chain.running_sum.tolist()
             await house.stop()
 
     play(scenario())
@@ -114,8 +114,8 @@ def test_a_restarted_server_says_what_was_committed_and_answers_under_a_larger_t
         answers = await asyncio.gather(*await up_to_the_vote(house))
         await house.stop()
         again = House(tmp_path)
-        assert again.coordinator.head_hash == answers[0].commit.head.hash
-        assert again.coordinator.digest == again.digest == answers[0].commit.digest
+        assert again.coordinator.chain.head_hash == answers[0].commit.head.hash
+        assert again.coordinator.chain.digest == again.digest == answers[0].commit.digest
         member = Member(again, "a")
         response = await member.join("pull", 3)
         assert response.stamp.term == answers[0].stamp.term + 1

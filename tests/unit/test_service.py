@@ -13,7 +13,7 @@ from ostrakon.common.wire import IDENTITY_KEY, REFUSAL_KEY
 from ostrakon.server.core.coordinator import Traffic
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced, Streams
-from ostrakon.server.rpc.quota import OpenCalls
+from ostrakon.server.rpc.quota import Quota
 from ostrakon.server.rpc.service import Service
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
@@ -25,7 +25,9 @@ class Replacing:
     """Answers Broadcast with models that are replaced in the middle of their n-th write."""
 
     def __init__(self, write: int) -> None:
-        self.open_calls = OpenCalls()
+        self.term, self.head_round = 1, 4
+        self.traffic, self.settings = Traffic(), SimpleNamespace(upload_timeout=60)
+        self.quota = Quota()
         self.readers = Streams()
         self.write = write
 
@@ -50,11 +52,8 @@ class Replacing:
 def test_a_reader_whose_model_is_replaced_is_told_so_at_once(write: int) -> None:
     async def scenario() -> tuple[grpc.StatusCode, dict[str, Any]]:
         calls: Any = Replacing(write)
-        coordinator: Any = SimpleNamespace(
-            term=1, head_round=4, traffic=Traffic(), settings=SimpleNamespace(upload_timeout=60)
-        )
         server = grpc.aio.server()
-        server.add_generic_rpc_handlers((Service(coordinator, calls, secure=False),))
+        server.add_generic_rpc_handlers((Service(calls, secure=False),))
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

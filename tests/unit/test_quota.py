@@ -4,7 +4,7 @@ import asyncio
 
 from ostrakon.common.identity import Identity
 from ostrakon.common.wire import CHUNK_BYTES
-from ostrakon.server.rpc.quota import FREE_CALLS, OpenCalls
+from ostrakon.server.rpc.quota import FREE_CALLS, Quota
 from tests.in_process import cancel, play, settle
 
 GREEDY, MODEST = Identity("worker", "a"), Identity("worker", "b")
@@ -12,7 +12,7 @@ GREEDY, MODEST = Identity("worker", "a"), Identity("worker", "b")
 
 def test_who_has_had_its_share_waits_and_the_others_do_not_and_a_new_round_brings_a_new_share() -> None:
     async def scenario() -> None:
-        calls = OpenCalls()
+        calls = Quota()
         for _ in range(FREE_CALLS // 2):
             await calls.turn(GREEDY, 1)
         calls.moved(GREEDY, 1000 * CHUNK_BYTES)  # a MiB counts as a call
