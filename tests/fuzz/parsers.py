@@ -38,9 +38,9 @@ from ostrakon.worker.attacks import attack_schedule
 from ostrakon.worker.testbed.faults import fault_schedule
 from ostrakon.worker.testbed.settings import WorkerFile
 from ostrakon.worker.transport import CallFailed, receive_models
-from tests.by_hand import random_vector
 from tests.fuzz import examples
 from tests.fuzz.examples import IMAGES, RUN, SIDE, D, folder, frames
+from tests.harness.driven_worker import random_vector
 
 T = TypeVar("T")
 USER = (OstrakonError,)

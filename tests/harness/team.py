@@ -18,8 +18,8 @@ from ostrakon.server.storage.audit import audit
 from ostrakon.worker.attacks import PIVOTAL, needs_colluders
 from ostrakon.worker.measure import Measured, measure
 from ostrakon.worker.testbed.faults import Fault
-from tests.by_hand import refused
-from tests.cluster import Cluster, wait_for
+from tests.harness.cluster import Cluster, wait_for
+from tests.harness.driven_worker import refused
 
 Liar = Mapping[str, Any]
 

@@ -8,7 +8,8 @@ from typing import Any
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import Key, ModelStore, initial_key
 from ostrakon.worker.session import Session
-from tests.in_process import D, House, Port, pulls, reached
+from tests.harness.house import D, House, Port, pulls
+from tests.harness.scenario import reached
 
 Damage = Callable[[Path], None]
 

@@ -18,7 +18,8 @@ from ostrakon.server.storage.initial import Initial, check_same_run
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import Key, ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.in_process import House, Member, cancel, play, pulls, reached, settle, submit_all, up_to_the_vote, vote_all
+from tests.harness.house import House, Member, pulls, submit_all, up_to_the_vote, vote_all
+from tests.harness.scenario import cancel, play, reached, settle
 
 # Restarts.
 

@@ -19,7 +19,7 @@ from ostrakon.common.identity import Credentials
 from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import PROTOCOL, chunks
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.cluster import ROOT, Cluster
+from tests.harness.cluster import ROOT, Cluster
 
 SERVICE = "/ostrakon.v1.ParameterServer/"
 AT_A_TIME = 16  # calls on one connection; a server takes no more
@@ -42,7 +42,7 @@ class Flood:
         tls = run.tls("worker", name)
         given = [run.address, tls["ca"], tls["certificate"], tls["key"], str(connections), str(d)]
         self.output: Path = run.folder / f"flood-{name}.log"
-        self._command = [sys.executable, "-m", "tests.flood", *given]
+        self._command = [sys.executable, "-m", "tests.harness.flood", *given]
 
     def __enter__(self) -> Self:
         with self.output.open("w") as file:

@@ -21,15 +21,15 @@ from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.storage.ledger import Entry, Genesis, Outcome
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import ModelStore
-from tests.witness import told_by
+from tests.harness.recording_worker import told_by
 
 PATIENCE = 60.0  # seconds to wait for a worker that is told
 ANY_ROUND = sys.maxsize
 
 
 @dataclass(frozen=True)
-class Fate:
-    """What happens to a server process: `signal` at `point`, in `round` or the first one after it that gets there.
+class Plan:
+    """What is to happen to a server process: `signal` at `point`, in `round` or the first one after it that gets there.
 
     No point: nothing happens.
     """
@@ -40,33 +40,33 @@ class Fate:
     take_over: bool = False
 
     def write(self, config: Path) -> None:
-        """Lay it beside the settings of the process that it is meant for."""
-        config.with_suffix(".fate").write_text(json.dumps(asdict(self)))
+        """Put it beside the settings of the process that it is meant for."""
+        config.with_suffix(".plan").write_text(json.dumps(asdict(self)))
 
 
 def main(config: Path, log_file: Path) -> None:
-    """Serve until fate strikes."""
-    fate = Fate(**json.loads(config.with_suffix(".fate").read_text()))
-    if fate.point:
-        POINTS[fate.point](Moment(fate, config.parent))
-    process.main(config, log_file, take_over=fate.take_over)
+    """Serve, and end or stop as planned."""
+    plan = Plan(**json.loads(config.with_suffix(".plan").read_text()))
+    if plan.point:
+        POINTS[plan.point](Moment(plan, config.parent))
+    process.main(config, log_file, take_over=plan.take_over)
 
 
 class Moment:
     """When it is there, this process gets its signal, once."""
 
-    def __init__(self, fate: Fate, folder: Path) -> None:
+    def __init__(self, plan: Plan, folder: Path) -> None:
         self.folder = folder
-        self._fate = fate
+        self._plan = plan
         self._over = False
 
     def reached(self, round: int) -> None:
         """Called at the point; returns only in another round, or after SIGCONT."""
-        if round < self._fate.round or self._over:
+        if round < self._plan.round or self._over:
             return
         self._over = True
         # To this thread, which then does nothing more; the others of a process end or stop with it.
-        signal.pthread_kill(threading.get_ident(), self._fate.signal)
+        signal.pthread_kill(threading.get_ident(), self._plan.signal)
 
 
 def _before_the_genesis(moment: Moment) -> None:
@@ -183,7 +183,7 @@ def _after_the_announcement(moment: Moment) -> None:
 
     def dying(self: Coordinator, losers: Any) -> None:
         round = self.head_round
-        if losers and round >= moment._fate.round:
+        if losers and round >= moment._plan.round:
             end = time.monotonic() + PATIENCE
             while time.monotonic() < end and not any(
                 told.round >= round for heads in told_by(moment.folder).values() for told in heads

@@ -20,24 +20,9 @@ from ostrakon.server.core.refusal import Refused
 from ostrakon.server.rpc.messages import Outgoing
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed
-from tests import in_process
-from tests.by_hand import refusal, refused
-from tests.in_process import (
-    APART,
-    D,
-    FakeClock,
-    House,
-    Member,
-    Pull,
-    Upload,
-    cancel,
-    play,
-    reached,
-    settle,
-    submit_all,
-    vector,
-    vote_all,
-)
+from tests.harness.driven_worker import refusal, refused
+from tests.harness.house import APART, D, House, Member, Pull, Upload, submit_all, vector, vote_all
+from tests.harness.scenario import FakeClock, cancel, play, reached, settle
 
 GRACE = 1000.0  # seconds, more than any grace in these tests
 
@@ -143,7 +128,7 @@ def test_a_member_that_asks_for_models_and_never_reads_them_does_not_fill_the_se
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     d = 20_000
-    monkeypatch.setattr(in_process, "D", d)
+    monkeypatch.setattr("tests.harness.house.D", d)
 
     async def stall(call: Coroutine[Any, Any, None]) -> None:
         with contextlib.suppress(Refused):

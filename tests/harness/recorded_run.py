@@ -1,6 +1,6 @@
-"""A run whose servers are killed and stopped again and again, and what must hold of it all the same.
+"""A run whose servers are killed and stopped, and whose workers and evaluator record what they are told.
 
-Workers and evaluator are witnesses: they keep what they were told. They reach the servers through a proxy, since a
+What they recorded is compared with the ledger. Workers and evaluator reach the servers through a proxy, since a
 server that is only stopped keeps its port, and whoever takes over listens elsewhere.
 """
 
@@ -12,18 +12,18 @@ from typing import Any
 
 from ostrakon.common.safetensors_file import TEMPORARY_SUFFIX
 from ostrakon.server.storage.audit import audit
-from tests.cluster import Cluster, Process, free_port, wait_for
-from tests.fates import Fate
-from tests.proxy import Proxy
-from tests.witness import Told, last_round, told_by
+from tests.harness.cluster import Cluster, Process, free_port, wait_for
+from tests.harness.killed_server import Plan
+from tests.harness.proxy import Proxy
+from tests.harness.recording_worker import Told, last_round, told_by
 
 TAKEN_OVER = "has taken over this run from term"  # what a server ends with that was stopped
 HELD = "is held by another process"  # ... that cannot take over, since the other was stopped inside its transaction
 A_WEEK = 7 * 86400.0  # seconds
 
 
-class Ordeal:
-    """One cluster, its servers one after the other, its witnesses."""
+class RecordedRun:
+    """One cluster, its servers one after the other, and its recording workers and evaluator: its recorders."""
 
     def __init__(self, make: Callable[..., Cluster], name: str, **settings: Any) -> None:
         self.cluster = make(name, **settings)
@@ -31,7 +31,7 @@ class Ordeal:
         self.ways: list[Proxy] = []
         self.proxy = self.way(self.cluster.address)
         self.servers: list[Process] = []
-        self.witnesses: dict[str, Process] = {}
+        self.recorders: dict[str, Process] = {}
 
     def way(self, target: str) -> Proxy:
         """One more way to a server."""
@@ -43,33 +43,33 @@ class Ordeal:
         for way in self.ways:
             way.close()
 
-    def serve(self, fate: Fate | None = None, **changes: Any) -> Process:
+    def serve(self, plan: Plan | None = None, **changes: Any) -> Process:
         """Start the next server; the proxy leads to it."""
-        fate = fate or Fate()
+        plan = plan or Plan()
         cluster = self.cluster
         name = f"server{len(self.servers) + 1}"
         settings = cluster.server_settings | changes
-        if fate.take_over:
+        if plan.take_over:
             settings["listen"] = f"127.0.0.1:{free_port()}"  # the stopped one keeps its own
-        fate.write(cluster.folder / f"{name}.toml")
-        server = cluster.start("tests.fates", settings, name)
+        plan.write(cluster.folder / f"{name}.toml")
+        server = cluster.start("tests.harness.killed_server", settings, name)
         self.servers.append(server)
         self.proxy.lead_to(settings["listen"])
         return server
 
-    def witness(self, name: str, proxy: Proxy | None = None, **changes: Any) -> Process:
+    def recorder(self, name: str, proxy: Proxy | None = None, **changes: Any) -> Process:
         """Start a worker, or the evaluator, again or for the first time."""
         cluster = self.cluster
         settings = cluster.worker_settings(name, server=(proxy or self.proxy).address)
         if name == "evaluator":
             changes = {"tls": cluster.tls("observer", name), "output": str(cluster.run), "evaluate_every": 2, **changes}
-        self.witnesses[name] = cluster.start("tests.witness", settings | changes, name)
-        return self.witnesses[name]
+        self.recorders[name] = cluster.start("tests.harness.recording_worker", settings | changes, name)
+        return self.recorders[name]
 
     def everybody(self) -> None:
         """Start all workers and the evaluator."""
         for name in (*self.cluster.roster, "evaluator"):
-            self.witness(name)
+            self.recorder(name)
 
     def told(self) -> int:
         """The last round that anybody was told of."""
@@ -84,14 +84,14 @@ class Ordeal:
 
         wait_for(committed, f"round {round}", patience)
 
-    def strike(self, fate: Fate) -> None:
-        """Start a server with this fate, and wait until it has met it."""
-        server = self.serve(fate)
-        if fate.signal == signal.SIGKILL:
+    def strike(self, plan: Plan) -> None:
+        """Start a server with this plan, and wait until that has come true."""
+        server = self.serve(plan)
+        if plan.signal == signal.SIGKILL:
             status = server.wait()
-            assert status == -signal.SIGKILL, (fate, status, server.text)
+            assert status == -signal.SIGKILL, (plan, status, server.text)
         else:
-            wait_for(lambda: stopped(server.pid), f"a server stopped {fate.point}")
+            wait_for(lambda: stopped(server.pid), f"a server stopped {plan.point}")
 
     def wake(self, old: Process) -> None:
         """Let a stopped server that was taken over go on: it must end by itself, with the sentence."""
@@ -101,7 +101,7 @@ class Ordeal:
 
     def finish(self) -> list[str]:
         """The run ends, and everything holds. Returns the digests of the committed models."""
-        for name, process in self.witnesses.items():
+        for name, process in self.recorders.items():
             assert process.wait() == 0, (name, process.text)
         assert self.servers[-1].wait() == 0, self.servers[-1].text
         self.check()
@@ -111,7 +111,7 @@ class Ordeal:
 
     def halt(self) -> None:
         """End all processes in good order, server first; everything holds."""
-        for process in (self.servers[-1], *self.witnesses.values()):
+        for process in (self.servers[-1], *self.recorders.values()):
             process.signal(signal.SIGTERM)
             assert process.wait() == 0, process.text
         self.check()
@@ -120,7 +120,7 @@ class Ordeal:
         """What holds while no server runs: one chain, and everything that anybody was told is in it."""
         audit(self.cluster.run)
         told = told_by(self.folder)
-        assert told.keys() == self.witnesses.keys()
+        assert told.keys() == self.recorders.keys()
         there = {entry.round: entry.hash for entry in self.cluster.entries()}
         for name, heads in told.items():
             lost = [head for head in heads if there.get(head.round) != head.hash]
@@ -131,7 +131,7 @@ class Ordeal:
         assert all(TAKEN_OVER in line or HELD in line for line in errors), errors
 
     def heads(self, name: str) -> list[Told]:
-        """What one witness was told."""
+        """What one recorder was told."""
         return told_by(self.folder)[name]
 
     def models(self) -> set[str]:

@@ -13,7 +13,8 @@ from ostrakon.worker.session import Session
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.passing import Passing
 from ostrakon.worker.transport import CallFailed
-from tests.in_process import LIMIT, House, Impatient, Port, Pull, inline, play
+from tests.harness.house import House, Port, Pull
+from tests.harness.scenario import LIMIT, Impatient, inline, play
 
 
 class Unanswered:

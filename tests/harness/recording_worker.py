@@ -25,7 +25,7 @@ class Told:
 
 
 def told_by(folder: Path) -> dict[str, list[Told]]:
-    """What the witnesses of a folder were told, each in its order; over all lives of each."""
+    """What the recorders of a folder were told, each in its order; over all lives of each."""
     found: dict[str, list[Told]] = {}
     for path in folder.glob(f"*{SUFFIX}"):
         lines = [line.split() for line in path.read_text().splitlines()]
@@ -34,7 +34,7 @@ def told_by(folder: Path) -> dict[str, list[Told]]:
 
 
 def last_round(folder: Path) -> int:
-    """The largest round that a witness was told of last; reads the end of each file only."""
+    """The largest round that a recorder was told of last; reads the end of each file only."""
     rounds = [0]
     for path in folder.glob(f"*{SUFFIX}"):
         with path.open("rb") as file:

@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.cluster import PATIENCE
+from tests.harness.cluster import PATIENCE
 
 NAMES = ("common", "server", "worker", "deploy", "protos", "bench", "cli", "v1")
 

@@ -12,8 +12,9 @@ from ostrakon.server.storage.audit import Broken, audit
 from ostrakon.server.storage.ledger import Genesis, Parent
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.parentage import branch, metadata_of, parent_of
-from tests.in_process import INITIAL, House, play, vector
-from tests.lost import completed, flip, model_file
+from tests.harness.house import INITIAL, House, vector
+from tests.harness.lost_model import completed, flip, model_file
+from tests.harness.scenario import play
 
 LAYOUT = (("weight", (3,)),)
 

@@ -17,8 +17,9 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.session import Session
 from ostrakon.worker.training import Momentum
 from ostrakon.worker.transport import Models
-from tests.by_hand import refusal
-from tests.in_process import APART, FakeClock, House, Member, Pull, play, reached, settle, submit_all, vector, vote_all
+from tests.harness.driven_worker import refusal
+from tests.harness.house import APART, House, Member, Pull, submit_all, vector, vote_all
+from tests.harness.scenario import FakeClock, play, reached, settle
 
 GRACE = 1000.0  # seconds, more than any grace in these tests
 

@@ -20,9 +20,10 @@ from ostrakon.server.storage.audit import audit
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.by_hand import refusal, refused
-from tests.in_process import D, FakeClock, House, Member, Searching, Upload, cancel, play, settle
-from tests.lost import completed, model_file
+from tests.harness.driven_worker import refusal, refused
+from tests.harness.house import D, House, Member, Searching, Upload
+from tests.harness.lost_model import completed, model_file
+from tests.harness.scenario import FakeClock, cancel, play, settle
 
 
 async def lost_run(

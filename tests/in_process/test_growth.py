@@ -12,8 +12,9 @@ from ostrakon.server.core.metrics import MetricsFile
 from ostrakon.server.storage.ledger import Committed, CountedVote
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import Key, ModelStore
-from tests.in_process import House, Pull, play
-from tests.lost import model_file
+from tests.harness.house import House, Pull
+from tests.harness.lost_model import model_file
+from tests.harness.scenario import play
 
 ROUNDS = 10_000
 

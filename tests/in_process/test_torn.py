@@ -9,8 +9,9 @@ import pytest
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from tests.in_process import House, cancel, play, pulls, reached
-from tests.lost import completed
+from tests.harness.house import House, pulls
+from tests.harness.lost_model import completed
+from tests.harness.scenario import cancel, play, reached
 
 ROUNDS = 6
 

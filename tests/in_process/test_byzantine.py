@@ -20,12 +20,13 @@ from ostrakon.worker.testbed.byzantine import Byzantine
 from ostrakon.worker.testbed.passing import Passing
 from ostrakon.worker.testbed.settings import ByzantineVote, WorkerFile
 from ostrakon.worker.transport import CallFailed
-from tests.in_process import D, House, Impatient, Pull, inline, play
+from tests.harness.house import D, House, Pull
+from tests.harness.scenario import Impatient, inline, play
 
 ROSTER = ("a", "b", "c", "d", "e")
 
 
-class Witness(Passing):
+class Recorder(Passing):
     """Keeps what goes to the server, and breaks the first so many submissions after they were sent."""
 
     def __init__(self, transport: Any, breaks: int = 0) -> None:
@@ -71,17 +72,17 @@ def run_with_a_liar(
     breaks: int = 0,
     grace_floor: float = 5.0,
     **byzantine: Any,
-) -> tuple[House, Witness]:
+) -> tuple[House, Recorder]:
     """Three rounds in which `a` lies."""
     house = House(directory, roster=ROSTER, f=2, grace_floor=grace_floor, join_timeout=grace_floor)
 
-    async def scenario() -> Witness:
-        witness = Witness(house.transport("a"), breaks)
-        way = Byzantine(witness, attack_schedule(attack), vote, seed=1, offload=inline, **byzantine)
+    async def scenario() -> Recorder:
+        recorder = Recorder(house.transport("a"), breaks)
+        way = Byzantine(recorder, attack_schedule(attack), vote, seed=1, offload=inline, **byzantine)
         liar = Session("pull", D, Pull(1.2), way, Impatient(), offload=inline)
         honest = [house.session(name, Pull(1 + i / 10)) for i, name in enumerate(ROSTER[1:])]
         assert set(await house.run(liar, *honest)) == {"completed"}
-        return witness
+        return recorder
 
     return house, play(scenario())
 
@@ -92,37 +93,37 @@ def cast(house: House) -> list[str | None]:
 
 
 def test_the_attack_of_the_round_goes_to_the_server_and_the_true_momentum_does_not(tmp_path: Path) -> None:
-    _, witness = run_with_a_liar(tmp_path, "SF(scale=2)@2,none@3")
+    _, recorder = run_with_a_liar(tmp_path, "SF(scale=2)@2,none@3")
     other = tmp_path / "honest"
     other.mkdir()
     _, honest = run_with_a_liar(other, None)
-    sent = [submission.vector for submission in witness.submitted]
+    sent = [submission.vector for submission in recorder.submitted]
     true = [submission.vector for submission in honest.submitted]
     np.testing.assert_array_equal(sent[0], true[0])
     np.testing.assert_array_equal(sent[1], -2 * true[1])
-    assert [submission.stamp.round for submission in witness.submitted] == [1, 2, 3]
+    assert [submission.stamp.round for submission in recorder.submitted] == [1, 2, 3]
 
 
 def test_the_same_bytes_are_sent_again_after_a_broken_connection(tmp_path: Path) -> None:
     colluders = Oracle(np.full(D, 7, np.float32))
-    _, witness = run_with_a_liar(tmp_path, "Omn@0,Gauss@2", breaks=2, colluders=colluders)
-    assert [submission.stamp.round for submission in witness.submitted] == [1, 1, 1, 2, 3]
-    assert len({submission.digest for submission in witness.submitted[:3]}) == 1
+    _, recorder = run_with_a_liar(tmp_path, "Omn@0,Gauss@2", breaks=2, colluders=colluders)
+    assert [submission.stamp.round for submission in recorder.submitted] == [1, 1, 1, 2, 3]
+    assert len({submission.digest for submission in recorder.submitted[:3]}) == 1
     assert colluders.asked == [("Omn", 1, "Mean2P")]
     assert colluders.shared == [2, 3]  # in which it acts alone, but the others want to know its vector
 
 
 def test_colluders_say_what_to_send(tmp_path: Path) -> None:
-    house, witness = run_with_a_liar(tmp_path, "Omn", colluders=Oracle(np.full(D, 5, np.float32)))
-    for submission in witness.submitted:
+    house, recorder = run_with_a_liar(tmp_path, "Omn", colluders=Oracle(np.full(D, 5, np.float32)))
+    for submission in recorder.submitted:
         np.testing.assert_array_equal(submission.vector, np.full(D, 5, np.float32))
     assert not any(house.entry(round).missing or house.entry(round).refused for round in (1, 2, 3))
 
 
 @pytest.mark.parametrize("colluders", [None, Oracle(None)])
 def test_who_is_told_nothing_sends_nothing_and_is_missed(tmp_path: Path, colluders: Oracle | None) -> None:
-    house, witness = run_with_a_liar(tmp_path, "Omn", colluders=colluders, grace_floor=0.05)
-    assert not witness.submitted
+    house, recorder = run_with_a_liar(tmp_path, "Omn", colluders=colluders, grace_floor=0.05)
+    assert not recorder.submitted
     assert all(house.entry(round).missing["a"] in (Missing.NO_SUBMISSION, Missing.SILENT) for round in (1, 2, 3))
 
 
@@ -133,16 +134,16 @@ def test_who_is_told_nothing_sends_nothing_and_is_missed(tmp_path: Path, collude
 def test_votes_are_what_was_told_whatever_the_losses(
     tmp_path: Path, vote: ByzantineVote, expected: list[str | None]
 ) -> None:
-    house, witness = run_with_a_liar(tmp_path, None, vote, colluders=Oracle(choice=None))
+    house, recorder = run_with_a_liar(tmp_path, None, vote, colluders=Oracle(choice=None))
     counted = [choice for choice, round in zip(cast(house), (1, 2, 3), strict=True) if house.entry(round).votes]
     assert counted == expected[: len(counted)]
-    assert len(witness.voted) == (0 if expected[0] is None else len(counted))
+    assert len(recorder.voted) == (0 if expected[0] is None else len(counted))
 
 
 def test_the_larger_loss_is_voted_for_and_both_are_reported_as_they_are(tmp_path: Path) -> None:
-    _, witness = run_with_a_liar(tmp_path, None, "larger-loss")
-    assert witness.voted
-    for vote in witness.voted:
+    _, recorder = run_with_a_liar(tmp_path, None, "larger-loss")
+    assert recorder.voted
+    for vote in recorder.voted:
         assert vote.choice == (pb.CHOICE_INNER if vote.inner_loss > vote.outer_loss else pb.CHOICE_OUTER)
 
 

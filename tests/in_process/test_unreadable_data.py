@@ -9,7 +9,8 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.reasons import Missing
 from ostrakon.common.tasks.data import DataNotReadable
 from ostrakon.worker.session import Session
-from tests.in_process import FakeClock, House, Impatient, Pull, inline, play, pulls, reached
+from tests.harness.house import House, Pull, pulls
+from tests.harness.scenario import FakeClock, Impatient, inline, play, reached
 
 WORDS = "data file /nowhere/x.npz does not exist"
 

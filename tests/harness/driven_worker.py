@@ -13,7 +13,7 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import Connection
 from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.transport import CallFailed, Models, receive_models
-from tests.cluster import Cluster
+from tests.harness.cluster import Cluster
 
 Change = Callable[[Any], None]
 
@@ -29,7 +29,7 @@ class ByParts(Connection):
         return await self._unary(lambda stub: stub.Restore, parts)
 
 
-class ByHand:
+class DrivenWorker:
     """One roster member; every call can be bent by a function that changes the message before it is sent."""
 
     def __init__(self, cluster: Cluster, name: str) -> None:

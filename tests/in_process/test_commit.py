@@ -15,8 +15,9 @@ from ostrakon.server.storage.ledger import Entry, Ledger, Outcome, Unknown
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.in_process import House, Member, cancel, inline, play, pulls, settle, submit_all, up_to_the_vote
-from tests.ledgers import GENESIS, following
+from tests.harness.house import House, Member, pulls, submit_all, up_to_the_vote
+from tests.harness.ledger_entries import GENESIS, following
+from tests.harness.scenario import cancel, inline, play, settle
 
 
 class Wrapped:

@@ -17,7 +17,7 @@ from ostrakon.common.wire import PROTOCOL
 from ostrakon.server.core.refusal import Refused
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.introduction import LAYOUT_BYTES, introduction
-from tests.in_process import INITIAL, House
+from tests.harness.house import INITIAL, House
 
 LAYOUT: Layout = (("first.weight", (2, 3)), ("first.bias", (3,)), ("second.weight", (3, 1)))
 D = 12

@@ -7,7 +7,8 @@ import numpy as np
 
 from ostrakon.server.core.round import Phase
 from ostrakon.server.storage.audit import audit
-from tests.in_process import APART, D, FakeClock, House, Member, Pull, cancel, play, reached, settle, submit_all
+from tests.harness.house import APART, D, House, Member, Pull, submit_all
+from tests.harness.scenario import FakeClock, cancel, play, reached, settle
 
 LONG = 1000.0  # seconds, more than any grace in these tests
 

@@ -12,8 +12,9 @@ from ostrakon.server.storage.initial import Initial
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.server.storage.run import open_run
-from tests.in_process import INITIAL, D, House, Searching, cancel, play, pulls, reached, server_settings, vector
-from tests.lost import DAMAGES, IN_THE_SUM, IN_THETA, committed, completed, cut, flip, model_file, winners
+from tests.harness.house import INITIAL, D, House, Searching, pulls, server_settings, vector
+from tests.harness.lost_model import DAMAGES, IN_THE_SUM, IN_THETA, committed, completed, cut, flip, model_file, winners
+from tests.harness.scenario import cancel, play, reached
 
 
 @pytest.mark.parametrize("rule", ["Mean2P", "Mean1P"])

@@ -16,8 +16,9 @@ from ostrakon.server.core.revocation import Revocations, seated
 from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.by_hand import refusal
-from tests.in_process import House, Member, cancel, play, reached, settle, submit_all, vector, vote_all
+from tests.harness.driven_worker import refusal
+from tests.harness.house import House, Member, submit_all, vector, vote_all
+from tests.harness.scenario import cancel, play, reached, settle
 
 FIVE = ("a", "b", "c", "d", "e")
 

@@ -17,8 +17,9 @@ from ostrakon.server.storage.initial import Initial
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.lost_ledger import check_ledger_is_there
 from ostrakon.server.storage.model_store import ModelStore
-from tests.in_process import INITIAL, House, cancel, play, pulls, reached, server_settings, settle, vector
-from tests.lost import completed
+from tests.harness.house import INITIAL, House, pulls, server_settings, vector
+from tests.harness.lost_model import completed
+from tests.harness.scenario import cancel, play, reached, settle
 
 
 def content(folder: Path) -> dict[str, bytes]:

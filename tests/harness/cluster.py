@@ -26,7 +26,7 @@ from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.transport import CallFailed
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 90.0  # seconds a condition may take on a busy machine before a test gives up
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import ROOT
-from tests.in_process import House, play, pulls
+from tests.harness.cluster import ROOT
+from tests.harness.house import House, pulls
+from tests.harness.scenario import play
 
 # Where the date is read, and what for.
 READERS = {
