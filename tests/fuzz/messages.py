@@ -17,7 +17,8 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from ostrakon.common.digest import DIGEST_SCHEME, digest
-from ostrakon.common.identity import Credentials, Role
+from ostrakon.common.identity import Role
+from ostrakon.common.identity.credentials import Credentials
 from ostrakon.common.reasons import Reason, from_wire
 from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import PROTOCOL, REFUSAL_KEY, Vector

@@ -157,7 +157,7 @@ class Cluster:
 
     def evaluator(self) -> Process:
         settings = self.worker_settings("", tls=self.tls("observer", "evaluator"), output=str(self.run))
-        return self.start("ostrakon.worker.evaluator_process", settings | {"evaluate_every": 2}, "evaluator")
+        return self.start("ostrakon.worker.evaluator.process", settings | {"evaluate_every": 2}, "evaluator")
 
     def adversary(self, corrupted: Sequence[str], voters: Sequence[str] = (), **changes: Any) -> str:
         """Start the meeting place of these liars, and wait for it; all others have a tap. Returns its address."""

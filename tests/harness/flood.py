@@ -15,7 +15,7 @@ from typing import Any, Self
 import grpc
 
 from ostrakon.common.digest import DIGEST_SCHEME
-from ostrakon.common.identity import Credentials
+from ostrakon.common.identity.credentials import Credentials
 from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import PROTOCOL, chunks
 from ostrakon.v1 import parameter_server_pb2 as pb

@@ -47,7 +47,8 @@ def last_round(folder: Path) -> int:
 
 def main(config: Path, log_file: Path) -> None:
     """Take part, or evaluate where the settings say where to."""
-    from ostrakon.worker import connection, evaluator_process, process
+    from ostrakon.worker import connection, process
+    from ostrakon.worker.evaluator import process as evaluator
 
     told = os.open(config.with_suffix(SUFFIX), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 
@@ -56,7 +57,7 @@ def main(config: Path, log_file: Path) -> None:
             os.write(told, f"{stamp.term} {head.round} {head.hash}\n".encode())
 
     _listen(connection.Connection, keep)
-    (evaluator_process if "output" in read_toml(config) else process).main(config, log_file)
+    (evaluator if "output" in read_toml(config) else process).main(config, log_file)
 
 
 def _listen(kind: Any, keep: Any) -> None:

@@ -16,7 +16,7 @@ from ostrakon.deploy.record import read_record
 from ostrakon.deploy.report import summarise
 from ostrakon.server.storage.audit import audit
 from ostrakon.worker.attacks import PIVOTAL, needs_colluders
-from ostrakon.worker.measure import Measured, measure
+from ostrakon.worker.evaluator.measure import Measured, measure
 from ostrakon.worker.testbed.faults import Fault
 from tests.harness.cluster import Cluster, wait_for
 from tests.harness.driven_worker import refused

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from ostrakon.common.aggregation import rule
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
+from ostrakon.common.identity.revocation import revoked_text
 from ostrakon.common.reasons import Missing, Reason
-from ostrakon.common.revocation import revoked_text
 from ostrakon.server.core.revocation import Revocations, seated
 from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.audit import audit

@@ -15,7 +15,7 @@ from tests.harness.scenario import play
 
 # Where the date is read, and what for.
 READERS = {
-    "common/identity.py": "whether a certificate is valid",
+    "common/identity/credentials.py": "whether a certificate is valid",
     "server/storage/run.py": "the date in a genesis, which nothing is compared with",
 }
 WALL_CLOCK = {"time.time", "time.time_ns", "time.localtime", "time.gmtime", "time.ctime", "time.strftime"} | {

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import grpc
 import numpy as np
 
-from ostrakon.common.identity import Credentials
+from ostrakon.common.identity.credentials import Credentials
 from ostrakon.common.reasons import Reason
 from ostrakon.common.settings import TlsFiles
 from ostrakon.v1 import parameter_server_pb2 as pb

@@ -4,7 +4,8 @@ import grpc
 import structlog
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.identity import Credentials, Role
+from ostrakon.common.identity import Role
+from ostrakon.common.identity.credentials import Credentials
 from ostrakon.common.settings import TlsFiles
 from ostrakon.common.watched_files import WatchedFiles
 

@@ -23,8 +23,8 @@ from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import PROTOCOL, Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.backoff import Backoff
+from ostrakon.worker.evaluator.measure import Measured, measure
 from ostrakon.worker.introduction import introduction
-from ostrakon.worker.measure import Measured, measure
 from ostrakon.worker.rounds import OVERTAKEN, REJOIN, UNREACHABLE
 from ostrakon.worker.sampling import place
 from ostrakon.worker.settings import EvaluatorSettings

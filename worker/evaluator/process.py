@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ostrakon.common.runtime import run_to_exit, start_log
 from ostrakon.common.settings import read
-from ostrakon.worker.evaluator import follow
+from ostrakon.worker.evaluator.follower import follow
 from ostrakon.worker.testbed.settings import WorkerFile
 
 

@@ -1,13 +1,9 @@
-"""Who a process is: the URI SAN `urn:ostrakon:<role>:<id>` of its certificate, never a field of a message."""
+"""What a process shows of who it is, and trusts: certificate, key and authority, checked before they are used."""
 
-import re
-import socket
-import ssl
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Self
 
 import grpc
 from cryptography import x509
@@ -15,66 +11,20 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.ids import EXPECTED, ID
+from ostrakon.common.identity import Identity, Role, only_identity
 from ostrakon.common.settings import TlsFiles
 
-Role = Literal["server", "worker", "observer", "operator", "adversary"]
-ROLES: tuple[Role, ...] = get_args(Role)
-
-ADVERSARY_NAME = "adversary.ostrakon"
-"""The only host name in an adversary's certificate: a worker that calls a server cannot be led to an adversary."""
-
-_URN = re.compile(rf"urn:ostrakon:({'|'.join(ROLES)}):({ID})")
 _LONGEST_CHAIN = 8
 UNREADABLE = (  # what cryptography says of keys and certificates that are damaged, or that it does not know
     *(ValueError, TypeError, UnsupportedAlgorithm),
     *(x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
 )
-_REFUSALS = 3  # in a row, for which no accident of the network stands
 RENEW_DAYS = 30  # left, from which on a certificate is said to be due
-
-
-@dataclass(frozen=True)
-class Identity:
-    """One process of a run: its role and its id within that role."""
-
-    role: Role
-    id: str
-
-    @property
-    def urn(self) -> str:
-        return f"urn:ostrakon:{self.role}:{self.id}"
-
-
-def parse(urn: str) -> Identity:
-    """Read `urn:ostrakon:<role>:<id>`.
-
-    Raises:
-        OstrakonError: it is not such a name.
-    """
-    match = _URN.fullmatch(urn)
-    if match is None:
-        raise OstrakonError(
-            f"{urn!r} is no identity: expected urn:ostrakon:ROLE:ID with ROLE one of {', '.join(ROLES)} "
-            f"and ID {EXPECTED}"
-        )
-    role = next(known for known in ROLES if known == match[1])
-    return Identity(role, match[2])
 
 
 def parse_whole(certificate: x509.Certificate) -> None:
     """Let parts that cryptography parses where they are asked raise one of `UNREADABLE` now, or never."""
     _ = certificate.subject, certificate.public_key(), certificate.extensions
-
-
-def identity_of(auth_context: Mapping[str, Iterable[bytes]]) -> Identity | None:
-    """The identity of a gRPC peer, from `context.auth_context()`.
-
-    Returns:
-        None without a client certificate, or where it does not carry exactly one well-formed `urn:ostrakon` name.
-    """
-    names = [name.decode("utf-8", "replace") for name in auth_context.get("x509_subject_alternative_name", ())]
-    return _only_identity(names)
 
 
 @dataclass(frozen=True)
@@ -109,7 +59,7 @@ class Credentials:
                 f"certificate {tls.certificate} is not signed by the authority in {tls.ca}: "
                 "use the ca.pem that came with the certificate, or have it issued anew"
             )
-        identity = _only_identity(_uris(leaf))
+        identity = only_identity(_uris(leaf))
         if identity is None:
             raise OstrakonError(
                 f"certificate {tls.certificate} names nobody: expected one URI urn:ostrakon:ROLE:ID among its "
@@ -145,89 +95,7 @@ def read_certificate(path: Path) -> tuple[Identity | None, datetime]:
         OstrakonError: the file is missing or holds no certificate.
     """
     leaf = _chain(_content(path), path)[0]
-    return _only_identity(_uris(leaf)), leaf.not_valid_after_utc
-
-
-def handshake_failure(address: str, tls: TlsFiles, timeout: float = 3) -> str | None:
-    """Why TLS with a server fails, which gRPC reports only as unavailable.
-
-    Opens connections of its own, for at most `timeout` seconds each: more than one only where each was closed as soon
-    as it stood, as a server does that refuses a certificate, and a network now and then.
-
-    Args:
-        address: HOST:PORT.
-        tls: files that `Credentials.load` has accepted.
-
-    Returns:
-        A sentence, or None if the handshake is fine, nobody listens there, or the connection broke.
-    """
-    for _ in range(_REFUSALS):
-        try:
-            if not _closed_once_shaken(address, tls, timeout):
-                return None
-        except _Failure as failure:
-            return str(failure)
-    return str(_refused(address, tls, "connection closed"))
-
-
-class _Failure(Exception):
-    """What no waiting will mend, in a sentence."""
-
-
-def _closed_once_shaken(address: str, tls: TlsFiles, timeout: float) -> bool:
-    """Whether the server closed the connection right after a handshake that went well.
-
-    Raises:
-        _Failure: it did not go well.
-    """
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    context = ssl.create_default_context(cafile=tls.ca)
-    context.load_cert_chain(tls.certificate, tls.key)
-    context.set_alpn_protocols(["h2"])
-    shaken = False
-    try:
-        with (
-            socket.create_connection((host, int(port)), timeout / 3) as plain,
-            context.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False) as secured,
-        ):
-            secured.do_handshake()
-            shaken = True
-            # In TLS 1.3 a client is refused after its own handshake has ended: that comes with the first read.
-            # An HTTP/2 server that accepts us sends its settings at once.
-            return not secured.recv(1)
-    except ssl.SSLCertVerificationError as error:
-        raise _Failure(
-            f"the certificate of the server at {address} is not accepted ({error.verify_message}): "
-            f"it has to be signed by the authority in {tls.ca} and to name {host}"
-        ) from None
-    except ssl.SSLEOFError:  # closed: by a proxy that does not reach the server, say
-        return shaken
-    except ssl.SSLError as error:
-        reason = (error.reason or str(error)).lower().replace("_", " ")
-        if "alert" not in reason:
-            raise _Failure(
-                f"the server at {address} does not speak TLS as expected ({reason}): check address and port"
-            ) from None
-        raise _refused(address, tls, reason) from None
-    except (ConnectionResetError, BrokenPipeError):
-        return shaken
-    except OSError:
-        return False
-
-
-def _refused(address: str, tls: TlsFiles, reason: str) -> _Failure:
-    return _Failure(
-        f"the server at {address} refuses our certificate {tls.certificate} ({reason}): "
-        "it has to be signed by the authority that the server trusts"
-    )
-
-
-def _only_identity(names: Iterable[str]) -> Identity | None:
-    ours = [name for name in names if name.startswith("urn:ostrakon:")]
-    if len(ours) != 1 or _URN.fullmatch(ours[0]) is None:
-        return None
-    return parse(ours[0])
+    return only_identity(_uris(leaf)), leaf.not_valid_after_utc
 
 
 def _content(path: Path) -> bytes:
