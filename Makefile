@@ -28,7 +28,7 @@ up status down: $(VENV)/installed
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --maxschedchunk 1
 
 check: $(VENV)/installed lint
-	@$(PYTEST) -n 2 -m 'not slow and not matrix and not soak' tests/unit tests/property tests/rules
+	@$(PYTEST) -n 2 -m 'not slow and not matrix and not soak' tests/unit tests/in_process tests/property tests/rules
 
 # Three processes, for two cores: a test of real processes also waits. mypy takes half a minute where it has no cache yet.
 test: $(VENV)/installed

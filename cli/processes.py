@@ -57,7 +57,7 @@ def evaluate(config: Config) -> None:
     Example:
       ostrakon evaluate --config evaluator.toml
     """
-    from ostrakon.worker.evaluator_process import main
+    from ostrakon.worker.evaluator.process import main
 
     main(config, None)
 

@@ -47,7 +47,7 @@ class Launch:
         self.settings = settings
         self.stop = stop
         self.server = self._child("server", "server.process", folder.server)
-        self.evaluator = self._child("evaluator", "worker.evaluator_process", folder.evaluator)
+        self.evaluator = self._child("evaluator", "worker.evaluator.process", folder.evaluator)
         self.workers = [self._child(id, "worker.process", folder.worker(id)) for id in folder.members(settings)]
         self.adversary = [self._child("adversary", "worker.adversary", folder.adversary)] if plot else []
         self.children = [self.server, *self.adversary, *self.workers, self.evaluator]

@@ -33,7 +33,7 @@ PRELOADED = (
     "ostrakon.worker.initial",
     "ostrakon.worker.process",
     "ostrakon.worker.session",
-    "ostrakon.worker.evaluator_process",
+    "ostrakon.worker.evaluator.process",
     "ostrakon.server.core.aggregator",
     "ostrakon.server.storage.ledger.sqlite",
     "ostrakon.server.storage.model_store",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import tomli_w
 
 from ostrakon.common.errors import OstrakonError, readable
+from ostrakon.common.identity.revocation import read_revoked, revocation_list
 from ostrakon.common.run_files import LEDGER, LONGEST_LEDGER, SETTINGS
 from ostrakon.common.setting_types import Settings, is_unicode
 from ostrakon.common.settings import TlsFiles, read
@@ -198,8 +199,6 @@ class RunFolder:
 
     def members(self, settings: RunSettings) -> tuple[str, ...]:
         """The workers of the roster that are not revoked."""
-        from ostrakon.common.revocation import read_revoked, revocation_list  # gRPC comes with them
-
         revoked = {who.id for who in read_revoked(revocation_list(self.tls("server-main"))) if who.role == "worker"}
         return tuple(id for id in roster(settings) if id not in revoked)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from ostrakon.common.identity import Credentials
+from ostrakon.common.identity.credentials import Credentials
 from ostrakon.common.proxy import channel_options
 from ostrakon.common.run_files import EVALUATIONS
 from ostrakon.common.settings import read

@@ -15,9 +15,9 @@ import uvloop
 from ostrakon.common.aggregation import Rule, rule
 from ostrakon.common.clock import Clock, MonotonicClock
 from ostrakon.common.device import resolve_device
+from ostrakon.common.identity.revocation import revocation_list
 from ostrakon.common.lifetime import stop_event
 from ostrakon.common.model_file import write_model
-from ostrakon.common.revocation import revocation_list
 from ostrakon.common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
 from ostrakon.common.runtime import prepare, process_age, run_to_exit, start_log
 from ostrakon.common.safetensors_file import sweep

@@ -13,8 +13,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
-from tests.cluster import Cluster
-from tests.ordeal import Ordeal
+from tests.harness.cluster import Cluster
+from tests.harness.recorded_run import RecordedRun
 
 torch.set_num_threads(1)
 
@@ -41,12 +41,12 @@ def cluster(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
 
 
 @pytest.fixture
-def ordeal(cluster: Callable[..., Cluster]) -> Iterator[Callable[..., Ordeal]]:
+def recorded_run(cluster: Callable[..., Cluster]) -> Iterator[Callable[..., RecordedRun]]:
     """Makes runs whose servers are killed and stopped; the ways to these end with the test."""
-    made: list[Ordeal] = []
+    made: list[RecordedRun] = []
 
-    def make(name: str = "ordeal", **settings: Any) -> Ordeal:
-        made.append(Ordeal(cluster, name, **{"linger": 60.0, **settings}))
+    def make(name: str = "recorded_run", **settings: Any) -> RecordedRun:
+        made.append(RecordedRun(cluster, name, **{"linger": 60.0, **settings}))
         return made[-1]
 
     yield make

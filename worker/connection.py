@@ -11,10 +11,12 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.identity import Credentials, Identity, Role, handshake_failure
+from ostrakon.common.identity import Identity, Role
+from ostrakon.common.identity.credentials import Credentials
+from ostrakon.common.identity.handshake import handshake_failure
+from ostrakon.common.identity.renewal import RenewableCredentials
 from ostrakon.common.proxy import channel_options, proxy_of
 from ostrakon.common.reasons import Reason, from_wire
-from ostrakon.common.renewal import RenewableCredentials
 from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import IDENTITY_KEY, PROTOCOL, REFUSAL_KEY
 from ostrakon.v1 import parameter_server_pb2 as pb

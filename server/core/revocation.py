@@ -8,7 +8,7 @@ import structlog
 from ostrakon.common.aggregation import rule
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
-from ostrakon.common.revocation import read_revoked
+from ostrakon.common.identity.revocation import read_revoked
 from ostrakon.common.watched_files import WatchedFiles
 from ostrakon.server.settings import ServerSettings, check_bound
 

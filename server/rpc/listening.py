@@ -5,7 +5,7 @@ import structlog
 
 from ostrakon.common.aggregation import BLOCK_BYTES
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.renewal import RenewableCredentials
+from ostrakon.common.identity.renewal import RenewableCredentials
 from ostrakon.common.runtime import allow_open_files
 from ostrakon.common.wire import CHUNK_BYTES
 from ostrakon.server.core.uploads import upload_slots

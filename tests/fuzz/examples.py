@@ -21,7 +21,7 @@ from ostrakon.server.storage.ledger.entry import CountedVote, Parent
 from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.introduction import introduction
-from tests.by_hand import random_vector
+from tests.harness.driven_worker import random_vector
 
 D = 4
 LAYOUT = (("w", (2, 2)),)

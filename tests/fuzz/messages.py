@@ -17,14 +17,15 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from ostrakon.common.digest import DIGEST_SCHEME, digest
-from ostrakon.common.identity import Credentials, Role
+from ostrakon.common.identity import Role
+from ostrakon.common.identity.credentials import Credentials
 from ostrakon.common.reasons import Reason, from_wire
 from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import PROTOCOL, REFUSAL_KEY, Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.by_hand import random_vector
-from tests.cluster import Cluster
 from tests.fuzz.mutation import bend, extreme, shuffle
+from tests.harness.cluster import Cluster
+from tests.harness.driven_worker import random_vector
 
 KINDS: dict[str, type[Message]] = {
     "Restore": pb.MomentumPart,  # which takes longest: nobody's share of calls is renewed while no round begins

@@ -16,10 +16,11 @@ from ostrakon.common.aggregation import rule
 from ostrakon.common.aggregation.registry import EXAMPLES
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.identity import Credentials, identity_of, parse, read_certificate
+from ostrakon.common.identity import identity_of, parse
+from ostrakon.common.identity.credentials import Credentials, read_certificate
+from ostrakon.common.identity.revocation import read_revoked
 from ostrakon.common.layout import parameters
 from ostrakon.common.model_file import read_model
-from ostrakon.common.revocation import read_revoked
 from ostrakon.common.settings import TlsFiles, read
 from ostrakon.common.tasks.registry import task
 from ostrakon.deploy.certificates import issue
@@ -38,9 +39,9 @@ from ostrakon.worker.attacks import attack_schedule
 from ostrakon.worker.testbed.faults import fault_schedule
 from ostrakon.worker.testbed.settings import WorkerFile
 from ostrakon.worker.transport import CallFailed, receive_models
-from tests.by_hand import random_vector
 from tests.fuzz import examples
 from tests.fuzz.examples import IMAGES, RUN, SIDE, D, folder, frames
+from tests.harness.driven_worker import random_vector
 
 T = TypeVar("T")
 USER = (OstrakonError,)

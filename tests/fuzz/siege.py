@@ -10,8 +10,8 @@ from ostrakon.common.reasons import Reason
 from ostrakon.deploy.certificates import issue
 from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.by_hand import refused
-from tests.cluster import Cluster, Process, wait_for
+from tests.harness.cluster import Cluster, Process, wait_for
+from tests.harness.driven_worker import refused
 
 MIB = 1 << 20
 

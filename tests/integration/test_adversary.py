@@ -18,7 +18,7 @@ from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.colluding import Colluding
 from ostrakon.worker.testbed.passing import Passing
 from ostrakon.worker.testbed.tap import Tap
-from tests.cluster import PATIENCE, ROOT, Cluster, free_port, wait_for
+from tests.harness.cluster import PATIENCE, ROOT, Cluster, free_port, wait_for
 
 Make = Callable[..., Cluster]
 

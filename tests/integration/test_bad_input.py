@@ -9,7 +9,7 @@ import pytest
 
 from ostrakon.deploy import certificates
 from ostrakon.deploy.certificates import init, issue
-from tests.cluster import Cluster, Process, wait_for
+from tests.harness.cluster import Cluster, Process, wait_for
 
 Make = Callable[..., Cluster]
 

@@ -13,7 +13,7 @@ from ostrakon.bench.__main__ import app
 from ostrakon.bench.aggregation import DEFAULT, measure
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
-from tests.cluster import ROOT
+from tests.harness.cluster import ROOT
 
 KEYS = [
     *("rule", "n", "f", "d", "threads", "device"),

@@ -8,7 +8,7 @@ from cryptography import x509
 
 from ostrakon.deploy.certificates import issue, revoke
 from ostrakon.server.storage.audit import audit
-from tests.cluster import Cluster, wait_for
+from tests.harness.cluster import Cluster, wait_for
 
 Make = Callable[..., Cluster]
 

@@ -9,10 +9,10 @@ import pytest
 from ostrakon.common.reasons import Missing
 from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
-from tests.cluster import Cluster, wait_for
-from tests.reading_task import made
+from tests.harness.cluster import Cluster, wait_for
+from tests.harness.reading_task import made
 
-TASK = "tests.reading_task:Reading"
+TASK = "tests.harness.reading_task:Reading"
 
 
 @pytest.mark.parametrize("content", [None, b"PK\x03\x04 this is no archive"], ids=["missing", "damaged"])

@@ -10,9 +10,9 @@ from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
-from tests.by_hand import ByHand, random_vector, refused
-from tests.cluster import Cluster, Process, wait_for
-from tests.proxy import Proxy
+from tests.harness.cluster import Cluster, Process, wait_for
+from tests.harness.driven_worker import DrivenWorker, random_vector, refused
+from tests.harness.proxy import Proxy
 
 BIG = "tests.network.big:Big"
 MIB = 1 << 20
@@ -121,9 +121,9 @@ def test_what_arrives_late_over_an_old_connection_counts_nowhere(cluster: Make, 
 
     async def scenario() -> None:
         run.address, direct = proxies[0].address, run.address
-        overtaken = ByHand(run, "w00")
+        overtaken = DrivenWorker(run, "w00")
         run.address = direct
-        members = [ByHand(run, name) for name in run.roster]
+        members = [DrivenWorker(run, name) for name in run.roster]
         members[0].session = overtaken.session
         observer = run.observer()
 

@@ -15,7 +15,7 @@ from ostrakon.deploy.certificates import revoke
 from ostrakon.server.storage.audit import audit
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.cluster import Cluster, Process, wait_for
+from tests.harness.cluster import Cluster, Process, wait_for
 
 
 def last_line(process: Process) -> str:

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable
 
 from ostrakon.common.reasons import Reason
-from tests.cluster import Cluster, wait_for
+from tests.harness.cluster import Cluster, wait_for
 
 Make = Callable[..., Cluster]
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import PATIENCE, importing, wait_for
+from tests.harness.cluster import PATIENCE, importing, wait_for
 
 NOWHERE = "http://127.0.0.1:9"  # where no proxy listens
 SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=0", "F=1", "GAMMA=0.5", "RUN=small", "GRACE_FLOOR=3")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import importing
-from tests.foreign import fill, run
+from tests.harness.cluster import importing
+from tests.harness.foreign_folder import fill, run
 
 TASK = """
 import common

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from ostrakon.common.aggregation import rule
 from ostrakon.common.digest import digest
 from ostrakon.server.core.aggregator import Aggregator
-from tests.cluster import Cluster
+from tests.harness.cluster import Cluster
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

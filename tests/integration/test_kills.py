@@ -1,6 +1,6 @@
 """Servers that are killed or stopped where it hurts most: nothing that anybody was told is lost or decided twice.
 
-The points are named in tests/fates.py. In process, the same is tried in tests/unit/test_restart.py.
+The points are named in tests/harness/killed_server.py. In one process, tests/in_process/test_restart.py tries the same.
 """
 
 import json
@@ -10,26 +10,26 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster import wait_for
-from tests.fates import FIRST, POINTS, Fate
-from tests.ordeal import Ordeal, stopped
+from tests.harness.cluster import wait_for
+from tests.harness.killed_server import FIRST, POINTS, Plan
+from tests.harness.recorded_run import RecordedRun, stopped
 
-Make = Callable[..., Ordeal]
+Make = Callable[..., RecordedRun]
 
 
 def test_a_server_killed_at_every_point_of_a_round_loses_nothing_and_changes_nothing(
-    ordeal: Make,
+    recorded_run: Make,
 ) -> None:
-    calm = ordeal("calm", rounds=60, observers=1)
+    calm = recorded_run("calm", rounds=60, observers=1)
     calm.serve()
     calm.everybody()
 
-    run = ordeal("killed", rounds=60, observers=1)
+    run = recorded_run("killed", rounds=60, observers=1)
     run.everybody()
     points = [point for point in POINTS if point != FIRST]
     random.Random(1).shuffle(points)
     for point in (FIRST, *points):
-        run.strike(Fate(point, round=run.told() + 3))
+        run.strike(Plan(point, round=run.told() + 3))
     run.serve()
 
     # Every momentum was sent again with the same bytes, and so every model is the same.
@@ -48,19 +48,19 @@ ENOUGH = {"rounds": 100_000, "join_timeout": 1.0, "grace_floor": 1.0, "absent_af
         *(pytest.param(other, marks=pytest.mark.matrix) for other in ("after the first file", "after both files")),
     ],
 )
-def test_a_stopped_server_that_was_taken_over_ends_by_itself_and_harms_nobody(ordeal: Make, point: str) -> None:
+def test_a_stopped_server_that_was_taken_over_ends_by_itself_and_harms_nobody(recorded_run: Make, point: str) -> None:
     # The last worker stays with the old server, over a way of its own; the others are enough for the new one.
-    run = ordeal(**ENOUGH)
-    old = run.serve(Fate(point, round=5, signal=signal.SIGSTOP))
+    run = recorded_run(**ENOUGH)
+    old = run.serve(Plan(point, round=5, signal=signal.SIGSTOP))
     faithful = run.way(run.cluster.address)
     *others, last = run.cluster.roster
     for name in others:
-        run.witness(name)
-    run.witness(last, faithful)
+        run.recorder(name)
+    run.recorder(last, faithful)
     wait_for(lambda: stopped(old.pid), "the old server to stop")
     before = run.told()
 
-    new = run.serve(Fate(take_over=True))
+    new = run.serve(Plan(take_over=True))
     run.wait_for_round(before + 5)
     assert {head.term for head in run.heads(last)} == {1}  # it waits for the stopped one
     run.wake(old)
@@ -74,13 +74,13 @@ def test_a_stopped_server_that_was_taken_over_ends_by_itself_and_harms_nobody(or
     assert len(run.prune()) == 2
 
 
-def test_a_stopped_server_that_is_told_to_end_after_the_run_changes_no_result(ordeal: Make) -> None:
-    run = ordeal(rounds=60)
-    old = run.serve(Fate("while it collects", round=5, signal=signal.SIGSTOP))
+def test_a_stopped_server_that_is_told_to_end_after_the_run_changes_no_result(recorded_run: Make) -> None:
+    run = recorded_run(rounds=60)
+    old = run.serve(Plan("while it collects", round=5, signal=signal.SIGSTOP))
     for name in run.cluster.roster:
-        run.witness(name)
+        run.recorder(name)
     wait_for(lambda: stopped(old.pid), "the old server to stop")
-    run.serve(Fate(take_over=True))
+    run.serve(Plan(take_over=True))
     run.finish()
     names = [path for path in run.cluster.run.iterdir() if path.suffix in (".safetensors", ".jsonl")]
     results = {path: path.read_bytes() for path in names}
@@ -90,13 +90,13 @@ def test_a_stopped_server_that_is_told_to_end_after_the_run_changes_no_result(or
     assert {path: path.read_bytes() for path in names} == results
 
 
-def test_when_everything_is_killed_at_once_the_run_goes_on(ordeal: Make) -> None:
-    run = ordeal(rounds=150, observers=1)
+def test_when_everything_is_killed_at_once_the_run_goes_on(recorded_run: Make) -> None:
+    run = recorded_run(rounds=150, observers=1)
     run.serve()
     run.everybody()
     for _ in range(2):
         run.wait_for_round(run.told() + 5)
-        everything = [run.servers[-1], *run.witnesses.values()]
+        everything = [run.servers[-1], *run.recorders.values()]
         for process in everything:
             process.signal(signal.SIGKILL)
         for process in everything:

@@ -12,7 +12,7 @@ import pytest
 from ostrakon.deploy.certificates import revoke
 from ostrakon.server.storage.audit import audit
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from tests.cluster import PATIENCE, importing, wait_for
+from tests.harness.cluster import PATIENCE, importing, wait_for
 
 SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=1", "F=1", "GAMMA=0.5", "RUN=small", "GRACE_FLOOR=3")
 

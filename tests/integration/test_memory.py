@@ -10,8 +10,8 @@ import pytest
 from ostrakon.common.model_file import write_model
 from ostrakon.common.reasons import Reason
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.by_hand import ByHand, random_vector, refusal
-from tests.cluster import Cluster, wait_for
+from tests.harness.cluster import Cluster, wait_for
+from tests.harness.driven_worker import DrivenWorker, random_vector, refusal
 
 MIB = 1 << 20
 N, F, ROUNDS = 5, 2, 2
@@ -19,10 +19,10 @@ N, F, ROUNDS = 5, 2, 2
 
 async def play(cluster: Cluster, d: int) -> tuple[int, int]:
     """Every member does its part in every round; returns peak memory and traffic of the server."""
-    members = [ByHand(cluster, name) for name in cluster.roster]
+    members = [DrivenWorker(cluster, name) for name in cluster.roster]
     observer = cluster.observer()
 
-    async def take_part(member: ByHand, seed: int) -> None:
+    async def take_part(member: DrivenWorker, seed: int) -> None:
         await member.join(d=d)
         for round in range(ROUNDS):
             await member.receive(after=round)
@@ -74,7 +74,7 @@ def test_a_reader_that_stops_reading_loses_its_stream_when_the_round_is_committe
     wait_for(lambda: "serving" in server.text, "the server")
 
     async def scenario() -> None:
-        members = [ByHand(run, name) for name in run.roster]
+        members = [DrivenWorker(run, name) for name in run.roster]
         for seed, member in enumerate(members):
             await member.join(d=d)
             await member.receive()

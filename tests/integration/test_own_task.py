@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import PATIENCE, ROOT, importing
+from tests.harness.cluster import PATIENCE, ROOT, importing
 
 PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import grpc
 import numpy as np
 
-from ostrakon.common.identity import Credentials
+from ostrakon.common.identity.credentials import Credentials
 from ostrakon.common.reasons import Reason
 from ostrakon.common.settings import TlsFiles
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.by_hand import ByHand, random_vector, refusal, refused
-from tests.cluster import Cluster, wait_for
+from tests.harness.cluster import Cluster, wait_for
+from tests.harness.driven_worker import DrivenWorker, random_vector, refusal, refused
 
 Make = Callable[..., Cluster]
 
@@ -28,7 +28,7 @@ def test_every_lie_gets_its_status_and_the_round_is_committed_without_it(cluster
     wait_for(lambda: "serving" in server.text, "the server")
 
     async def scenario() -> Counter[tuple[str, str]]:
-        liar, *honest = (ByHand(run, name) for name in run.roster)
+        liar, *honest = (DrivenWorker(run, name) for name in run.roster)
         for one in (liar, *honest):
             await one.join()
             await one.receive()

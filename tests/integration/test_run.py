@@ -11,7 +11,7 @@ from collections.abc import Callable
 from safetensors.torch import load_file
 
 from ostrakon.common.tasks.linear import Linear
-from tests.cluster import PATIENCE, ROOT, Cluster, Process, wait_for
+from tests.harness.cluster import PATIENCE, ROOT, Cluster, Process, wait_for
 
 Make = Callable[..., Cluster]
 

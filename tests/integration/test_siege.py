@@ -12,9 +12,9 @@ import numpy as np
 from ostrakon.common.model_file import write_model
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed
-from tests.by_hand import ByHand, random_vector
-from tests.cluster import Cluster, Process, wait_for
-from tests.flood import Flood
+from tests.harness.cluster import Cluster, Process, wait_for
+from tests.harness.driven_worker import DrivenWorker, random_vector
+from tests.harness.flood import Flood
 from tests.integration.test_memory import MIB
 
 Make = Callable[..., Cluster]
@@ -112,8 +112,8 @@ def test_under_siege_memory_stays_within_its_bound_at_two_million_parameters(clu
 
 async def play(run: Cluster, d: int, rounds: int, *, besieged: bool) -> None:
     """Three members take part; where it is besieged, w04 hangs in as many calls as it may."""
-    honest = [ByHand(run, name) for name in run.roster[:3]]
-    hanging = ByHand(run, "w04")
+    honest = [DrivenWorker(run, name) for name in run.roster[:3]]
+    hanging = DrivenWorker(run, "w04")
     hung: list[asyncio.Task[None]] = []
 
     async def endless(first: pb.MomentumPart) -> AsyncIterator[pb.MomentumPart]:
@@ -140,7 +140,7 @@ async def play(run: Cluster, d: int, rounds: int, *, besieged: bool) -> None:
 
         hung.extend(asyncio.create_task(one) for one in (send(), *(begin_to_read(stream) for stream in unread)))
 
-    async def take_part(member: ByHand, seed: int) -> None:
+    async def take_part(member: DrivenWorker, seed: int) -> None:
         for round in range(rounds):
             await member.receive(after=round)
             if besieged and round == 0 and member is honest[0]:
@@ -163,7 +163,7 @@ def n_seed(round: int, seed: int) -> int:
     return 10 * round + seed
 
 
-async def commit(member: ByHand) -> str:
+async def commit(member: DrivenWorker) -> str:
     """Ask for the candidates, and vote where there is something to vote on; returns the committed digest."""
     models = await member.candidates()
     if models.header.HasField("decided"):

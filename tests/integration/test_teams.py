@@ -7,8 +7,8 @@ import pytest
 from ostrakon.common.reasons import Missing
 from ostrakon.worker.attacks import ATTACKS
 from ostrakon.worker.testbed.faults import Fault
-from tests.cluster import Cluster, wait_for
-from tests.team import LATE, MISSING, REFUSED, SLOWED, UNCERTAIN, Liar, Team
+from tests.harness.cluster import Cluster, wait_for
+from tests.harness.team import LATE, MISSING, REFUSED, SLOWED, UNCERTAIN, Liar, Team
 
 Make = Callable[..., Cluster]
 

@@ -15,7 +15,7 @@ from ostrakon.deploy.apart import apart
 from ostrakon.deploy.processes import start_fork_server
 from ostrakon.deploy.settings import RunSettings
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from tests.cluster import PATIENCE, importing
+from tests.harness.cluster import PATIENCE, importing
 
 SMALL = ("WORKERS=3", "BYZANTINE=1", "F=1", "GAMMA=0.5", "GRACE_FLOOR=60", "EVALUATE_EVERY=2")
 

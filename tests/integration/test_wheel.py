@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster import PATIENCE, ROOT
-from tests.foreign import fill, run
+from tests.harness.cluster import PATIENCE, ROOT
+from tests.harness.foreign_folder import fill, run
 
 OLDEST_SETUPTOOLS = 77  # as in pyproject.toml
 TASK = """

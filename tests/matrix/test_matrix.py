@@ -9,8 +9,8 @@ from ostrakon.common.reasons import Missing
 from ostrakon.worker.attacks import ATTACKS
 from ostrakon.worker.testbed.faults import Fault
 from ostrakon.worker.testbed.settings import ByzantineVote
-from tests.cluster import Cluster
-from tests.team import LATE, MISSING, REFUSED, SLOWED, UNCERTAIN, Team
+from tests.harness.cluster import Cluster
+from tests.harness.team import LATE, MISSING, REFUSED, SLOWED, UNCERTAIN, Team
 
 pytestmark = pytest.mark.matrix
 

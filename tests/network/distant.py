@@ -10,11 +10,11 @@ from ostrakon.server.storage.audit import audit
 from ostrakon.server.storage.ledger import Entry
 from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
-from tests.cluster import Cluster, Process, wait_for
+from tests.harness.cluster import Cluster, Process, wait_for
+from tests.harness.proxy import Proxy
+from tests.harness.recording_worker import told_by
 from tests.network.hosts import Host
 from tests.network.switch import Port, Switch
-from tests.proxy import Proxy
-from tests.witness import told_by
 
 PORT = 7433
 SERVER = "10.77.0.1"
@@ -46,7 +46,7 @@ class Distant(Cluster):
     def start(self, module: str, settings: dict[str, Any], name: str) -> Process:
         where = {
             "namespace": str(self.hosts[name].namespace),
-            "module": "tests.witness" if module == "ostrakon.worker.process" else module,
+            "module": "tests.harness.recording_worker" if module == "ostrakon.worker.process" else module,
             "config": str(self.write(f"{name}-settings", settings)),
         }
         return super().start("tests.network.inside", where, name)

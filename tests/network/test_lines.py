@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ostrakon.common.reasons import Reason
-from tests.cluster import wait_for
+from tests.harness.cluster import wait_for
 from tests.network.big import D
 from tests.network.distant import Distant
 from tests.network.switch import Wire

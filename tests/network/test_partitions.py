@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster import wait_for
+from tests.harness.cluster import wait_for
 from tests.network.distant import HEALED, Distant
 
 pytestmark = pytest.mark.needs_root

@@ -9,7 +9,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 
 from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Unknown
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from tests.ledgers import GENESIS, following
+from tests.harness.ledger_entries import GENESIS, following
 
 
 class LedgerMachine(RuleBasedStateMachine):

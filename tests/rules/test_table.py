@@ -10,7 +10,7 @@ import pytest
 
 from ostrakon.common.aggregation import PRE_AGGREGATIONS, RULES, table
 from ostrakon.common.errors import OstrakonError
-from tests.cluster import ROOT
+from tests.harness.cluster import ROOT
 
 PAGE = ROOT / "docs" / "rules.md"
 

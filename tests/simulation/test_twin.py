@@ -15,7 +15,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.server.storage.ledger import Entry
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from ostrakon.server.storage.model_store import ModelKey, ModelStore
-from tests.ledgers import GENESIS, following
+from tests.harness.ledger_entries import GENESIS, following
 from tests.simulation.disk import Disk, MemoryLedger, MemoryStore
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from ostrakon.common.run_files import LEDGER, METRICS, MODELS
 from ostrakon.server.storage.audit import audit
 from ostrakon.worker.testbed.faults import Fault
-from tests.cluster import Cluster, Process
+from tests.harness.cluster import Cluster, Process
 
 MIB = 1 << 20
 SPELL = 50  # rounds between two comings and goings

@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.cluster import Process, wait_for
-from tests.fates import FIRST, POINTS, Fate
-from tests.ordeal import HELD, Ordeal, stopped
+from tests.harness.cluster import Process, wait_for
+from tests.harness.killed_server import FIRST, POINTS, Plan
+from tests.harness.recorded_run import HELD, RecordedRun, stopped
 
 SEED = int(os.environ.get("SOAK_SEED", random.randrange(1 << 32)))
 KILLS = int(os.environ.get("SOAK_KILLS", "100"))
@@ -28,7 +28,7 @@ ANY_MOMENT = "any moment"
 class Tormentor:
     """Draws where and when the servers of a run are struck, and strikes."""
 
-    def __init__(self, run: Ordeal, seed: int) -> None:
+    def __init__(self, run: RecordedRun, seed: int) -> None:
         self.run = run
         self.struck: Counter[tuple[str, str]] = Counter()
         self.held = 0  # take-overs that had to wait for the end of a server that was stopped inside its transaction
@@ -42,7 +42,7 @@ class Tormentor:
         """Start a server that is stopped; another takes over, the first goes on and must end, and the other dies."""
         old = self._strike(signal.SIGSTOP)
         before = self.run.told()
-        new = self.run.serve(Fate(take_over=True))
+        new = self.run.serve(Plan(take_over=True))
         wait_for(lambda: self.run.told() > before + 2 or not new.alive, "the successor to commit")
         if new.alive:
             self.run.wake(old)
@@ -60,7 +60,7 @@ class Tormentor:
         round = self.run.told() + self._rng.randint(1, FURTHEST)
         self.struck[number.name, point] += 1
         if point != ANY_MOMENT:
-            self.run.strike(Fate(point, round, number))
+            self.run.strike(Plan(point, round, number))
             return self.run.servers[-1]
         server = self.run.serve()
         self.run.wait_for_round(round)
@@ -79,16 +79,16 @@ class Tormentor:
 @pytest.mark.soak
 @pytest.mark.timeout(60 * KILLS)
 def test_servers_that_are_killed_and_taken_over_all_the_time_leave_the_chain_of_an_undisturbed_run(
-    ordeal: Callable[..., Ordeal],
+    recorded_run: Callable[..., RecordedRun],
 ) -> None:
     print(f"SOAK_SEED={SEED}")
     settings = {"workers": 5, "f": 2, "rounds": ROUNDS, "observers": 1}
-    calm = ordeal("calm", **settings)
+    calm = recorded_run("calm", **settings)
     calm.serve()
     calm.everybody()
     undisturbed = calm.finish()
 
-    run = ordeal("killed", **settings)
+    run = recorded_run("killed", **settings)
     run.everybody()
     tormentor = Tormentor(run, SEED)
     kills = 0
@@ -98,7 +98,7 @@ def test_servers_that_are_killed_and_taken_over_all_the_time_leave_the_chain_of_
         else:
             tormentor.kill()
         kills = sum(count for (number, _), count in tormentor.struck.items() if number == "SIGKILL")
-        assert all(process.alive for process in run.witnesses.values())
+        assert all(process.alive for process in run.recorders.values())
     run.serve()
     print(f"struck, by round {run.told()}: {dict(sorted(tormentor.struck.items()))}, held {tormentor.held}")
     chain = run.finish()

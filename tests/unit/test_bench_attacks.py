@@ -9,7 +9,7 @@ import ostrakon.common.markdown
 from ostrakon.bench.attacks import PLACE, ROWS, RULES, Setting, markdown
 from ostrakon.common.errors import OstrakonError
 from ostrakon.deploy.launch_settings import check_parts, new_run, parse
-from tests.cluster import ROOT
+from tests.harness.cluster import ROOT
 
 LINEAR = Setting("linear", 15, 6, 20, 1)
 

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from ostrakon.cli.certificates import app
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.identity import Credentials, Identity
-from ostrakon.common.renewal import RenewableCredentials
-from ostrakon.common.revocation import read_revoked, revocation_list
+from ostrakon.common.identity import Identity
+from ostrakon.common.identity.credentials import Credentials
+from ostrakon.common.identity.renewal import RenewableCredentials
+from ostrakon.common.identity.revocation import read_revoked, revocation_list
 from ostrakon.common.settings import TlsFiles
 from ostrakon.deploy.certificates import init, issue, revoke
 

@@ -12,7 +12,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.deploy.settings import RunSettings
 from ostrakon.server.settings import ServerSettings
 from ostrakon.worker.testbed.settings import AdversarySettings, WorkerFile
-from tests.cluster import importing
+from tests.harness.cluster import importing
 
 COMMANDS = [
     "up",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import importing
+from tests.harness.cluster import importing
 
 BEGIN = "from ostrakon.common.command import begin; begin(); import os, sys, tempfile; "
 

@@ -16,7 +16,9 @@ import pytest
 from cryptography import x509
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.identity import Credentials, Identity, handshake_failure, identity_of, parse
+from ostrakon.common.identity import Identity, identity_of, parse
+from ostrakon.common.identity.credentials import Credentials
+from ostrakon.common.identity.handshake import handshake_failure
 from ostrakon.common.settings import TlsFiles
 from ostrakon.deploy import certificates
 

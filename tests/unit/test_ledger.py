@@ -15,7 +15,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.deploy.processes import start_fork_server
 from ostrakon.server.storage.ledger import Already, Committed, Entry, Fenced, Genesis, Unknown
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
-from tests.ledgers import GENESIS, following
+from tests.harness.ledger_entries import GENESIS, following
 
 
 @pytest.fixture

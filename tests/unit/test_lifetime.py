@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import importing
+from tests.harness.cluster import importing
 
 PROGRAM = """
 import asyncio, signal

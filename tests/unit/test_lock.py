@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.server.storage.lock import locked
-from tests.cluster import wait_for
+from tests.harness.cluster import wait_for
 
 
 def holder(path: Path) -> str:

@@ -12,7 +12,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.wire import Vector
 from ostrakon.worker.attacks import Defence, attack
 from ostrakon.worker.testbed.meeting import Key, Meetings
-from tests.in_process import FakeClock, cancel, inline, play, settle
+from tests.harness.scenario import FakeClock, cancel, inline, play, settle
 
 HONEST = ("c", "d", "e")
 CORRUPTED = ("a", "b")

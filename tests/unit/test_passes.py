@@ -14,7 +14,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.passes import Draw, Passes, initial_model
-from ostrakon.worker.measure import measure
+from ostrakon.worker.evaluator.measure import measure
 from ostrakon.worker.training import Training
 from ostrakon.worker.voting import Voter
 

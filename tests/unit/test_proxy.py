@@ -9,7 +9,7 @@ import structlog
 from ostrakon.common.proxy import VARIABLES, channel_options, proxy_of
 from ostrakon.worker.connection import Connection
 from ostrakon.worker.transport import CallFailed
-from tests.cluster import free_port
+from tests.harness.cluster import free_port
 
 DIRECTLY = (("grpc.enable_http_proxy", 0),)
 

@@ -5,7 +5,7 @@ import asyncio
 from ostrakon.common.identity import Identity
 from ostrakon.common.wire import CHUNK_BYTES
 from ostrakon.server.rpc.quota import FREE_CALLS, Quota
-from tests.in_process import cancel, play, settle
+from tests.harness.scenario import cancel, play, settle
 
 GREEDY, MODEST = Identity("worker", "a"), Identity("worker", "b")
 

@@ -17,8 +17,8 @@ from ostrakon.server.settings import ServerSettings
 from ostrakon.worker.attacks import ATTACKS, attack_schedule
 from ostrakon.worker.testbed.faults import Fault, fault_schedule
 from ostrakon.worker.testbed.settings import AdversarySettings, ByzantineVote, WorkerFile
-from tests.cluster import ROOT
-from tests.team import REFUSED
+from tests.harness.cluster import ROOT
+from tests.harness.team import REFUSED
 
 README = ROOT / "README.md"
 DOCS = sorted((ROOT / "docs").glob("*.md"))

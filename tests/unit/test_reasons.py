@@ -19,7 +19,7 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
 from ostrakon.worker.connection import Connection
 from ostrakon.worker.transport import CallFailed
-from tests.ledgers import GENESIS, following
+from tests.harness.ledger_entries import GENESIS, following
 
 KINDS = [(Reason, pb.Reason, "REASON_"), (Missing, pb.Missing, "MISSING_")]
 

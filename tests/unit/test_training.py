@@ -11,7 +11,7 @@ from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
-from ostrakon.worker.measure import measure
+from ostrakon.worker.evaluator.measure import measure
 from ostrakon.worker.sampling import ATTACK, TRAINING, VOTE, draw, generator, place
 from ostrakon.worker.training import Training
 from tests.unit.small_task import ImageTask, SmallTask

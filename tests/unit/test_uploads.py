@@ -16,7 +16,8 @@ from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced, Streams
 from ostrakon.server.core.uploads import FEWEST_PARTS, Uploads
 from ostrakon.v1 import parameter_server_pb2 as pb
-from tests.in_process import D, Upload, cancel, play, settle, vector
+from tests.harness.house import D, Upload, vector
+from tests.harness.scenario import cancel, play, settle
 
 STAMP = pb.Stamp(protocol=PROTOCOL, run="run", term=1, round=1)
 PATIENT: dict[str, Any] = {"slots": 8, "timeout": 60.0, "rate": 1e6}

@@ -16,7 +16,8 @@ from ostrakon.common.choice import Choice
 from ostrakon.common.clock import MonotonicClock
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.identity import Credentials, Identity, identity_of, parse
+from ostrakon.common.identity import Identity, identity_of, parse
+from ostrakon.common.identity.credentials import Credentials
 from ostrakon.common.lifetime import stop_event
 from ostrakon.common.runtime import prepare
 from ostrakon.common.wire import CHUNK_BYTES, IDENTITY_KEY, WireError

@@ -1,0 +1,154 @@
+"""An observer that follows the committed models and measures them on the task's test data."""
+
+import asyncio
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+import uvloop
+
+from ostrakon.common.clock import MonotonicClock
+from ostrakon.common.device import resolve_device
+from ostrakon.common.errors import OstrakonError
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.json_lines import JsonLines
+from ostrakon.common.lifetime import stop_event
+from ostrakon.common.run_files import EVALUATIONS
+from ostrakon.common.runtime import prepare
+from ostrakon.common.tasks.data import test_data
+from ostrakon.common.tasks.passes import initial_model
+from ostrakon.common.tasks.registry import task
+from ostrakon.common.tasks.rehearsal import rehearse
+from ostrakon.common.wire import PROTOCOL, Vector
+from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.backoff import Backoff
+from ostrakon.worker.evaluator.measure import Measured, measure
+from ostrakon.worker.introduction import introduction
+from ostrakon.worker.part import OVERTAKEN, REJOIN, UNREACHABLE
+from ostrakon.worker.sampling import place
+from ostrakon.worker.settings import EvaluatorSettings
+from ostrakon.worker.task_thread import TaskThread
+from ostrakon.worker.transport import CallFailed, Models, receive_models
+
+if TYPE_CHECKING:
+    from ostrakon.worker.connection import Connection
+
+log = structlog.get_logger()
+
+
+def follow(settings: EvaluatorSettings) -> None:
+    """Measure every so many committed models until the run is over; lines go to `evaluations.jsonl`.
+
+    Raises:
+        OstrakonError: the settings or the certificate cannot be used, or the server refuses this observer.
+    """
+    prepare(settings.threads)
+    if settings.output is None:
+        raise OstrakonError("setting output is missing: the folder that evaluations.jsonl is written to")
+    thread = TaskThread()
+    evaluation = thread.call(Evaluation, settings, settings.output / EVALUATIONS)
+    uvloop.run(_follow(settings, evaluation, thread))
+
+
+class Evaluation:
+    """The task's test data, and the file that measurements are written to.
+
+    Raises:
+        OstrakonError: the task cannot be used: a batch of its test data goes through its code at once.
+    """
+
+    def __init__(self, settings: EvaluatorSettings, path: Path) -> None:
+        self._seed = settings.seed
+        self._task = task(settings.task, settings.data, settings.seed)
+        device = resolve_device(settings.device)
+        self._model = FlatModel(initial_model(self._task, settings.seed), device)
+        self._examples = place(test_data(self._task, settings.seed), device)
+        model = self._model
+        self.built_for = introduction(settings.task, model.parameters, model.layout, model.fixed().digest())
+        rehearse(self._task, model, seed=settings.seed, test=self._examples)
+        self._lines = JsonLines(path)
+
+    def model(self, round: int, theta: Vector) -> None:
+        """Measure theta_t, (d,)."""
+        found = self._measure(theta)
+        self._write(round, accuracy=found.accuracy, loss=found.loss)
+
+    def average(self, round: int, theta: Vector) -> None:
+        """Measure the average of theta_1..theta_t, (d,)."""
+        found = self._measure(theta)
+        self._write(round, accuracy_of_average=found.accuracy, loss_of_average=found.loss)
+
+    def _measure(self, theta: Vector) -> Measured:
+        return measure(self._task, self._model, theta, self._examples, seed=self._seed)
+
+    def _write(self, round: int, **values: float) -> None:
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._lines.add({"round": round, **finite})
+
+
+async def _follow(settings: EvaluatorSettings, evaluation: Evaluation, thread: TaskThread) -> None:
+    from ostrakon.worker.connection import Connection  # gRPC starts here, once the process is set up
+
+    stop = stop_event(asyncio.get_running_loop())
+    async with Connection(settings.server, "observer", tls=settings.tls, id=settings.id) as connection:
+        follower = Follower(settings.evaluate_every, connection, evaluation, thread)
+        following = asyncio.create_task(follower.follow())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if following.done():
+            following.result()
+        following.cancel()
+        await asyncio.wait({following})
+
+
+class Follower:
+    """Reads the committed models, one every `every` rounds, and at the end the last one and the average."""
+
+    def __init__(self, every: int, connection: "Connection", evaluation: Evaluation, thread: TaskThread) -> None:
+        self._every = every
+        self._connection = connection
+        self._evaluation = evaluation
+        self._backoff = Backoff(MonotonicClock(), connection.handshake_failure, asyncio.to_thread)
+        self._offload = thread.offload
+        self._run = ""
+        self._term = 0
+
+    async def follow(self) -> None:
+        """Measure until the run is over."""
+        after = 0
+        while True:
+            models = await self._models(after)
+            over = models.header.phase in (pb.RUN_PHASE_COMPLETED, pb.RUN_PHASE_DIVERGED)
+            average = await self._models(0, average=True) if over else None  # fetched first: the server waits for it
+            round = models.header.head.round
+            await self._offload(self._evaluation.model, round, models.vectors[models.header.digests[0]])
+            if average is not None:
+                await self._offload(self._evaluation.average, round, average.vectors[average.header.digests[0]])
+                return
+            after = round + self._every - round % self._every  # the round after it collects once that one is committed
+
+    async def _models(self, after: int, *, average: bool = False) -> Models:
+        """Ask until the server answers.
+
+        Raises:
+            OstrakonError: it refuses, and asking again would not help.
+        """
+        attempt = 0
+        while True:
+            try:
+                if not self._run:
+                    request = pb.JoinRequest(stamp=pb.Stamp(protocol=PROTOCOL))
+                    request.MergeFrom(self._evaluation.built_for)
+                    response = await self._connection.join(request)
+                    self._run, self._term = response.stamp.run, response.stamp.term
+                stamp = pb.Stamp(protocol=PROTOCOL, run=self._run, term=self._term)
+                wanted = pb.BroadcastRequest(stamp=stamp, after=after, average=average)
+                return await receive_models(self._connection.broadcast(wanted), verify=not average)
+            except CallFailed as error:
+                if error.reason in REJOIN:
+                    self._run = ""
+                elif error.reason not in OVERTAKEN and error.status not in UNREACHABLE:
+                    raise OstrakonError(str(error)) from None
+            await self._backoff.pause(attempt)
+            attempt += 1
