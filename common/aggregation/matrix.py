@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Matrix(Protocol):
-    """What rules read: a tensor, or some rows of one."""
+    """What rules read: a tensor, or rows that come from one."""
 
     @property
     def shape(self) -> torch.Size: ...
@@ -39,6 +39,21 @@ class ChosenRows:
         if isinstance(row, slice):
             return self._x[:, columns].index_select(0, self._index)
         return self._x[self._rows[row], columns]
+
+
+class PlacedRows:
+    """A matrix of which it is known whose rows they are."""
+
+    def __init__(self, x: Matrix, places: Sequence[Sequence[int]]) -> None:
+        """`places` are, for each row, those on the roster that it stands for."""
+        self._x = x
+        self.places = places
+        self.shape = x.shape
+        self.dtype = x.dtype
+        self.device = x.device
+
+    def __getitem__(self, index: Any, /) -> Tensor:
+        return self._x[index]
 
 
 class ChosenColumns:

@@ -6,11 +6,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from ostrakon.common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.matrix import PlacedRows
 from ostrakon.common.aggregation.means import Aggregate
 from ostrakon.common.aggregation.pre_aggregations import PRE_AGGREGATION_MAKERS, PreAggregation
 from ostrakon.common.aggregation.registry import EXAMPLES, RULE_MAKERS
-from ostrakon.common.aggregation.rule import Cost, Members, Rule, check_minority
+from ostrakon.common.aggregation.rule import Cost, Rule, check_minority
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.names import Call, Expression, read_call, unknown
 
@@ -48,12 +48,12 @@ def rule(text: str) -> Rule:
 def _compose(before: PreAggregation, after: Rule) -> Rule:
     name = f"{before.name}+{after.name}"
 
-    def function(x: Matrix, f: int, members: Members) -> tuple[Aggregate, ...]:
+    def function(x: PlacedRows, f: int) -> tuple[Aggregate, ...]:
         mixed = before.function(x, f)
-        stands_for = tuple(tuple(row for one in those for row in members[one]) for those in mixed.members)
+        places = [[place for row in members for place in x.places[row]] for members in mixed.members]
         return tuple(
             Aggregate(one.vector, tuple(sorted(row for chosen in one.cluster for row in mixed.members[chosen])))
-            for one in after.function(mixed.x, f, stands_for)
+            for one in after.function(PlacedRows(mixed.x, places), f)
         )
 
     def applies(n: int, f: int) -> None:

@@ -1,6 +1,7 @@
 """Every rule under the name that users give, with all that is known of it."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from ostrakon.common.aggregation import (
@@ -15,12 +16,11 @@ from ostrakon.common.aggregation import (
 )
 from ostrakon.common.aggregation.clustering import center_cost, inner_and_outer, mean_cost
 from ostrakon.common.aggregation.guarantees import Guarantee
-from ostrakon.common.aggregation.matrix import Matrix
+from ostrakon.common.aggregation.matrix import PlacedRows
 from ostrakon.common.aggregation.means import Aggregate, average
 from ostrakon.common.aggregation.rule import (
     Check,
     Cost,
-    Members,
     Rule,
     check_cover,
     check_minority,
@@ -37,14 +37,14 @@ _NETWORK = Cost("O(n (log n)^2 d)", "blocks")
 
 def _one(
     name: str,
-    function: Callable[[Matrix, int], Aggregate],
+    function: Callable[[PlacedRows, int], Aggregate],
     formula: str,
     source: str,
     cost: Cost,
     guarantee: Guarantee | None = None,
     check: Check = check_minority,
 ) -> Rule:
-    return Rule(name, False, lambda x, f, members: (function(x, f),), check, guarantee, cost, formula, source)
+    return Rule(name, False, lambda x, f: (function(x, f),), check, guarantee, cost, formula, source)
 
 
 def _gm(iterations: int = 1, eps: float = 1e-5) -> Rule:
@@ -90,21 +90,18 @@ def _monna(pivot: int) -> Rule:
     if pivot < 0:
         raise OstrakonError(f"MoNNA(pivot={pivot}): places on the roster are numbered from 0")
 
-    def function(x: Matrix, f: int, members: Members) -> tuple[Aggregate, ...]:
-        trusted = next((row for row, those in enumerate(members) if pivot in those), None)
-        return (centers.around_median(x, f) if trusted is None else centers.around_row(x, f, trusted),)
+    def function(x: PlacedRows, f: int) -> Aggregate:
+        trusted = next((row for row, places in enumerate(x.places) if pivot in places), None)
+        return centers.around_median(x, f) if trusted is None else centers.around_row(x, f, trusted)
 
-    return Rule(
+    made = _one(
         "MoNNA",
-        False,
         function,
-        check_minority,
-        None,
-        Cost("O(n d)", "1 vector", lambda n, f: 1),
         "mean of the n-f rows nearest to that of place `pivot`, which is trusted; without it as Median1P",
         "Farhadkhani et al. 2023",
-        pivot,
+        Cost("O(n d)", "1 vector", lambda n, f: 1),
     )
+    return replace(made, trusts=(pivot,))
 
 
 def _dnc(coordinates: int = 10_000, iterations: int = 1, seed: int = 0) -> Rule:
@@ -142,7 +139,7 @@ def _two_phase(inner: Rule, outer: Rule) -> Rule:
     return Rule(
         name,
         True,
-        lambda x, f, members: inner.function(x, f, members) + outer.function(x, f, members),
+        lambda x, f: inner.function(x, f) + outer.function(x, f),
         check,
         inner.guarantee,
         Cost(
@@ -152,7 +149,7 @@ def _two_phase(inner: Rule, outer: Rule) -> Rule:
         ),
         "the first rule's result as Inner, the second's as Outer",
         "this project",
-        max((one.trusts for one in (inner, outer) if one.trusts is not None), default=None),
+        inner.trusts + outer.trusts,
     )
 
 
@@ -243,7 +240,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
             Rule(
                 "Cent2P",
                 True,
-                lambda x, f, members: inner_and_outer(x, f, center_cost),
+                lambda x, f: inner_and_outer(x, f, center_cost),
                 check_minority,
                 guarantees.CENTER,
                 _PAIRS,
@@ -255,7 +252,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
             Rule(
                 "Mean2P",
                 True,
-                lambda x, f, members: inner_and_outer(x, f, mean_cost),
+                lambda x, f: inner_and_outer(x, f, mean_cost),
                 check_minority,
                 guarantees.MEAN,
                 _PAIRS,

@@ -8,14 +8,11 @@ import torch
 from torch import Tensor
 
 from ostrakon.common.aggregation.guarantees import Guarantee
-from ostrakon.common.aggregation.matrix import ChosenRows, Matrix, usable_rows
+from ostrakon.common.aggregation.matrix import ChosenRows, PlacedRows, usable_rows
 from ostrakon.common.aggregation.means import Aggregate
 from ostrakon.common.errors import OstrakonError
 
 _TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-
-Members = tuple[tuple[int, ...], ...]
-"""For each row of a matrix the places on the roster that it stands for."""
 
 Check = Callable[[int, int], None]
 """Takes n and f. Raises OstrakonError, with a sentence for the user, when they cannot be used."""
@@ -42,8 +39,8 @@ class Rule:
 
     name: str
     two_phase: bool
-    function: Callable[[Matrix, int, Members], tuple[Aggregate, ...]]
-    """From finite rows, f, and what the rows stand for. n and f have passed `applies`."""
+    function: Callable[[PlacedRows, int], tuple[Aggregate, ...]]
+    """From finite rows and f. n and f have passed `applies`."""
 
     applies: Check
     """Whether it can be used with n rows and f."""
@@ -58,8 +55,8 @@ class Rule:
     source: str
     """Who proposed it."""
 
-    trusts: int | None = None
-    """The last place on the roster whose worker must be honest; None where nobody must."""
+    trusts: tuple[int, ...] = ()
+    """Places on the roster whose workers must be honest."""
 
     @torch.no_grad()
     def aggregate(self, x: Tensor, f: int, positions: Sequence[int] | None = None) -> tuple[Aggregate, ...]:
@@ -96,7 +93,7 @@ class Rule:
             f = max(0, f - lost)
             self.applies(n - lost, f)
         finite = wide if not lost else ChosenRows(wide, rows)
-        aggregates = self.function(finite, f, tuple((whose[row],) for row in rows))
+        aggregates = self.function(PlacedRows(finite, [(whose[row],) for row in rows]), f)
         return tuple(Aggregate(one.vector.to(x.dtype), tuple(rows[row] for row in one.cluster)) for one in aggregates)
 
     def check(self, n: int, f: int) -> None:
@@ -106,8 +103,9 @@ class Rule:
             OstrakonError: it cannot; the sentence says what can.
         """
         self.applies(n, f)
-        if self.trusts is not None and self.trusts >= n:
-            raise OstrakonError(f"{self.name} trusts place {self.trusts} of n={n} workers: places are 0 to {n - 1}")
+        last = max(self.trusts, default=0)
+        if last >= n:
+            raise OstrakonError(f"{self.name} trusts place {last} of n={n} workers: places are 0 to {n - 1}")
 
     def check_run(self, n: int, f: int, *, asynchronous: bool) -> None:
         """Check n and f of every round that a run can have: silent workers count as some of the f, except with an

@@ -113,6 +113,9 @@ def test_who_is_trusted_is_a_place_on_the_roster() -> None:
     assert rule("MoNNA(3)").aggregate(x, 2)[0].cluster == (2, 3, 4)
     assert rule("MoNNA(3)").aggregate(x, 2, positions=(1, 3, 4, 7, 8))[0].cluster == (0, 1, 2)
     assert rule("NNM+MoNNA(3)").aggregate(x, 2, positions=(1, 3, 4, 7, 8))[0].cluster == (0, 1, 2)
+    assert rule("TwoPhase(Avg, MoNNA(3))").aggregate(x, 2, positions=(1, 3, 4, 7, 8))[1].cluster == (0, 1, 2)
+    for row, place in enumerate((1, 3, 4, 7, 8)):
+        assert row in rule(f"Bucketing(2)+MoNNA({place})").aggregate(x, 1, positions=(1, 3, 4, 7, 8))[0].cluster
     (alone,) = rule("MoNNA(3)").aggregate(x, 2, positions=(0, 1, 2, 7, 8))
     assert alone == rule("Median1P").aggregate(x, 2)[0]
 
