@@ -12,7 +12,7 @@ from tests.simulation.history import LAST
 from tests.simulation.scenario import DISK, MESSAGES, draw_scenario
 from tests.simulation.world import World
 
-BLOCKS, SIZE = 2, 30
+BLOCKS, SIZE = 2, 20
 SEEDS = 600  # that it may take until everything has happened
 
 # Where everything happened last, rare things first: looked for there before anywhere else.
