@@ -20,7 +20,7 @@ from ostrakon.worker.voting import Voter
 class LocalLearner:
     """Trains and votes on this worker's examples of a task."""
 
-    def __init__(self, settings: WorkerSettings, task: Task, attack: str | None = None) -> None:
+    def __init__(self, settings: WorkerSettings, task: Task) -> None:
         """Builds the model.
 
         Raises:

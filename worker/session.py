@@ -1,4 +1,4 @@
-"""One process life of a worker: what the state machine in `rounds.py` says, done over a transport."""
+"""One process life of a worker: what the state machine in `part.py` says, done over a transport."""
 
 import asyncio
 import uuid

@@ -37,7 +37,7 @@ class Outgoing:
         yield from messages
 
     def decided(self, entry: Entry) -> bytes:
-        """A header without models: the round needed no vote."""
+        """A header without models: the round is committed already."""
         part = self._header([], [])
         part.stamp.round = entry.round
         part.header.decided.CopyFrom(commit_message(entry))

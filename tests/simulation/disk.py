@@ -44,7 +44,7 @@ class Disk:
 
 
 class MemoryLedger:
-    """A `server.ledger.Ledger` on a disk of memory."""
+    """A `server.storage.ledger.Ledger` on a disk of memory."""
 
     fenced = True  # whether try_commit asks for the term
 

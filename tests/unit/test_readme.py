@@ -165,6 +165,8 @@ def test_the_walk_through_the_code_names_methods_that_there_are() -> None:
     for kind, method in named:
         bodies = re.findall(rf"^class {kind}\b.*?(?=^\S|\Z)", code, re.MULTILINE | re.DOTALL)
         assert any(f" def {method}(" in body for body in bodies), f"{kind}.{method}"
+    for function in re.findall(r"`(_\w+)`", page("a-round-in-the-code")):
+        assert f"def {function}(" in code, function
 
 
 def test_every_promise_names_tests_that_exist() -> None:

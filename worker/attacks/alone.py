@@ -2,8 +2,7 @@
 
 As all attacks: `(honest, corrupted, ...) -> what the corrupted send`, from the true vectors of the h honest, (h, d),
 and of the b corrupted, (b, d), to (b, d), all floating-point, on one device. Nothing is
-written into. Here `honest` is not
-looked at and may have no rows.
+written into. Here `honest` is not looked at and may have no rows.
 """
 
 import numpy as np

@@ -97,8 +97,8 @@ class Entry:
     winner: str  # digest of theta_t
     choice: Choice
     votes: tuple[CountedVote, ...]
-    inner_cluster: tuple[str, ...]  # workers
-    outer_cluster: tuple[str, ...]  # workers that Inner excludes
+    inner_cluster: tuple[str, ...]  # the tight cluster of workers that Inner was formed from
+    outer_cluster: tuple[str, ...]  # the one that Outer was formed without
     missing: Mapping[str, str]  # worker -> reason
     refused: Mapping[str, Mapping[str, int]]  # worker -> reason -> how often
     thin: bool  # fewer than 2f+1 submissions

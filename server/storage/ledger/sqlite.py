@@ -29,7 +29,7 @@ CREATE TABLE entries (round INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, body
 
 
 class SqliteLedger:
-    """The run's ledger; implements `server.ledger.Ledger`.
+    """The run's ledger; implements `server.storage.ledger.Ledger`.
 
     Args:
         path: the file, made if it does not exist; ":memory:" for a ledger that nothing survives.
