@@ -118,8 +118,8 @@ def test_an_honest_worker_never_waits_for_its_copies(cluster: Make, deaf: bool) 
 def test_a_dead_honest_worker_and_a_dead_adversary_stall_nobody(cluster: Make) -> None:
     bed = cluster(workers=5, f=2, rounds=100_000, grace_floor=6.0, absent_after=1)
     bed.server()
-    # If the colluder waited for the dead in every round, 12 rounds would take longer than the test has patience.
-    address = bed.adversary(["w00"], tap_deadline=8.0, absent_after=1)
+    # If the colluder waited for the dead in every round, 32 rounds would take longer than the test has patience.
+    address = bed.adversary(["w00"], tap_deadline=3.0, absent_after=1)
     adversary = bed.processes[-1]
     processes = {name: bed.worker(name, tap=address) for name in bed.roster[1:]}
     bed.worker("w00", attack="Omn", adversary=address)
@@ -130,13 +130,13 @@ def test_a_dead_honest_worker_and_a_dead_adversary_stall_nobody(cluster: Make) -
     wait_for(lambda: committed() >= 3, "three rounds")
     processes["w04"].kill()
     before = committed()
-    wait_for(lambda: committed() >= before + 12, "rounds after the death of an honest worker")
+    wait_for(lambda: committed() >= before + 32, "rounds after the death of an honest worker")
     entries = bed.entries()
     # The corrupted one was told what to send in all of them; otherwise it would have sent nothing.
     assert all("w00" not in entry.missing for entry in entries)
     adversary.kill()
     before = committed()
-    wait_for(lambda: committed() >= before + 12, "rounds after the death of the adversary")
+    wait_for(lambda: committed() >= before + 32, "rounds after the death of the adversary")
     entries = bed.entries()
     assert "w00" in entries[-1].missing
     assert all(entry.missing.keys() <= {"w00", "w04"} for entry in entries)
