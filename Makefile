@@ -21,7 +21,7 @@ given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARI
 .PHONY: up status down check test test-all tests soak lint format proto bench attacks docs clean help
 
 up status down: $(VENV)/installed
-	@$(BIN)/python -m ostrakon $@ $(given)
+	@OSTRAKON_CALLED=make $(BIN)/python -m ostrakon $@ $(given)
 
 # Each process takes one test at a time, in their order: the long ones come first, and all processes end together.
 # Hundreds of processes import the same modules: they are compiled once, whatever the environment says.

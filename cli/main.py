@@ -53,7 +53,7 @@ def main() -> None:
     """Run the command that was given; ends the process with its exit status, 2 for a user's error."""
     begin()
     if not sys.flags.safe_path and "" not in sys.path:
-        sys.path.insert(0, "")  # a task is imported from the current folder, also where a script began, as with -m
+        sys.path.append("")  # a task is imported from the current folder; nothing else is, that is installed
     run_to_exit(lambda: sys.exit(run(sys.argv[1:])), None)
 
 

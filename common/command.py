@@ -13,6 +13,11 @@ _SHORT = 60  # bytes of a folder's path, below which sockets can lie: 107 is the
 _FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
+def called() -> str:
+    """How this command is called: `make`, where that has called it, or `ostrakon`."""
+    return os.environ.get("OSTRAKON_CALLED", "ostrakon")
+
+
 def begin() -> None:
     """Mend what this process was started with: call it before anything else opens a file.
 

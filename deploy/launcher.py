@@ -12,6 +12,7 @@ from contextlib import closing
 
 from rich.console import Console
 
+from ostrakon.common.command import called
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.run_files import LEDGER
 from ostrakon.deploy import launch_settings, processes
@@ -84,7 +85,7 @@ def down(name: str) -> int:
                 f"run {name} has not ended {_DOWN:.0f} s after SIGTERM to process {pid}: end it with kill -9 {pid}"
             )
         time.sleep(0.1)
-    print(f"run {name} has ended; `ostrakon up RUN={name}` goes on with it")
+    print(f"run {name} has ended; `{called()} up RUN={name}` goes on with it")
     return 0
 
 
@@ -140,7 +141,7 @@ def _launch(folder: RunFolder, settings: RunSettings, plot: Collusion | None, st
     stopped_by = verdict.ending.stopped_by
     if stopped_by is not None:
         if not verdict.over:
-            print(f"run {folder.name} was stopped by {stopped_by}; `ostrakon up RUN={folder.name}` goes on with it")
+            print(f"run {folder.name} was stopped by {stopped_by}; `{called()} up RUN={folder.name}` goes on with it")
         return CALLED_OFF + signal.Signals[stopped_by]
     if verdict.evaluator_failed == USER_ERROR:
         raise OstrakonError(f"the run is over, but its evaluator ended: {launch.evaluator.error()}")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import tomli_w
 
+from ostrakon.common.command import called
 from ostrakon.common.errors import OstrakonError, readable
 from ostrakon.common.identity.revocation import read_revoked, revocation_list
 from ostrakon.common.run_files import LEDGER, LONGEST_LEDGER, SETTINGS
@@ -93,7 +94,7 @@ class RunFolder:
             if not _lock(lock):
                 raise OstrakonError(
                     f"run {self.name} is running already (process {self.holder()}): "
-                    f"`ostrakon down RUN={self.name}` ends it, RUN=NAME starts another one beside it"
+                    f"`{called()} down RUN={self.name}` ends it, RUN=NAME starts another one beside it"
                 )
             os.ftruncate(lock, 0)
             os.write(lock, f"{os.getpid()}\n".encode())

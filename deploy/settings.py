@@ -52,10 +52,14 @@ class RunSettings(Settings):
     quorum: Quorum = same_as(ServerSettings, "quorum")
     device: str = same_as(Machine, "device")
     port: int = Field(0, ge=0, le=65535, description="port of the server; 0 picks a free one")
-    evaluate_every: int = same_as(EvaluatorSettings, "evaluate_every")
+    evaluate_every: int = same_as(
+        EvaluatorSettings, "evaluate_every", description="rounds between two measurements on the test data"
+    )
     join_timeout: float = same_as(ServerSettings, "join_timeout")
     grace_floor: float = same_as(ServerSettings, "grace_floor", default=10)
-    tap_deadline: float = same_as(Company, "tap_deadline")
+    tap_deadline: float = same_as(
+        Company, "tap_deadline", description="seconds that colluders wait for copies of what the honest send"
+    )
     team: tuple[Liars, ...] = Field((), description="liars of several kinds, in a settings file: SETTINGS=FILE")
 
     @model_validator(mode="before")

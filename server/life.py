@@ -83,7 +83,6 @@ class Life:
         self.term = 0  # until it is drawn
         self._settings, self._rule, self._holder = settings, rule, holder
         self._initial = initial
-        self._is_known = False
         self._ledger, self._store, self._results, self._metrics = ledger, store, results, metrics
         self._clock, self._offload, self._revoked, self._started = clock, offload, revoked, started
         self._aggregator = aggregator
@@ -95,6 +94,8 @@ class Life:
             OstrakonError: this server cannot begin or go on; another one has taken over.
         """
         await self._offload(self.check)
+        if stop.is_set():
+            return "stopped"  # before the term, which would end a server that goes on
         await self._offload(self.draw_term)
         try:
             run = await self._offload(self.open)
@@ -112,7 +113,9 @@ class Life:
 
     def check(self) -> None:
         """Before the term, which ends every other server: the settings are this run's, if there is one."""
-        self._is_known = check_same_run(self._settings, self._initial, self._ledger)
+        genesis = self._ledger.genesis()
+        if genesis is not None:
+            check_same_run(self._settings, self._initial, genesis)
 
     def draw_term(self) -> None:
         """From now on nobody with a smaller term can move the head."""
@@ -124,12 +127,10 @@ class Life:
         Raises:
             ModelLost: the model of the head is nowhere on the disk.
         """
-        if not self._is_known:  # another server may have begun it since
-            self.check()
         try:
             return open_run(self._settings, self._initial, self._ledger, self._store)
         finally:
-            self._initial = Initial(self._settings.initial)  # what was read of it is not kept in memory
+            self._initial.forget()
 
     def tidy(self, run: OpenRun) -> None:
         """Delete what earlier servers left behind, and make sure that there will be results."""

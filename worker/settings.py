@@ -13,7 +13,7 @@ class TakingPart(Settings):
     """In what a process takes part, as whom, and with what."""
 
     task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
-    data: Path | None = Field(None, description="data file, for tasks that read one")
+    data: Path | None = Field(None, description="data file or folder, for tasks that read one")
     seed: Seed = Field(1, description="seed of theta_0, of the data and of every mini-batch")
     server: Address = Field("127.0.0.1:7433", description="address of the server, HOST:PORT")
     id: Id | None = Field(None, description="who I am where there is no certificate (loopback only)")
@@ -32,5 +32,5 @@ class WorkerSettings(Machine, TakingPart):
 class EvaluatorSettings(WorkerSettings):
     """The evaluator; a file for a worker may be one for it too."""
 
-    evaluate_every: Count = Field(10, description="rounds between two measurements on the test data")
-    output: Path | None = Field(None, description="folder for evaluations.jsonl")
+    evaluate_every: Count = Field(10, description="evaluator: rounds between two measurements")
+    output: Path | None = Field(None, description="evaluator: folder for evaluations.jsonl")

@@ -10,7 +10,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.layout import difference
 from ostrakon.common.model_file import ModelFile, read_model
 from ostrakon.server.settings import ServerSettings
-from ostrakon.server.storage.ledger import Ledger
+from ostrakon.server.storage.ledger import Genesis
 
 
 class Initial:
@@ -34,16 +34,18 @@ class Initial:
         """Theta_0's."""
         return digest(self.model.theta)
 
+    def forget(self) -> None:
+        """Keep nothing of it in memory."""
+        for name in ("model", "digest"):
+            self.__dict__.pop(name, None)
 
-def check_same_run(settings: ServerSettings, initial: Initial, ledger: Ledger) -> bool:
-    """Check that the settings are those of the run that the ledger holds; returns whether it holds one.
+
+def check_same_run(settings: ServerSettings, initial: Initial, genesis: Genesis) -> None:
+    """Check that the settings are those that the run of this genesis was started with.
 
     Raises:
         OstrakonError: naming the setting that differs, both values, and what to do.
     """
-    genesis = ledger.genesis()
-    if genesis is None:
-        return False
     advice = "resume with the old value, or start a new run under another name"
     now = identity(settings)
     for name, then in genesis.settings.items():
@@ -52,7 +54,7 @@ def check_same_run(settings: ServerSettings, initial: Initial, ledger: Ledger) -
                 f"this run was started with {name} = {then!r}, the settings now say {now.get(name)!r}: {advice}"
             )
     if not initial.exists:
-        return True
+        return
     if other := difference(genesis.layout, initial.model.layout, f"initial = {initial.path}"):
         raise OstrakonError(f"{other}: {advice}")
     if initial.digest != genesis.theta_0:
@@ -60,7 +62,6 @@ def check_same_run(settings: ServerSettings, initial: Initial, ledger: Ledger) -
             f"this run was started from model {genesis.theta_0[:12]}, initial = {initial.path} holds "
             f"{initial.digest[:12]}: {advice}"
         )
-    return True
 
 
 def identity(settings: ServerSettings) -> dict[str, Any]:

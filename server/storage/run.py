@@ -19,7 +19,7 @@ from ostrakon.common.run_files import CONSTANTS, LAST
 from ostrakon.common.wire import Vector
 from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.history import History
-from ostrakon.server.storage.initial import Initial, identity
+from ostrakon.server.storage.initial import Initial, check_same_run, identity
 from ostrakon.server.storage.ledger import Entry, Genesis, Ledger
 from ostrakon.server.storage.lost_ledger import check_nothing_lost
 from ostrakon.server.storage.model_store import ModelKey, ModelStore, initial_key
@@ -109,15 +109,16 @@ class ModelLost(OstrakonError):
 
 
 def open_run(settings: ServerSettings, initial: Initial, ledger: Ledger, store: ModelStore) -> OpenRun:
-    """Start a new run from theta_0, or go on with the one that the ledger holds, which `check_same_run` has checked.
+    """Start a new run from theta_0, or go on with the one that the ledger holds.
 
     Raises:
         ModelLost: the model that was committed last is nowhere on the disk, but a worker's would do.
-        OstrakonError: what is there cannot be used.
+        OstrakonError: the settings differ from those the run was started with; what is there cannot be used.
     """
     genesis = ledger.genesis()
     if genesis is None:
         return _begin(settings, initial, ledger, store)
+    check_same_run(settings, initial, genesis)
     history = History()
     head: Entry | None = None
     recent = deque([initial_key(genesis.theta_0, genesis.parameters)], settings.keep_models)

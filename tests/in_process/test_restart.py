@@ -219,9 +219,10 @@ def test_a_rule_that_some_round_could_not_use_is_refused_before_the_run_begins(t
 def test_a_run_goes_on_with_its_rule_however_it_is_written(tmp_path: Path) -> None:
     house = House(tmp_path)
     initial = Initial(house.settings.initial)
-    assert check_same_run(house.settings.model_copy(update={"rule": " Mean2P() "}), initial, house.ledger)
+    genesis = house.ledger.genesis()
+    check_same_run(house.settings.model_copy(update={"rule": " Mean2P() "}), initial, genesis)
     with pytest.raises(OstrakonError, match="started with rule = 'Mean2P', the settings now say 'Cent2P'"):
-        check_same_run(house.settings.model_copy(update={"rule": "Cent2P"}), initial, house.ledger)
+        check_same_run(house.settings.model_copy(update={"rule": "Cent2P"}), initial, genesis)
 
 
 # An old copy of the run's folder.

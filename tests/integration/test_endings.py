@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.cluster import PATIENCE, importing, wait_for
+from tests.integration.test_launcher import children
 
 NOWHERE = "http://127.0.0.1:9"  # where no proxy listens
 SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=0", "F=1", "GAMMA=0.5", "RUN=small", "GRACE_FLOOR=3")
@@ -62,6 +63,7 @@ def test_a_run_goes_on_without_terminal_streams_or_room_for_sockets_and_beside_a
     command = [sys.executable, "-m", "ostrakon", "down", "RUN=small"]
     subprocess.run(command, cwd=tmp_path, env=importing(), check=True, capture_output=True, timeout=PATIENCE)
     assert up.wait(PATIENCE) == 143
+    assert not children(tmp_path)
     found = summary(tmp_path)
     assert (found["status"], found["stopped_by"], found["missing"]) == ("stopped", "SIGTERM", {})
     assert not any("Traceback" in log.read_text() for log in (tmp_path / "runs/small/logs").iterdir())

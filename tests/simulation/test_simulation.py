@@ -1,4 +1,7 @@
-"""A few hundred simulated runs: nothing that is promised is broken, and everything that can happen has happened."""
+"""Dozens of simulated runs: nothing that is promised is broken, and everything that can happen has happened.
+
+`make soak` has thousands.
+"""
 
 import os
 import subprocess
@@ -12,7 +15,7 @@ from tests.simulation.history import LAST
 from tests.simulation.scenario import DISK, MESSAGES, draw_scenario
 from tests.simulation.world import World
 
-BLOCKS, SIZE = 2, 20
+BLOCKS, SIZE = 2, 30
 SEEDS = 600  # that it may take until everything has happened
 
 # Where everything happened last, rare things first: looked for there before anywhere else.

@@ -178,6 +178,10 @@ def test_a_launcher_leaves_torch_to_the_processes_that_it_starts() -> None:
     assert imported(modules, among=["torch"]) == []
 
 
+def test_round_logic_brings_neither_torch_nor_grpc() -> None:
+    assert imported(["ostrakon.server.core.round", "ostrakon.worker.part"], among=["torch", "numpy", "grpc"]) == []
+
+
 @pytest.mark.slow
 def test_what_processes_are_forked_from_has_torch_but_not_grpc() -> None:
     assert imported(PRELOADED, among=["torch", "grpc"]) == ["torch"]

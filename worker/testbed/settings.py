@@ -41,9 +41,11 @@ class Byzantine(Settings):
 class Company(Settings):
     """Where a worker of a test bed meets the adversary."""
 
-    tap: Address | None = Field(None, description="address of the adversary that gets copies of what this sends")
-    adversary: Address | None = Field(None, description="address of the adversary that this one colludes at")
-    tap_deadline: Seconds = Field(2, description="seconds that colluders wait for copies of what the honest send")
+    tap: Address | None = Field(
+        None, description="test bed: address of the adversary that gets copies of all this sends"
+    )
+    adversary: Address | None = Field(None, description="test bed: address of the adversary that this one colludes at")
+    tap_deadline: Seconds = Field(2, description="test bed: seconds that a copy may take")
 
 
 class WorkerFile(EvaluatorSettings, Machine, Company, TakingPart, Byzantine):
@@ -58,9 +60,11 @@ class AdversarySettings(Settings):
     honest: Ids = Field((), description="workers with a tap, in roster order")
     corrupted: Ids = Field((), description="workers that ask here what to send, in roster order")
     voters: Ids = Field((), description="workers that ask here what to vote, in roster order")
-    tap_deadline: float = same_as(Company, "tap_deadline")
+    tap_deadline: float = same_as(
+        Company, "tap_deadline", description="seconds that colluders wait for copies in a round"
+    )
     absent_after: int = same_as(Waiting, "absent_after")
-    seed: int = same_as(WorkerSettings, "seed")
+    seed: int = same_as(WorkerSettings, "seed", description="seed of what the colluders draw")
     threads: int = same_as(Machine, "threads")
 
     @model_validator(mode="after")
