@@ -16,7 +16,7 @@ from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced
 from ostrakon.server.rpc.answers import Send
 from ostrakon.server.rpc.joining import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
-from ostrakon.server.rpc.messages import Outgoing, commit_message, run_phase
+from ostrakon.server.rpc.messages import Messages, commit_message, run_phase
 from ostrakon.server.rpc.quota import Quota
 from ostrakon.server.rpc.status import check_reader, standing
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -29,7 +29,7 @@ class Calls:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._state = coordinator
-        self._outgoing = Outgoing(coordinator)
+        self._messages = Messages(coordinator)
         self.settings, self.traffic = coordinator.settings, coordinator.traffic
         self.quota = Quota(coordinator.chain.theta.size)
         self._told: set[Identity] = set()  # who has heard that the run is over
@@ -74,7 +74,7 @@ class Calls:
         state = self._state
         return welcome(
             state.settings,
-            self._outgoing.stamp(),
+            self._messages.stamp(),
             position=position,
             parameters=state.chain.theta.size,
             two_phase=state.two_phase,
@@ -108,9 +108,9 @@ class Calls:
             state.roster.check_session(caller.id, request.session)  # or another process has joined in its name
         finished = state.finished is not None
         parts = (
-            self._outgoing.average()
+            self._messages.average()
             if request.average
-            else self._outgoing.models({state.chain.digest: state.chain.theta}, request.holds)
+            else self._messages.models({state.chain.digest: state.chain.theta}, request.holds)
         )
         await self._send(caller, parts, send)
         if finished and (worker or request.average):  # an observer asks for the average last
@@ -160,7 +160,7 @@ class Calls:
             state.step(rounds.Uploaded(member, header.session, header.digest, header.loss))
             if member not in state.round.submissions:
                 raise Refused(Reason.LATE_SUBMISSION, "the round closed with the last byte")
-        return pb.SubmitMomentumResponse(stamp=self._outgoing.stamp(), uploaded=needed and not header.not_finite)
+        return pb.SubmitMomentumResponse(stamp=self._messages.stamp(), uploaded=needed and not header.not_finite)
 
     def _still_needed(self, member: str, round: int) -> bool:
         """Whether this round takes momenta and has none of the member's yet."""
@@ -177,10 +177,10 @@ class Calls:
             lambda: state.finished is not None or state.head_round >= number or state.round.phase is rounds.Phase.VOTING
         )
         if state.chain.head is not None and state.head_round == number:
-            await send(self._outgoing.decided(state.chain.head))
+            await send(self._messages.decided(state.chain.head))
         elif state.round.number == number and state.round.phase is rounds.Phase.VOTING:
             vectors = {candidate.digest: candidate.theta for candidate in state.proposal.candidates.values()}
-            await self._send(caller, self._outgoing.models(vectors, request.holds), send)
+            await self._send(caller, self._messages.models(vectors, request.holds), send)
         else:
             raise Refused(Reason.WRONG_ROUND, f"round {number} has no candidates any more")
 
@@ -200,7 +200,7 @@ class Calls:
         entry = state.chain.head if number == state.head_round else await state.offload(state.ledger.entry, number)
         if entry is None:
             raise Refused(Reason.WRONG_ROUND, f"round {number} was never committed")
-        return pb.VoteResponse(stamp=self._outgoing.stamp(), commit=commit_message(entry))
+        return pb.VoteResponse(stamp=self._messages.stamp(), commit=commit_message(entry))
 
     def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
         """Where the run stands."""
@@ -209,7 +209,7 @@ class Calls:
         state = self._state
         response = standing(
             state.settings,
-            self._outgoing.stamp(),
+            self._messages.stamp(),
             history=state.chain.history,
             last=state.chain.head,
             roster=state.roster,

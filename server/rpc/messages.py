@@ -10,7 +10,7 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 AVERAGE = "average"  # stands for a digest where the average of the iterates is sent: it is no committed model
 
 
-class Outgoing:
+class Messages:
     """Turns the coordinator's state into messages."""
 
     def __init__(self, coordinator: Coordinator) -> None:

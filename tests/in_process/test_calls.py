@@ -17,7 +17,7 @@ from ostrakon.common.identity import Identity
 from ostrakon.common.reasons import Missing, Reason
 from ostrakon.common.wire import Vector
 from ostrakon.server.core.refusal import Refused
-from ostrakon.server.rpc.messages import Outgoing
+from ostrakon.server.rpc.messages import Messages
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed
 from tests.harness.driven_worker import refusal, refused
@@ -177,7 +177,7 @@ def test_an_average_is_that_of_the_round_in_its_header_however_slowly_it_is_read
             await submit_all(members)
             if round == 2:
                 expected = house.coordinator.chain.average()
-                parts = Outgoing(house.coordinator).average()
+                parts = Messages(house.coordinator).average()
                 assert pb.ModelPart.FromString(next(parts)).header.head.round == 1
             await vote_all(members)
         sent = b"".join(pb.ModelPart.FromString(part).chunk.data for part in parts)
