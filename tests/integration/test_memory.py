@@ -10,6 +10,7 @@ import pytest
 from ostrakon.common.model_file import write_model
 from ostrakon.common.reasons import Reason
 from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker import connection
 from tests.harness.cluster import Cluster, wait_for
 from tests.harness.driven_worker import DrivenWorker, random_vector, refusal
 
@@ -21,6 +22,7 @@ async def play(cluster: Cluster, d: int) -> tuple[int, int]:
     """Every member does its part in every round; returns peak memory and traffic of the server."""
     members = [DrivenWorker(cluster, name) for name in cluster.roster]
     observer = cluster.observer()
+    all_have = asyncio.Barrier(N)  # who asks when the round is decided already is sent no candidates
 
     async def take_part(member: DrivenWorker, seed: int) -> None:
         await member.join(d=d)
@@ -28,6 +30,7 @@ async def play(cluster: Cluster, d: int) -> tuple[int, int]:
             await member.receive(after=round)
             await member.submit(random_vector(d, N * round + seed))
             await member.candidates()
+            await all_have.wait()
             committed = (await member.vote()).commit.digest
             member.held = {committed: member.held[committed]}
 
@@ -36,8 +39,8 @@ async def play(cluster: Cluster, d: int) -> tuple[int, int]:
         return await observer.status()
 
     status = await asyncio.wait_for(gather(), 120)
-    for connection in (observer, *(member.connection for member in members)):
-        await connection.__aexit__(None, None, None)
+    for one in (observer, *(member.connection for member in members)):
+        await one.__aexit__(None, None, None)
     assert status.committed.head.round == ROUNDS
     return status.peak_bytes, status.bytes_received + status.bytes_sent
 
@@ -65,8 +68,10 @@ def test_memory_and_traffic_stay_within_their_bounds_at_five_million_parameters(
 
 
 def test_a_reader_that_stops_reading_loses_its_stream_when_the_round_is_committed(
-    cluster: Callable[..., Cluster],
+    cluster: Callable[..., Cluster], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # On a slow machine gRPC would take a fast line for a long one, and send it all ahead of being read.
+    monkeypatch.setattr(connection, "CHANNEL_OPTIONS", (*connection.CHANNEL_OPTIONS, ("grpc.http2.bdp_probe", 0)))
     d = 2_000_000  # more than the network buffers
     run = cluster(workers=N, f=F, rounds=ROUNDS, gamma=0.01, linger=60.0)
     write_model(run.initial, np.zeros(d, dtype=np.float32), (("weight", (d,)),), {"task": "linear"})
