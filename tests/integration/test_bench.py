@@ -1,19 +1,18 @@
 """The benchmark of the rules, on few numbers: what it writes, not how fast it is."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from ostrakon.bench.__main__ import app
 from ostrakon.bench.aggregation import DEFAULT, measure
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
-from tests.harness.cluster import ROOT
+from ostrakon.deploy.processes import start_fork_server
 
 KEYS = [
     *("rule", "n", "f", "d", "threads", "device"),
@@ -21,15 +20,15 @@ KEYS = [
 ]
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ostrakon.bench", "aggregation", "--d", "5000", "--repeat", "1", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+def bench(*arguments: str) -> Result:
+    start_fork_server()  # memory is measured in processes forked from one that has torch
+    return CliRunner().invoke(app, ["aggregation", "--d", "5000", "--repeat", "1", *arguments])
 
 
 def test_rows_are_written_for_every_rule_that_applies(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     done = bench("--n", "9", "--f", "4", "--rules", "Mean2P; Krum; NNM+Avg", "--hostile", "--json", str(file))
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     rows = json.loads(file.read_text())
     assert [row["rule"] for row in rows] == ["Mean2P", "NNM+Avg"]
     assert "Krum: f=4 of n=9 workers: Krum needs n >= 2f + 3, so with n=9 f can be at most 3" in done.stdout
@@ -56,5 +55,5 @@ def test_an_unknown_rule_and_a_missing_gpu_are_refused_in_a_sentence() -> None:
 def test_the_same_benchmark_runs_on_a_gpu(tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     done = bench("--device", "cuda", "--n", "9", "--f", "2", "--json", str(file))
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.output
     assert all(row["peak_bytes"] >= 0 for row in json.loads(file.read_text()))

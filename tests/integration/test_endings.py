@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.cluster import PATIENCE, importing, wait_for
+from tests.harness.command import ostrakon
 from tests.integration.test_launcher import children
 
 NOWHERE = "http://127.0.0.1:9"  # where no proxy listens
@@ -99,10 +100,10 @@ def test_an_evaluator_that_dies_again_and_again_is_told_and_the_run_completed(tm
         "        return super().test_data(seed)\n"
     )
     words = [word for word in SMALL if not word.startswith("TASK=")]
-    status, wrong = end(start(tmp_path, *words, "TASK=mytask:Mine", "ROUNDS=3"))
-    assert status == 1
+    up = ostrakon(tmp_path, "up", *words, "TASK=mytask:Mine", "ROUNDS=3")
+    assert up.status == 1
     told = "died: MemoryError: no test today (mytask.py, line 9, in test_data)"
-    assert wrong.splitlines()[-1].startswith(f"error: the run is over, but its evaluator {told}")
+    assert up.wrong.splitlines()[-1].startswith(f"error: the run is over, but its evaluator {told}")
     assert summary(tmp_path)["errors"]["evaluator"].startswith(told)
     assert summary(tmp_path)["status"] == "completed"
 

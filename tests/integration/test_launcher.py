@@ -13,6 +13,7 @@ from ostrakon.deploy.certificates import revoke
 from ostrakon.server.storage.audit import audit
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from tests.harness.cluster import PATIENCE, importing, wait_for
+from tests.harness.command import ostrakon
 
 SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=1", "F=1", "GAMMA=0.5", "RUN=small", "GRACE_FLOOR=3")
 
@@ -102,22 +103,22 @@ def test_a_run_ends_with_its_summary_curves_and_models_and_goes_on_where_it_is_m
     for name in ("last.safetensors", "average.safetensors", "settings.toml", "metrics.jsonl"):
         assert (home / name).exists()
 
-    again = run(folder, "up", *words, "ROUNDS=15")
-    assert again.process.returncode == 0, again.text
-    assert "nothing is left to do" in again.text
-    other = run(folder, "up", "RUN=small", "GAMMA=0.25")
-    assert other.process.returncode == 2
-    assert "GAMMA=0.5, now GAMMA=0.25" in other.text
+    again = ostrakon(folder, "up", *words, "ROUNDS=15")
+    assert again.status == 0, again.wrong
+    assert "nothing is left to do" in again.said
+    other = ostrakon(folder, "up", "RUN=small", "GAMMA=0.25")
+    assert other.status == 2
+    assert "GAMMA=0.5, now GAMMA=0.25" in other.wrong
 
     # The folder is the run, wherever it lies and whatever it is called; who was revoked is not waited for.
     moved = folder / "elsewhere" / "runs" / "renamed"
     moved.parent.mkdir(parents=True)
     home.rename(moved)
     revoke(moved / "certificates", "worker", "w00")
-    longer = run(folder / "elsewhere", "up", "RUN=renamed", "ROUNDS=20")
-    assert longer.process.returncode == 0, longer.text
-    assert "run renamed: Mean2P" in longer.text
-    assert "revoked" in longer.text
+    longer = ostrakon(folder / "elsewhere", "up", "RUN=renamed", "ROUNDS=20")
+    assert longer.status == 0, longer.wrong
+    assert "run renamed: Mean2P" in longer.said
+    assert "revoked" in longer.said
     summary = json.loads((moved / "summary.json").read_text())
     assert (summary["rounds"], summary["revoked"], summary["missing"]) == (20, ["w00"], {})
     assert not home.exists()
@@ -130,9 +131,9 @@ def test_ctrl_c_and_kill_9_lose_nothing_and_leave_nobody_behind(folder: Path) ->
     second = run(folder, "up", *words)
     assert second.process.returncode == 2
     assert f"process {up.process.pid}" in second.text
-    status = run(folder, "status", "RUN=small")
-    assert status.process.returncode == 0
-    assert "won so far" in status.text
+    status = ostrakon(folder, "status", "RUN=small")
+    assert status.status == 0
+    assert "won so far" in status.said
 
     # Every process killed with -9 is started again; the launcher killed with -9 takes the others along.
     for victim in children(folder):
@@ -163,10 +164,9 @@ def test_ctrl_c_and_kill_9_lose_nothing_and_leave_nobody_behind(folder: Path) ->
 def test_what_cannot_be_run_is_named_and_leaves_nothing_behind(
     folder: Path, words: tuple[str, ...], expected: str
 ) -> None:
-    up = run(folder, "up", *words)
-    assert up.process.returncode == 2, up.text
-    assert expected in up.text
-    assert "Traceback" not in up.text
+    up = ostrakon(folder, "up", *words)
+    assert up.status == 2, up.said
+    assert expected in up.wrong
     assert not (folder / "runs").exists()
 
 
@@ -175,15 +175,15 @@ def test_a_mixed_team_from_a_file_is_refused_by_name_and_its_omniscient_have_the
         'task = "linear"\nworkers = 7\nf = 3\ngamma = 0.5\nrounds = 12\ngrace_floor = 1.0\n'
         '[[team]]\nattack = "Omn@5"\n[[team]]\nfault = "nan@2"\n[[team]]\nfault = "crash-before-vote@10"\n'
     )
-    up = run(folder, "up", "SETTINGS=team.toml", "RUN=small")
-    assert up.process.returncode == 0, up.text
-    assert "a mixed team" in up.text
+    up = ostrakon(folder, "up", "SETTINGS=team.toml", "RUN=small")
+    assert up.status == 0, up.said + up.wrong
+    assert "a mixed team" in up.said
     summary = json.loads((folder / "runs" / "small" / "summary.json").read_text())
     assert summary["rounds"] == 12
     assert "not finite" in summary["refused"]["w01"]
     assert summary["missing"]["w01"]["no submission"] > 3
     assert summary["refused"].keys() <= {"w01", "w02"}
-    assert "w02 was killed by SIGKILL, starting again" in up.text
+    assert "w02 was killed by SIGKILL, starting again" in up.said
     assert "w00" not in summary["missing"]  # it was told what to send in every round
     assert "meeting" in (folder / "runs" / "small" / "logs" / "adversary.log").read_text()
     assert not children(folder)

@@ -3,13 +3,12 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.harness.cluster import PATIENCE, ROOT, importing
+from tests.harness.cluster import ROOT
+from tests.harness.command import ostrakon
 
 PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 
@@ -22,9 +21,8 @@ def test_the_documented_task_learns_although_one_of_three_workers_lies(
     assert len(source.splitlines()) < 30
     (tmp_path / "mytask.py").write_text(source, encoding="utf-8")
 
-    command = [sys.executable, "-m", "ostrakon", "up", *shlex.split(words)]
-    up = subprocess.run(command, cwd=tmp_path, env=importing(), capture_output=True, text=True, timeout=2 * PATIENCE)
-    assert up.returncode == 0, up.stdout + up.stderr
+    up = ostrakon(tmp_path, "up", *shlex.split(words))
+    assert up.status == 0, up.said + up.wrong
 
     summary = json.loads((tmp_path / "runs" / "spirals" / "summary.json").read_text())
     assert summary["status"] == "completed"

@@ -16,6 +16,7 @@ from ostrakon.deploy.processes import start_fork_server
 from ostrakon.deploy.settings import RunSettings
 from ostrakon.server.storage.ledger.sqlite import SqliteLedger
 from tests.harness.cluster import PATIENCE, importing
+from tests.harness.command import Ended, ostrakon
 
 SMALL = ("WORKERS=3", "BYZANTINE=1", "F=1", "GAMMA=0.5", "GRACE_FLOOR=60", "EVALUATE_EVERY=2")
 
@@ -71,9 +72,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def up(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "ostrakon", "up", *SMALL, *words]
-    return subprocess.run(command, cwd=folder, env=importing(), capture_output=True, text=True, timeout=PATIENCE)
+def up(folder: Path, *words: str) -> Ended:
+    return ostrakon(folder, "up", *SMALL, *words)
 
 
 def chain(folder: Path, run: str) -> list[str]:
@@ -89,7 +89,7 @@ def test_one_seed_is_one_chain_whatever_a_model_draws_and_its_files_load(
 ) -> None:
     for run in ("a", "b"):
         done = up(folder, "TASK=mine:Noisy", "ATTACK=SF", "ROUNDS=4", f"RUN={run}")
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.status == 0, done.said + done.wrong
         assert 0 <= json.loads((folder / "runs" / run / "summary.json").read_text())["accuracy"] <= 1
     assert chain(folder, "a") == chain(folder, "b")
     evaluations = [(folder / "runs" / run / "evaluations.jsonl").read_text() for run in "ab"]
@@ -108,17 +108,17 @@ def test_one_seed_is_one_chain_whatever_a_model_draws_and_its_files_load(
 
     (folder / "mine.py").write_text(SOURCE.replace("self.last", "self.head"))  # of the same size
     again = up(folder, "RUN=a", "ROUNDS=5")
-    assert again.returncode == 2
-    assert "of this run's model is last.weight (3, 8), of task mine:Noisy head.weight (3, 8)" in again.stderr
+    assert again.status == 2
+    assert "of this run's model is last.weight (3, 8), of task mine:Noisy head.weight (3, 8)" in again.wrong
     assert len(chain(folder, "a")) == 4
 
 
 def test_code_that_cannot_work_is_a_sentence_before_anything_is_started(folder: Path) -> None:
     done = up(folder, "TASK=mine:Raises")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: task Raises: losses: AttributeError: 'Tensor' object has no attribute")
-    assert "no_such_thing' (mine.py, line" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert done.status == 2
+    assert done.wrong.startswith("error: task Raises: losses: AttributeError: 'Tensor' object has no attribute")
+    assert "no_such_thing' (mine.py, line" in done.wrong
+    assert len(done.wrong.splitlines()) == 1
     assert not (folder / "runs").exists()
 
 
