@@ -12,6 +12,8 @@ import torch
 from ostrakon.bench.rows import ordinary
 from ostrakon.common.aggregation import rule
 
+_FEW = 10_000  # columns
+
 
 def peak_bytes(name: str, n: int, f: int, d: int, device: torch.device, threads: int) -> int | None:
     """The most bytes that one call of a rule holds beside the rows and its results; None where it cannot be measured.
@@ -31,8 +33,9 @@ def peak_bytes(name: str, n: int, f: int, d: int, device: torch.device, threads:
 def _on_cpu(name: str, n: int, f: int, d: int, threads: int) -> int:
     torch.set_num_threads(threads)
     chosen = rule(name)
-    chosen.aggregate(ordinary(n, 10_000, torch.device("cpu")), f)
-    x = ordinary(n, d, torch.device("cpu"))
+    few = ordinary(n, _FEW, torch.device("cpu"))
+    chosen.aggregate(few, f)
+    x = few.repeat(1, -(-d // _FEW))[:, :d].contiguous()  # sooner made than d random numbers a row
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak is that of now
