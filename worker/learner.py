@@ -12,7 +12,7 @@ from ostrakon.common.tasks.data import DataNotReadable, worker_data
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import Vector
-from ostrakon.worker.sampling import SECOND_MOMENTUM, TRAINING, place
+from ostrakon.worker.sampling import SECOND_MOMENTUM, place
 from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.training import Momentum, Training
 from ostrakon.worker.voting import Voter
@@ -90,22 +90,14 @@ class LocalLearner:
 
     def _take(self, own: Examples, position: int) -> None:
         settings, examples = self._settings, self._placed(own)
-
-        def training(purpose: int) -> Training:
-            return Training(
-                self._task,
-                examples,
-                self._model,
-                batch=settings.batch,
-                beta=settings.beta,
-                seed=settings.seed,
-                worker=position,
-                purpose=purpose,
-            )
-
-        self._training = training(TRAINING)
-        asks = CRITERIA[settings.vote].asks
-        second = training(SECOND_MOMENTUM) if asks == "second momentum" else None
+        train = partial(Training, self._task, examples, self._model, batch=settings.batch, beta=settings.beta)
+        self._training = train(seed=settings.seed, worker=position)
+        asked = None
+        match CRITERIA[settings.vote].asks:
+            case "own momentum":
+                asked = self._training
+            case "second momentum":
+                asked = train(seed=settings.seed, worker=position, purpose=SECOND_MOMENTUM)
         self._voter = Voter(
             self._task,
             examples,
@@ -114,7 +106,7 @@ class LocalLearner:
             seed=settings.seed,
             worker=position,
             criterion=settings.vote,
-            asked=self._training if asks == "own momentum" else second,
+            asked=asked,
         )
 
     def _placed(self, examples: Examples) -> Examples:

@@ -47,7 +47,7 @@ class Voter:
         self._worker = worker
         self._criterion = CRITERIA[criterion]
         self._asked = asked
-        self._base: tuple[Tensor, Tensor, float] | None = None
+        self._prepared: tuple[Tensor, Tensor, float] | None = None
 
     def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
         """Compute what the vote of this round needs and does not have to wait for the candidates.
@@ -65,7 +65,7 @@ class Voter:
         """
         if self._asked is not None:
             vector = self._asked.momentum(round, base, theta).vector
-            self._base = torch.from_numpy(vector), torch.from_numpy(theta), gamma
+            self._prepared = torch.from_numpy(vector), torch.from_numpy(theta), gamma
 
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
         """Vote in round `round` between two candidate models, (d,) each, on the same new mini-batch.
@@ -83,15 +83,15 @@ class Voter:
 
     def _gain(self, inner: Tensor, outer: Tensor) -> Tensor | float:
         asked = self._asked
-        if self._criterion.asks != "second momentum" or asked is None or self._base is None:
+        if self._criterion.asks != "second momentum" or asked is None or self._prepared is None:
             return math.nan
         if asked.gradients < rounds_until_heard(asked.beta):
             return math.nan
-        v, _, _ = self._base
+        v, _, _ = self._prepared
         return gain(v, inner, outer)
 
     def _nearness(self, inner: Tensor, outer: Tensor) -> Tensor | float:
-        if self._criterion.asks != "own momentum" or self._base is None:
+        if self._criterion.asks != "own momentum" or self._prepared is None:
             return math.nan
-        m, theta, gamma = self._base
+        m, theta, gamma = self._prepared
         return nearness(m, theta, inner, outer, gamma)

@@ -17,7 +17,7 @@ from tests.harness.house import D, House
 from tests.harness.scenario import play, reached
 
 ROSTER = ("a", "b", "c", "d", "e")
-ROUNDS = 10
+ROUNDS = 8
 
 
 class Plane(Task):

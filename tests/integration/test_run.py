@@ -94,7 +94,7 @@ def test_a_mixed_vote_gives_one_chain_of_models_and_goes_on_after_kill_9_of_a_wo
     calm = cluster("calm", rounds=8)
     finish(calm.server(), *calm.workers(**mixed))
 
-    run = cluster("killed", rounds=60, grace_floor=0.5)
+    run = cluster("killed", rounds=60, grace_floor=2.0)
     server, workers = run.server(), run.workers(**mixed)
     wait_for(lambda: run.committed() >= 8, "eight rounds")
     workers[0].kill()

@@ -1,5 +1,6 @@
 """Criteria of the vote: what holds for any losses and vectors, and the cases in which one looks twice."""
 
+import doctest
 from dataclasses import replace
 from math import inf, nan
 from typing import Any, get_args
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ostrakon.common import criteria
 from ostrakon.common.algorithm import preference
 from ostrakon.common.criteria import CRITERIA, Evidence, gain, nearness
 from ostrakon.worker.settings import Vote
@@ -144,6 +146,10 @@ def test_margins_are_what_their_formulas_say_of_both_aggregates(seed: int, gamma
     squares = [(vectors - aggregate).square().sum(dim=1) for aggregate in (q, r)]
     found = nearness(vectors, theta, inner, outer, gamma)
     torch.testing.assert_close(found, gamma**2 * (squares[0] - squares[1]))
+
+
+def test_the_examples_in_the_docstrings_are_right() -> None:
+    assert doctest.testmod(criteria, extraglobs={"torch": torch}).failed == 0
 
 
 def test_a_product_of_more_numbers_than_are_widened_at_once_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
