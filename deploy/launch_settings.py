@@ -191,7 +191,7 @@ def _options(text: str) -> dict[str, Any]:
     except OstrakonError:
         call = None
     if call is None or call.positional or not call.named:
-        raise OstrakonError(f"OPTIONS={text} cannot be read: write OPTIONS=NAME=VALUE,NAME=VALUE")
+        raise OstrakonError(f"OPTIONS={text[:200]!r} cannot be read: write OPTIONS=NAME=VALUE,NAME=VALUE")
     return {name: _option(value) for name, value in call.named.items()}
 
 

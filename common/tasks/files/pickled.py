@@ -6,6 +6,7 @@ other, and takes down what numpy's three names are applied to without importing 
 
 import math
 import pickletools
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,7 +41,8 @@ def read_pickled(content: bytes, where: str) -> Any:
         OstrakonError: it is damaged, or holds anything else; `where` says where it came from.
     """
     try:
-        return _Reader().read(content)
+        with warnings.catch_warnings(action="ignore"):  # of Python about escapes in texts
+            return _Reader().read(content)
     except _Unread as refusal:
         raise OstrakonError(f"{where} holds {refusal}: expected a batch of CIFAR-10 as it is published") from None
     except MemoryError:

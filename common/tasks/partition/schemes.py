@@ -205,4 +205,5 @@ def _dirichlet(rng: np.random.Generator, concentration: Shares) -> Shares:
     scaled = np.log1p(-rng.random(len(concentration))) / concentration
     logarithms = np.log(rng.standard_gamma(concentration + 1)) + scaled
     q: Shares = np.exp(logarithms - logarithms.max())
-    return q / q.sum()
+    q /= q.sum()
+    return q
