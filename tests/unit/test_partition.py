@@ -1,7 +1,9 @@
 """Partitions: what distribution each gives a worker, and what happens when a class runs out."""
 
+import re
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from ostrakon import Examples, OstrakonError, Task, partition
 from ostrakon.common.tasks import data
 from ostrakon.common.tasks.partition.parts import deal
 from ostrakon.common.tasks.registry import task
+from tests.harness.cluster import ROOT
 
 LABELS = np.repeat(np.arange(10), 600)
 
@@ -175,6 +178,22 @@ def test_a_users_task_takes_options_and_partitions_its_own_data() -> None:
     assert len({row.item() for each in own for row in each.inputs}) == sum(map(len, own))
     assert torch.equal(own[0].labels, data.worker_test_data(made, 0, 4, 1).labels)
     assert str(task(f"{__name__}:Points")) == "Points"
+
+
+def test_the_task_on_the_page_of_tasks_partitions_a_table(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    (code,) = [code for code in re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S) if "partition" in code]
+    found: dict[str, Any] = {}
+    exec(code, found)
+    table = np.column_stack([np.random.default_rng(0).random((150, 4)), np.repeat([0, 1, 2], 50)])
+    np.savetxt(tmp_path / "iris.csv", table, delimiter=",")
+    flowers = found["Flowers"](tmp_path / "iris.csv")
+    test = data.test_data(flowers, 1)
+    parts = [data.worker_data(flowers, worker, 3, 1) for worker in range(3)]
+    own = [data.worker_test_data(flowers, worker, 3, 1) for worker in range(3)]
+    rows = {tuple(row) for each in (*parts, *own) for row in each.inputs.tolist()}
+    assert len(rows) == sum(map(len, (*parts, *own)))
+    assert not {tuple(row) for each in parts for row in each.inputs.tolist()} & set(map(tuple, test.inputs.tolist()))
 
 
 def test_without_a_test_set_of_its_own_a_worker_is_tested_on_the_pooled_one() -> None:
