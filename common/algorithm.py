@@ -53,12 +53,18 @@ def unopposed(inner: str | None, outer: str | None) -> Choice | None:
     return "inner" if outer is None or inner == outer else None
 
 
-def preference(inner_loss: float, outer_loss: float) -> Choice:
-    """Line 8: the candidate with the smaller loss on the new mini-batch; Inner where they are equal.
+def preference(inner_loss: "Tensor", outer_loss: "Tensor") -> "Tensor":
+    """Line 8: whether Outer's loss on the new mini-batch is the smaller one; Inner's is preferred where they are equal.
 
-    A loss that is not finite loses against one that is.
+    A loss that is not finite loses against one that is. What else a worker may go by: `common.criteria`.
+
+    Args:
+        inner_loss, outer_loss: (...,), mean losses of either candidate in any number of votes.
+
+    Returns:
+        (...,) bool, True for Outer.
     """
-    return "outer" if _rank(outer_loss) < _rank(inner_loss) else "inner"
+    return _rank(outer_loss) < _rank(inner_loss)
 
 
 @dataclass(frozen=True)
@@ -87,5 +93,5 @@ def tally(votes: Iterable[Choice], seats: int) -> Tally:
     return Tally(inner, len(counted) - inner, seats - len(counted))
 
 
-def _rank(loss: float) -> float:
-    return loss if math.isfinite(loss) else math.inf
+def _rank(loss: "Tensor") -> "Tensor":
+    return loss.nan_to_num(math.inf, math.inf, math.inf)

@@ -4,7 +4,7 @@ What a process of the run has under the same name is passed on to it: to offer o
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -12,7 +12,7 @@ from ostrakon.common.schedule import NONE
 from ostrakon.common.setting_types import FewerWorkers, Settings, Workers
 from ostrakon.common.settings import Machine, same_as
 from ostrakon.server.settings import Quorum, ServerSettings, check_bound
-from ostrakon.worker.settings import EvaluatorSettings, WorkerSettings
+from ostrakon.worker.settings import EvaluatorSettings, Vote, WorkerSettings
 from ostrakon.worker.testbed.settings import VOTES, Byzantine, ByzantineVote, Company, says_nothing
 
 S = TypeVar("S", bound=Settings)
@@ -47,7 +47,7 @@ class RunSettings(Settings):
     batch: int = same_as(WorkerSettings, "batch")
     gamma: float = same_as(ServerSettings, "gamma", default=0.8)
     beta: float = same_as(WorkerSettings, "beta")
-    vote: Literal["loss"] = same_as(WorkerSettings, "vote")
+    vote: Vote = same_as(WorkerSettings, "vote")
     vote_batch: int = same_as(WorkerSettings, "vote_batch")
     quorum: Quorum = same_as(ServerSettings, "quorum")
     device: str = same_as(Machine, "device")

@@ -3,6 +3,7 @@
 from functools import partial
 
 from ostrakon.common.choice import Ballot
+from ostrakon.common.criteria import CRITERIA
 from ostrakon.common.device import resolve_device
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.layout import Layout
@@ -11,7 +12,7 @@ from ostrakon.common.tasks.data import DataNotReadable, worker_data
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import Vector
-from ostrakon.worker.sampling import place
+from ostrakon.worker.sampling import SECOND_MOMENTUM, place
 from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.training import Momentum, Training
 from ostrakon.worker.voting import Voter
@@ -76,6 +77,10 @@ class LocalLearner:
         """m_t; the same when asked again for a round and base."""
         return self._training.momentum(round, base, theta)
 
+    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+        """What the vote needs and does not have to wait for the candidates; nothing new when asked again."""
+        self._voter.prepare(round, base, theta, gamma)
+
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
         """The vote."""
         return self._voter.judge(round, inner, outer)
@@ -85,15 +90,14 @@ class LocalLearner:
 
     def _take(self, own: Examples, position: int) -> None:
         settings, examples = self._settings, self._placed(own)
-        self._training = Training(
-            self._task,
-            examples,
-            self._model,
-            batch=settings.batch,
-            beta=settings.beta,
-            seed=settings.seed,
-            worker=position,
-        )
+        train = partial(Training, self._task, examples, self._model, batch=settings.batch, beta=settings.beta)
+        self._training = train(seed=settings.seed, worker=position)
+        asked = None
+        match CRITERIA[settings.vote].asks:
+            case "own momentum":
+                asked = self._training
+            case "second momentum":
+                asked = train(seed=settings.seed, worker=position, purpose=SECOND_MOMENTUM)
         self._voter = Voter(
             self._task,
             examples,
@@ -102,6 +106,7 @@ class LocalLearner:
             seed=settings.seed,
             worker=position,
             criterion=settings.vote,
+            asked=asked,
         )
 
     def _placed(self, examples: Examples) -> Examples:

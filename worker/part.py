@@ -63,9 +63,10 @@ class Submit:
 
 @dataclass(frozen=True)
 class Inspect:
-    """Ask for both candidates of this round and judge them."""
+    """Prepare for the vote at the model `base`, ask for both candidates of this round and judge them."""
 
     round: int
+    base: str
 
 
 @dataclass(frozen=True)
@@ -223,7 +224,7 @@ def _learn_committed(part: Part, round: int) -> None:
 
 def _submitted(part: Part) -> Action:
     if part.two_phase:
-        return Inspect(part.round)
+        return Inspect(part.round, part.base)
     part.done = part.round
     return Receive(part.done)
 

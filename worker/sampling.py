@@ -12,6 +12,7 @@ ATTACK = 12
 COLLUSION = 13
 BYZANTINE_VOTE = 14
 MEASUREMENT = 16
+SECOND_MOMENTUM = 17
 
 
 def generator(seed: int, purpose: int, worker: int, round: int) -> np.random.Generator:

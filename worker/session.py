@@ -63,6 +63,10 @@ class Learner(Protocol):
         """The momentum of this round."""
         ...
 
+    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+        """What the vote of this round needs and does not have to wait for the candidates; may be called again."""
+        ...
+
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
         """The vote of this round."""
         ...
@@ -101,6 +105,7 @@ class Session:
         self._name = uuid.uuid4().hex
         self._part = Part()
         self._run = ""
+        self._gamma = 0.0
         self._head = pb.Head()
         self._held: dict[str, Vector] = {}  # committed model and, between Propose and the commit, both candidates
         self._momentum: Momentum | None = None
@@ -147,8 +152,8 @@ class Session:
                 response = await self._transport.submit(self._submission(base))
                 self._check(response.stamp)
                 return Submitted()
-            case Inspect(round):
-                return await self._inspect(round)
+            case Inspect(round, base):
+                return await self._inspect(round, base)
             case Vote(round):
                 return await self._vote(round)
         raise RuntimeError(f"{action} is nothing to perform")
@@ -175,7 +180,7 @@ class Session:
         )
         request.MergeFrom(self._built_for)
         response = await self._transport.join(request)
-        self._run = response.stamp.run
+        self._run, self._gamma = response.stamp.run, response.gamma
         return response
 
     async def _unreadable(self, place: pb.JoinResponse) -> str | None:
@@ -211,7 +216,9 @@ class Session:
         base = models.header.digests[0]
         return Received(models.stamp.round, base, OUTCOMES.get(models.header.phase))
 
-    async def _inspect(self, round: int) -> Event:
+    async def _inspect(self, round: int, base: str) -> Event:
+        # Between the submission and the candidates, while others submit.
+        await self._offload(self._learner.prepare, round, base, self._held[base], self._gamma)
         request = pb.ProposeRequest(stamp=self._stamp(), holds=list(self._held), session=self._name)
         models = await receive_models(self._transport.propose(request))
         self._check(models.stamp)

@@ -8,6 +8,8 @@ from pydantic import Field
 from ostrakon.common.setting_types import Address, Batch, Count, Id, SecondsOrNone, Seed, Settings
 from ostrakon.common.settings import Machine, TlsFiles
 
+Vote = Literal["loss", "momentum", "mixed", "proximity"]
+
 
 class TakingPart(Settings):
     """In what a process takes part, as whom, and with what."""
@@ -20,7 +22,7 @@ class TakingPart(Settings):
     tls: TlsFiles | None = Field(None, description="certificate of this process")
     batch: Batch = Field(16, description="examples in a training mini-batch")
     beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
-    vote: Literal["loss"] = Field("loss", description="criterion of the vote")
+    vote: Vote = Field("loss", description="criterion of the vote: loss, momentum, mixed, proximity")
     vote_batch: Batch = Field(64, description="examples in a vote's mini-batch")
     data_timeout: SecondsOrNone = Field(60, description="seconds that data which cannot be read are waited for")
 

@@ -32,24 +32,39 @@ class Momentum:
 class Training:
     """One worker's momentum over the rounds. It starts at 0 and is the worker's own.
 
+    Attributes:
+        beta: as given.
+        gradients: how many the momentum holds: those of the rounds trained so far that were finite.
+
     Args:
         examples: the worker's own.
         model: where the computing is done; what it holds is overwritten, so it may be shared with the voter.
         batch: examples in a mini-batch.
         beta: momentum coefficient in [0, 1).
-        seed, worker: the mini-batch of a round, and whatever the task's code draws in it, follow from these two and
-            the round's number alone.
+        seed, worker, purpose: the mini-batch of a round, and whatever the task's code draws in it, follow from these
+            three and the round's number alone.
     """
 
     def __init__(
-        self, task: Task, examples: Examples, model: FlatModel, *, batch: int, beta: float, seed: int, worker: int
+        self,
+        task: Task,
+        examples: Examples,
+        model: FlatModel,
+        *,
+        batch: int,
+        beta: float,
+        seed: int,
+        worker: int,
+        purpose: int = TRAINING,
     ) -> None:
         self.examples = examples  # may be replaced between rounds; best in place already, see `sampling.place`
         self._passes = Passes(task, model)
         self._batch = batch
-        self._beta = beta
+        self.beta = beta
         self._seed = seed
         self._worker = worker
+        self._purpose = purpose
+        self.gradients = 0
         self._momentum = torch.zeros_like(model.theta)
         self._trained: tuple[int, str] | None = None
         self._result: Momentum | None = None
@@ -75,10 +90,11 @@ class Training:
     def _train(self, round: int, theta: NDArray[np.float32]) -> Momentum:
         gradient = self._passes.model.gradient
         examples = place(self.examples, gradient.device)
-        batch = draw(examples, self._batch, generator(self._seed, TRAINING, self._worker, round))
-        what = Draw(self._seed, TRAINING, self._worker, round)
+        batch = draw(examples, self._batch, generator(self._seed, self._purpose, self._worker, round))
+        what = Draw(self._seed, self._purpose, self._worker, round)
         loss = self._passes.gradient(torch.from_numpy(theta), batch, what)
         finite = bool(torch.isfinite(gradient).all())
         if finite:
-            self._momentum = momentum(self._momentum, gradient, self._beta)
+            self._momentum = momentum(self._momentum, gradient, self.beta)
+            self.gradients += 1
         return Momentum(self._momentum.cpu().numpy(), loss, finite)

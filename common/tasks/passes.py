@@ -83,13 +83,21 @@ class Passes:
         return loss.item()
 
     @torch.no_grad()
+    def losses(self, theta: Tensor, batch: Examples, draw: Draw) -> Tensor:
+        """Loss of each example of a batch at theta, (m,), in evaluation mode and in memory of their own.
+
+        Raises:
+            OstrakonError: as `gradient`.
+        """
+        return self._losses(theta, batch, draw, training=False)[0].clone()
+
     def loss(self, theta: Tensor, batch: Examples, draw: Draw) -> float:
         """The mean loss of a batch at theta, (d,), in evaluation mode.
 
         Raises:
             OstrakonError: as `gradient`.
         """
-        return self._losses(theta, batch, draw, training=False)[0].mean().item()
+        return self.losses(theta, batch, draw).mean().item()
 
     @torch.no_grad()
     def answers(self, theta: Tensor, batch: Examples, draw: Draw) -> tuple[Tensor, Tensor]:

@@ -114,4 +114,5 @@ def welcome(
         rounds=settings.rounds,
         parameters=parameters,
         wanted=wanted,
+        gamma=settings.gamma,
     )

@@ -132,6 +132,9 @@ class Pull:
     def momentum(self, round: int, base: str, theta: Vector) -> Momentum:
         return Momentum(self.lie(theta - self.target), float(np.linalg.norm(theta - self.target)), True)
 
+    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+        pass
+
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
         losses = [float(np.linalg.norm(theta - self.target)) for theta in (inner, outer)]
         return Ballot("outer" if losses[1] < losses[0] else "inner", *losses)

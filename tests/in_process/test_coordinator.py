@@ -196,7 +196,7 @@ class Says:
     def momentum(self, round: int, base: str, theta: Vector) -> Momentum:
         return self.fixed
 
-    judge = Pull(1.0).judge
+    prepare, judge = Pull(1.0).prepare, Pull(1.0).judge
 
 
 def test_a_candidate_that_is_not_finite_is_not_proposed_and_the_other_is_committed(tmp_path: Path) -> None:

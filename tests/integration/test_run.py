@@ -89,6 +89,27 @@ def test_a_run_goes_on_after_kill_9_of_its_server_and_of_a_worker(cluster: Make)
     assert audit(run).returncode == 0
 
 
+def test_a_mixed_vote_gives_one_chain_of_models_and_goes_on_after_kill_9_of_a_worker(cluster: Make) -> None:
+    mixed = {"vote": "mixed", "beta": 0.5, "vote_batch": 8}
+    calm = cluster("calm", rounds=8)
+    finish(calm.server(), *calm.workers(**mixed))
+
+    run = cluster("killed", rounds=60, grace_floor=2.0)
+    server, workers = run.server(), run.workers(**mixed)
+    wait_for(lambda: run.committed() >= 8, "eight rounds")
+    workers[0].kill()
+    wait_for(lambda: any("w00" in entry.missing for entry in run.entries()), "a round without w00")
+    finish(server, run.worker("w00", **mixed), *workers[1:])
+
+    entries = run.entries()
+    chains = [[(entry.inner, entry.outer, entry.winner) for entry in each] for each in (calm.entries(), entries[:8])]
+    assert chains[0] == chains[1]
+    votes = [vote for entry in entries for vote in entry.votes]
+    assert any((vote.choice == "outer") != (vote.outer_loss < vote.inner_loss) for vote in votes)
+    assert "w00" not in entries[-1].missing
+    assert audit(run).returncode == 0
+
+
 def test_audit_names_the_round_of_a_tampered_entry(cluster: Make) -> None:
     run = cluster(rounds=5)
     finish(run.server(), *run.workers())

@@ -75,7 +75,7 @@ class Server:
                 return None if waits else Received(self.round, self.ledger[-1], None)
             case Submit(round, base):
                 return self.submit(round, base)
-            case Inspect(round):
+            case Inspect(round, _):
                 if round == self.round - 1:
                     return Decided(round)
                 if round != self.round:

@@ -202,6 +202,9 @@ class Pull:
             self._result, self._trained = Momentum(sent, 1.0, finite), (round, base)
         return self._result
 
+    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+        pass
+
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
         with np.errstate(over="ignore", invalid="ignore"):
             losses = [float(np.linalg.norm(theta - self._target)) for theta in (inner, outer)]

@@ -5,13 +5,20 @@ from math import inf, nan
 
 import numpy as np
 import pytest
+import torch
 
 from ostrakon.common.choice import Choice
+from ostrakon.common.criteria import CRITERIA, Evidence
 from ostrakon.worker.attacks import VOTES, pivotal
 
 
-def vote(name: str, inner_loss: float = 1.0, outer_loss: float = 2.0, seed: int = 0) -> Choice | None:
-    return VOTES[name](inner_loss, outer_loss, np.random.default_rng(seed))
+def vote(name: str, honest: Choice = "inner", seed: int = 0) -> Choice | None:
+    return VOTES[name](honest, np.random.default_rng(seed))
+
+
+def honest(criterion: str, inner: float, outer: float, gain: float = nan, nearness: float = nan) -> Choice:
+    evidence = Evidence(torch.tensor([inner]), torch.tensor([outer]), gain, nearness)
+    return "outer" if CRITERIA[criterion].prefers_outer(evidence) else "inner"
 
 
 @pytest.mark.parametrize(
@@ -28,14 +35,31 @@ def vote(name: str, inner_loss: float = 1.0, outer_loss: float = 2.0, seed: int 
     ],
 )
 def test_the_larger_loss_wins_and_outer_wins_ties(inner: float, outer: float, choice: Choice) -> None:
-    assert vote("larger-loss", inner, outer) == choice
+    assert vote("larger-loss", honest("loss", inner, outer)) == choice
+
+
+@pytest.mark.parametrize(
+    ("criterion", "known", "choice"),
+    [
+        ("momentum", {"gain": 1.0}, "outer"),
+        ("momentum", {"gain": -1.0}, "inner"),
+        ("mixed", {"gain": 0.0}, "outer"),
+        ("proximity", {"nearness": -1.0}, "inner"),
+        ("proximity", {"gain": -1.0}, "outer"),
+    ],
+)
+def test_under_every_criterion_the_worse_by_it_is_voted_for(
+    criterion: str, known: dict[str, float], choice: Choice
+) -> None:
+    assert vote("larger-loss", honest(criterion, 1.0, 2.0, **known)) == choice
 
 
 def test_the_other_votes_are_what_they_are_called() -> None:
-    for losses in ((1.0, 2.0), (2.0, 1.0)):
-        assert vote("inner", *losses) == "inner"
-        assert vote("outer", *losses) == "outer"
-        assert vote("silent", *losses) is None
+    choices: tuple[Choice, Choice] = ("inner", "outer")
+    for choice in choices:
+        assert vote("inner", choice) == "inner"
+        assert vote("outer", choice) == "outer"
+        assert vote("silent", choice) is None
     drawn = [vote("random", seed=seed) for seed in range(100)]
     assert 30 < drawn.count("inner") < 70
     assert drawn.count("inner") + drawn.count("outer") == 100

@@ -8,6 +8,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.wire import Vector
 from ostrakon.worker.learner import LocalLearner
+from ostrakon.worker.settings import Vote
 from ostrakon.worker.testbed.bed import Bed
 from ostrakon.worker.testbed.settings import WorkerFile
 from tests.unit.small_task import SmallTask
@@ -31,12 +32,13 @@ class Unflippable(SmallTask):
         return labels + 3
 
 
-def settings(attack: str | None = None) -> WorkerFile:
-    return WorkerFile(id="w00", device="cpu", beta=0.0, attack=attack)
+def settings(attack: str | None, vote: Vote) -> WorkerFile:
+    return WorkerFile(id="w00", device="cpu", beta=0.0, attack=attack, vote=vote)
 
 
-def learner(attack: str | None, task: Task) -> LocalLearner:
-    made = LocalLearner(settings(), task) if attack is None else Bed(settings(attack)).learner(task)
+def learner(attack: str | None, task: Task, vote: Vote = "loss") -> LocalLearner:
+    told = settings(attack, vote)
+    made = LocalLearner(told, task) if attack is None else Bed(told).learner(task)
     made.rehearse()
     made.begin(1, 4)
     return made
@@ -57,11 +59,15 @@ def test_labels_are_flipped_in_the_rounds_of_the_attack_and_in_no_other() -> Non
         assert not np.array_equal(true, false)
 
 
-def test_who_flips_labels_votes_on_the_true_ones() -> None:
-    candidates = np.random.default_rng(0).standard_normal((2, D)).astype(np.float32)
-    liar, honest = learner("LF", SmallTask()), learner(None, SmallTask())
-    momentum(liar, 1)
-    assert liar.judge(1, *candidates) == honest.judge(1, *candidates)
+@pytest.mark.parametrize("vote", ["loss", "momentum", "mixed"])
+def test_who_flips_labels_votes_on_the_true_ones(vote: Vote) -> None:
+    liar, honest = learner("LF", SmallTask(), vote), learner(None, SmallTask(), vote)
+    for round in range(1, 9):
+        candidates = 0.01 * np.random.default_rng(round).standard_normal((2, D)).astype(np.float32)
+        momentum(liar, round)
+        for worker in (liar, honest):
+            worker.prepare(round, "a model", np.zeros(D, np.float32), 1.0)
+        assert liar.judge(round, *candidates) == honest.judge(round, *candidates)
 
 
 def test_flipped_labels_are_rehearsed_by_those_alone_who_train_on_them() -> None:

@@ -62,7 +62,7 @@ def test_a_round_of_two_phases() -> None:
     assert advance(part, Joined(1, True)) == Receive(0)
     assert advance(part, Received(1, "theta_0", None)) == Train(1, "theta_0")
     assert advance(part, Trained()) == Submit(1, "theta_0")
-    assert advance(part, Submitted()) == Inspect(1)
+    assert advance(part, Submitted()) == Inspect(1, "theta_0")
     assert advance(part, Judged()) == Vote(1)
     assert advance(part, Decided(1)) == Receive(1)
     assert advance(part, Received(2, "theta_1", None)) == Train(2, "theta_1")
@@ -89,7 +89,7 @@ def test_a_round_that_needed_no_vote_is_followed_by_the_next() -> None:
 
 @pytest.mark.parametrize("reason", [Reason.LATE_SUBMISSION, Reason.ALREADY_SUBMITTED])
 def test_who_comes_late_still_votes(reason: Reason) -> None:
-    assert advance(at_round(4), failed(reason)) == Inspect(4)
+    assert advance(at_round(4), failed(reason)) == Inspect(4, "base")
     assert advance(at_round(4, two_phase=False), failed(reason)) == Receive(4)
 
 

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from ostrakon.common.aggregation import PRE_AGGREGATIONS
 from ostrakon.common.aggregation.registry import RULE_MAKERS
+from ostrakon.common.criteria import CRITERIA
 from ostrakon.common.setting_types import Settings
 from ostrakon.common.settings import build
 from ostrakon.deploy.settings import RunSettings
@@ -59,6 +60,10 @@ def test_the_tables_of_a_process_are_its_settings(file: str, kind: type[Settings
 
     listed = [(name, default) for name, default, _ in rows(f"`{file}.toml`", page("settings"))]
     assert listed == [(name, shown(field)) for name, field in kind.model_fields.items()]
+
+
+def test_the_table_of_criteria_is_the_criteria() -> None:
+    assert [name for name, *_ in rows("`VOTE=`", page("settings"))] == list(CRITERIA)
 
 
 def test_the_table_of_rules_is_the_registry() -> None:

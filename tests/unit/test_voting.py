@@ -1,6 +1,8 @@
 """The vote: which candidate a worker prefers."""
 
+from collections.abc import Iterable
 from math import inf, nan
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,6 +14,10 @@ from ostrakon.common.choice import Choice
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.passes import initial_model
+from ostrakon.common.wire import Vector
+from ostrakon.worker.learner import LocalLearner
+from ostrakon.worker.sampling import SECOND_MOMENTUM
+from ostrakon.worker.settings import Vote, WorkerSettings
 from ostrakon.worker.training import Training
 from ostrakon.worker.voting import Voter
 from tests.unit.small_task import SmallTask
@@ -41,7 +47,8 @@ def voter(task: SmallTask, *, worker: int = 0, batch: int = 32) -> Voter:
     ],
 )
 def test_the_smaller_finite_loss_wins_and_inner_wins_ties(inner: float, outer: float, choice: Choice) -> None:
-    assert preference(inner, outer) == choice
+    found = preference(torch.tensor([inner, 1.0]), torch.tensor([outer, 0.0]))
+    assert found.tolist() == [choice == "outer", True]
 
 
 def test_the_better_model_gets_the_vote_on_either_side() -> None:
@@ -115,3 +122,131 @@ def test_voting_leaves_the_momentum_as_it_was() -> None:
 def test_a_candidate_of_another_task_is_refused() -> None:
     with pytest.raises(OstrakonError, match="27 parameters"):
         voter(SmallTask()).judge(1, GOOD, np.zeros(3, np.float32))
+
+
+def learner(vote: Vote, *, beta: float = 0.5, task: SmallTask | None = None, position: int = 0) -> LocalLearner:
+    made = LocalLearner(WorkerSettings(device="cpu", beta=beta, vote=vote), task or SmallTask())
+    made.begin(position, 4)
+    return made
+
+
+def second_momentum(rounds: Iterable[int], *, beta: float = 0.5) -> Vector:
+    """v_0 of a worker that took part in these rounds, all at GOOD."""
+    task = SmallTask()
+    training = Training(
+        task,
+        task.worker_data(0, 4, 1),
+        FlatModel(initial_model(task, 1), "cpu"),
+        batch=16,
+        beta=beta,
+        seed=1,
+        worker=0,
+        purpose=SECOND_MOMENTUM,
+    )
+    return [training.momentum(round, "base", GOOD).vector.copy() for round in rounds][-1]
+
+
+class Blind(SmallTask):
+    """Its candidates have one loss in a vote, so that no more is known than what a vector says."""
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        losses = super().losses(outputs, labels)
+        return losses if outputs.requires_grad else torch.zeros_like(losses)
+
+
+ASIDE = np.random.default_rng(5).standard_normal(GOOD.shape).astype(np.float32)
+
+
+def sides(learner: LocalLearner, rounds: Iterable[int], along: Vector) -> list[Choice]:
+    """What is voted in these rounds at GOOD where Inner's step goes along a vector and Outer's against it."""
+    found = []
+    for round in rounds:
+        learner.prepare(round, "base", GOOD, 1.0)
+        found.append(learner.judge(round, GOOD - along, GOOD + along).choice)
+    return found
+
+
+@pytest.mark.parametrize("vote", ["momentum", "mixed"])
+def test_the_second_momentum_decides_once_it_holds_enough_gradients(vote: Vote) -> None:
+    beta = 0.75  # four rounds
+    along = -second_momentum(range(1, 7), beta=beta)
+    found = sides(learner(vote, beta=beta, task=Blind()), range(1, 7), along)
+    assert found == ["inner"] * 3 + ["outer"] * 3  # until then the losses do, which are equal
+    assert sides(learner(vote, beta=beta, task=Blind()), range(1, 7), -along) == ["inner"] * 6
+
+
+def test_a_gradient_that_is_not_finite_does_not_count_as_seen() -> None:
+    worker = learner("momentum", task=Blind())
+    for round in (1, 2):
+        worker.prepare(round, f"broken {round}", np.full_like(GOOD, np.nan), 1.0)
+    assert sides(worker, (3, 4), -second_momentum((3, 4))) == ["inner", "outer"]
+
+
+def test_a_worker_that_was_away_goes_on_with_the_second_momentum_it_had() -> None:
+    along = -second_momentum((1, 2, 9))
+    assert sides(learner("momentum", task=Blind()), (1, 2, 9), along)[-1] == "outer"
+    worker = learner("momentum")
+    sides(worker, (1, 2, 9), along)
+    np.testing.assert_array_equal(worker._voter._asked.momentum(9, "base", GOOD).vector, second_momentum((1, 2, 9)))
+
+
+def test_a_vote_prepared_again_is_the_same_vote() -> None:
+    once, twice = learner("momentum"), learner("momentum")
+    for round in range(1, 6):
+        for worker, times in ((once, 1), (twice, 3)):
+            for _ in range(times):
+                worker.prepare(round, "base", GOOD, 1.0)
+        candidates = GOOD + 1e-3 * ASIDE, GOOD - 1e-3 * ASIDE
+        assert once.judge(round, *candidates) == twice.judge(round, *candidates) == twice.judge(round, *candidates)
+
+
+def test_the_second_momentum_is_on_mini_batches_of_its_own_and_changes_nothing_else() -> None:
+    worker, plain = learner("mixed"), learner("loss")
+    for round in range(1, 4):
+        sent = [one.momentum(round, "base", GOOD).vector.copy() for one in (worker, plain)]
+        worker.prepare(round, "base", GOOD, 1.0)
+        ballots = [one.judge(round, GOOD, -GOOD) for one in (worker, plain)]
+        np.testing.assert_array_equal(*sent)
+        assert ballots[0].inner_loss == ballots[1].inner_loss and ballots[0].outer_loss == ballots[1].outer_loss
+        assert not np.array_equal(sent[0], second_momentum(range(1, round + 1)))
+
+
+def test_a_restarted_worker_lets_the_losses_decide_again() -> None:
+    along = -second_momentum((1, 2, 3))
+    assert sides(learner("momentum", task=Blind()), (1, 2, 3), along) == ["inner", "outer", "outer"]
+    assert sides(learner("momentum", task=Blind()), (3,), along) == ["inner"]
+
+
+def test_proximity_asks_the_momentum_that_was_sent_and_the_learning_rate() -> None:
+    worker, gamma = learner("proximity", task=Blind()), 0.25
+    m = worker.momentum(1, "base", GOOD).vector.copy()
+    worker.prepare(1, "base", GOOD, gamma)
+    far, near = GOOD - gamma * (m + 2 * ASIDE), GOOD - gamma * (m - ASIDE)
+    assert worker.judge(1, far, near).choice == "outer"
+    assert worker.judge(1, near, far).choice == "inner"
+    assert worker.judge(1, near, near.copy()).choice == "inner"
+
+
+@pytest.mark.parametrize("vote", get_args(Vote))
+def test_a_vote_costs_a_gradient_only_where_one_is_asked_for(vote: Vote) -> None:
+    task = Recording()
+    worker = learner(vote, task=task)
+    worker.momentum(1, "base", GOOD)
+    trained = len(task.seen)
+    worker.prepare(1, "base", GOOD, 1.0)
+    assert len(task.seen) - trained == (vote in ("momentum", "mixed"))
+
+
+class Frugal(SmallTask):
+    """Computes its losses in the same memory every time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.memory = torch.zeros(32)
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return self.memory.copy_(super().losses(outputs, labels))
+
+
+def test_losses_that_a_task_computes_in_one_place_are_those_of_both_candidates() -> None:
+    assert voter(Frugal()).judge(1, GOOD, -GOOD) == voter(SmallTask()).judge(1, GOOD, -GOOD)

@@ -3,28 +3,26 @@
 A vote reports the two losses as they are, whatever it is for.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
 from ostrakon.common.choice import Choice
 
-ByzantineVote = Callable[[float, float, np.random.Generator], Choice | None]
-"""From the losses of Inner and Outer on the worker's own mini-batch, and random numbers of this worker and round, to
-what it votes; None: it does not vote."""
+ByzantineVote = Callable[[Choice, np.random.Generator], Choice | None]
+"""From what the worker would vote if it were honest, and random numbers of this worker and round, to what it votes;
+None: it does not vote."""
 
 
-def larger_loss(inner_loss: float, outer_loss: float) -> Choice:
-    """The candidate with the larger loss; Outer where they are equal, since a tie goes to Inner.
+def larger_loss(honest: Choice) -> Choice:
+    """The candidate that the worker's own criterion finds worse: with `loss`, the one with the larger loss.
 
-    A loss that is not finite is the largest. Source: the paper, section 5.
+    So it is Outer where the criterion finds a tie, since a tie goes to Inner. Source: the paper, section 5.
 
-    >>> larger_loss(1.0, 2.0), larger_loss(math.nan, 2.0)
-    ('outer', 'inner')
+    >>> larger_loss("inner")
+    'outer'
     """
-    inner, outer = (loss if math.isfinite(loss) else math.inf for loss in (inner_loss, outer_loss))
-    return "inner" if inner > outer else "outer"
+    return "inner" if honest == "outer" else "outer"
 
 
 def pivotal(inner: int, outer: int, colluders: int) -> Choice | None:
@@ -47,7 +45,7 @@ def pivotal(inner: int, outer: int, colluders: int) -> Choice | None:
     return "inner" if outer + colluders == inner else None
 
 
-def _at_random(inner_loss: float, outer_loss: float, rng: np.random.Generator) -> Choice:
+def _at_random(honest: Choice, rng: np.random.Generator) -> Choice:
     return "inner" if rng.integers(2) else "outer"
 
 
@@ -55,9 +53,9 @@ PIVOTAL = "pivotal"
 """The name of the vote that colluders agree upon, see `pivotal`."""
 
 VOTES: dict[str, ByzantineVote] = {
-    "larger-loss": lambda inner_loss, outer_loss, rng: larger_loss(inner_loss, outer_loss),
-    "inner": lambda inner_loss, outer_loss, rng: "inner",
-    "outer": lambda inner_loss, outer_loss, rng: "outer",
+    "larger-loss": lambda honest, rng: larger_loss(honest),
+    "inner": lambda honest, rng: "inner",
+    "outer": lambda honest, rng: "outer",
     "random": _at_random,
-    "silent": lambda inner_loss, outer_loss, rng: None,
+    "silent": lambda honest, rng: None,
 }

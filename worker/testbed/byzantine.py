@@ -110,7 +110,8 @@ class Byzantine(Passing):
     async def _choice(self, request: pb.VoteRequest) -> Choice | None:
         if self._vote in VOTES:
             random = generator(self._seed, BYZANTINE_VOTE, self._joined.position, request.stamp.round)
-            return VOTES[self._vote](request.inner_loss, request.outer_loss, random)
+            honest: Choice = "outer" if request.choice == pb.CHOICE_OUTER else "inner"
+            return VOTES[self._vote](honest, random)
         return None if self._colluders is None else await self._colluders.vote(request.stamp)
 
 

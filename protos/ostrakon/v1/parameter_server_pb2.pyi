@@ -204,7 +204,7 @@ class Parameter(_message.Message):
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "wanted")
+    __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "wanted", "gamma")
     STAMP_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
@@ -214,6 +214,7 @@ class JoinResponse(_message.Message):
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     position: int
     workers: int
@@ -223,7 +224,8 @@ class JoinResponse(_message.Message):
     rounds: int
     parameters: int
     wanted: str
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., position: _Optional[int] = ..., workers: _Optional[int] = ..., byzantine: _Optional[int] = ..., rule: _Optional[str] = ..., two_phase: _Optional[bool] = ..., rounds: _Optional[int] = ..., parameters: _Optional[int] = ..., wanted: _Optional[str] = ...) -> None: ...
+    gamma: float
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., position: _Optional[int] = ..., workers: _Optional[int] = ..., byzantine: _Optional[int] = ..., rule: _Optional[str] = ..., two_phase: _Optional[bool] = ..., rounds: _Optional[int] = ..., parameters: _Optional[int] = ..., wanted: _Optional[str] = ..., gamma: _Optional[float] = ...) -> None: ...
 
 class BroadcastRequest(_message.Message):
     __slots__ = ("stamp", "after", "holds", "average", "session")

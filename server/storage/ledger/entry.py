@@ -73,7 +73,7 @@ class Genesis:
 
 @dataclass(frozen=True)
 class CountedVote:
-    """One vote that was counted, with the losses it was based on (as the worker reports them)."""
+    """One vote that was counted, with the losses of both candidates, as the worker reports them."""
 
     __pydantic_config__ = _EXACTLY
 
