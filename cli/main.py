@@ -11,6 +11,7 @@ import typer
 
 from ostrakon.cli import certificates, models, processes, runs
 from ostrakon.cli.explained import Explained, help_alone
+from ostrakon.cli.partition import partition
 from ostrakon.cli.rules import rules
 from ostrakon.common.command import begin
 from ostrakon.common.errors import OstrakonError
@@ -47,6 +48,7 @@ app.command("init")(models.init)
 app.command("branch")(models.branch)
 app.command("audit")(models.audit)
 app.command("rules")(rules)
+app.command("partition")(partition)
 
 
 def main() -> None:

@@ -8,7 +8,8 @@ import typer
 
 def init(
     config: Annotated[
-        Path, typer.Option(metavar="FILE", help="TOML file with a worker's settings; task, data and seed are read.")
+        Path,
+        typer.Option(metavar="FILE", help="TOML file with a worker's settings; task, data, options and seed are read."),
     ],
     output: Annotated[Path, typer.Option(metavar="FILE", help="File to write, as in initial.safetensors.")],
 ) -> None:

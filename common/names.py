@@ -3,13 +3,17 @@
 import ast
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from ostrakon.common.errors import OstrakonError
 
 _NAME = re.compile(r"[A-Za-z_][\w.:-]*", re.ASCII)
+
+
+_LONGEST = 200  # characters of what `written` writes: names in a message have as many
 
 
 class Expression(str):
@@ -82,6 +86,20 @@ def parse_call(text: str) -> tuple[str, dict[str, Any]]:
     return name, named
 
 
+def written(name: str, parameters: Mapping[str, Any]) -> str:
+    """A name with its parameters as a user would write it; equal ones give equal texts.
+
+    What would be longer than a message may carry is cut, and ends with a digest of the whole.
+
+    >>> written("dirichlet", {"total": 62.0, "alpha": 0.1})
+    'dirichlet(alpha=0.1, total=62)'
+    """
+    if not parameters:
+        return name
+    text = f"{name}({', '.join(f'{parameter}={_plain(parameters[parameter])}' for parameter in sorted(parameters))})"
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 20]}...{sha256(text.encode()).hexdigest()[:12]}"
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> OstrakonError:
     """The error for a name that nobody registered: lists the known ones and suggests the nearest, whatever its case.
 
@@ -93,6 +111,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> OstrakonError:
     near = get_close_matches(name.lower(), by_lower, n=1)
     hint = f"; did you mean {by_lower[near[0]]}?" if near else ""
     return OstrakonError(f"unknown {kind} {name!r}{hint} (known: {', '.join(names)})")
+
+
+def _plain(value: Any) -> str:
+    return repr(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _value(node: ast.expr, source: str) -> Any:

@@ -1,5 +1,6 @@
 """What a setting can be: numbers that a machine can work with, addresses, ids. Settings are made of these."""
 
+import math
 import os
 import struct
 from pathlib import Path
@@ -14,6 +15,7 @@ _LARGEST = 2**63 - 1  # what files and messages can hold
 _LONGEST = 1e9  # seconds: 31 years; any clock can wait for so long
 _MANY = 10**15  # of what is only counted
 _HELD = 2**24  # of what is held in memory
+_MOST_OPTIONS = 100
 
 
 class Settings(BaseModel):
@@ -66,6 +68,23 @@ def _float32(value: float) -> float:
     return value
 
 
+def _options(values: dict[str, Any]) -> dict[str, Any]:
+    if len(values) > _MOST_OPTIONS:
+        raise ValueError(f"expected at most {_MOST_OPTIONS} of them")
+    for name, value in values.items():
+        if not name.isidentifier() or len(name) > _MOST_OPTIONS:
+            raise ValueError(f"expected names as Python's parameters have them, found {name[:_MOST_OPTIONS]!r}")
+        if not isinstance(value, bool | int | float | str):
+            raise ValueError(f"expected true, false, a number or a text, but {name} is a {type(value).__name__}")
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            raise ValueError(f"expected a number of at most {_LARGEST}, but {name} is greater")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"expected a finite number, but {name} is {value}")
+        if isinstance(value, str) and ("\0" in value or not is_unicode(value)):
+            raise ValueError(f"expected a text without bytes that stand for no letter, but {name} has some")
+    return values
+
+
 Address = Annotated[str, AfterValidator(_address)]
 Id = Annotated[str, AfterValidator(check_id)]
 Rate = Annotated[float, Field(gt=0), AfterValidator(_float32)]
@@ -77,4 +96,5 @@ Batch = Annotated[int, Field(ge=1, le=_HELD)]
 Threads = Annotated[int, Field(ge=0, le=1024)]
 Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS)]
 FewerWorkers = Annotated[int, Field(ge=0, le=MOST_WORKERS)]
+Options = Annotated[dict[str, Any], AfterValidator(_options)]  # of a task: parameters of the function that makes it
 Ids = Annotated[tuple[Id, ...], Field(max_length=MOST_WORKERS)]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ostrakon.common.errors import OstrakonError, readable
+from ostrakon.common.names import Expression, read_call
 from ostrakon.common.settings import build
 from ostrakon.common.toml_file import read_toml
 from ostrakon.deploy.settings import Liars, RunSettings
@@ -56,6 +57,8 @@ class Asked:
         if "team" in self.filed:
             said = {"byzantine", "attack", "byzantine_vote", "fault"}  # by the team
             stored = {name: value for name, value in stored.items() if name not in said}
+        if "options" in words:
+            words["options"] = _options(words["options"])
         if "data" in words:
             words["data"] = _place(words["data"], Path())
         return build(RunSettings, stored | self.filed | words, source="ostrakon up")
@@ -133,14 +136,14 @@ def resumed_run(stored: RunSettings, asked: Asked) -> RunSettings:
             raise OstrakonError(f"run {stored.run} goes on to ROUNDS={was}, now ROUNDS={now}: rounds may only grow")
         if name == "team":
             raise OstrakonError(f"run {stored.run} was started with another team: start another run with RUN=NAME")
-        key = name.upper()
+        key, before, after = name.upper(), _shown(was), _shown(now)
         if name not in given:
             raise OstrakonError(
-                f"run {stored.run} was started with {key}={was}, {given[FILE]} says {now}: leave {FILE.upper()} out "
-                "to go on with the run, or start another one with RUN=NAME"
+                f"run {stored.run} was started with {key}={before}, {given[FILE]} says {after}: "
+                f"leave {FILE.upper()} out to go on with the run, or start another one with RUN=NAME"
             )
         raise OstrakonError(
-            f"run {stored.run} was started with {key}={was}, now {key}={now}: "
+            f"run {stored.run} was started with {key}={before}, now {key}={after}: "
             f"leave {key} out to go on with the run, or start another one with RUN=NAME"
         )
     return wanted
@@ -179,6 +182,27 @@ def described() -> str:
         default = "" if field.default is None else str(field.default)
         lines.append(f"  {f'{name.upper()}={default}':<28}{field.description}")
     return "\n".join(lines)
+
+
+def _options(text: str) -> dict[str, Any]:
+    """The options in a word: `partition=by_shards(shards=3),classes=7`, texts with or without quotation marks."""
+    try:
+        call = read_call(f"options({text})")
+    except OstrakonError:
+        call = None
+    if call is None or call.positional or not call.named:
+        raise OstrakonError(f"OPTIONS={text[:200]!r} cannot be read: write OPTIONS=NAME=VALUE,NAME=VALUE")
+    return {name: _option(value) for name, value in call.named.items()}
+
+
+def _option(value: Any) -> Any:
+    if isinstance(value, Expression):
+        return {"true": True, "false": False}.get(value, str(value))
+    return value
+
+
+def _shown(value: Any) -> str:
+    return ",".join(f"{name}={each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _place(path: str, folder: Path | None = None) -> Path:

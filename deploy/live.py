@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ostrakon.common.names import written
 from ostrakon.common.reasons import Missing, Reason, Why, from_wire
 from ostrakon.deploy.settings import RunSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -56,7 +57,8 @@ class Progress:
     def title(self) -> str:
         s = self.settings
         against = f" against {s.against()}" if s.against() else ""
-        return f"run {s.run}: {s.rule}{against}, n = {s.workers}, {s.byzantine} of them Byzantine, f = {s.f}, {s.task}"
+        learned = written(s.task, s.options or {})
+        return f"run {s.run}: {s.rule}{against}, n = {s.workers}, {s.byzantine} of them Byzantine, f = {s.f}, {learned}"
 
     def accuracy(self) -> str:
         if self.measured is None:

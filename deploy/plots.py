@@ -35,7 +35,7 @@ def curves(record: Record) -> bytes:
     _attack_changes(panels[0], panels, record)
     panels[-1].set_xlabel("round", color=_TEXT)
     panels[-1].set_xlim(0, max([1, *rounds, *(entry.round for entry in record.entries[-1:])]))
-    return _png(figure)
+    return as_png(figure)
 
 
 def compare(records: Sequence[Record]) -> bytes:
@@ -62,7 +62,7 @@ def compare(records: Sequence[Record]) -> bytes:
     panel.set_xlabel("round", color=_TEXT)
     panel.set_xlim(0, max([1, *(record.rounds for record in records)]))
     panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=_TEXT)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _accuracy(panel: Axes, record: Record, rounds: list[int]) -> None:
@@ -167,7 +167,7 @@ def _dress(panel: Axes) -> None:
     panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": "Ostrakon"})
     return buffer.getvalue()

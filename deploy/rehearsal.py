@@ -34,7 +34,7 @@ def rehearse_run(settings: RunSettings, initial: Path) -> Collusion | None:
     prepare(1)
     check_parts(settings)
     seed, device = settings.seed, resolve_device(settings.device)
-    made = task(settings.task, settings.data, seed)
+    made = task(settings.task, settings.data, seed, settings.options)
     model = FlatModel(initial_model(made, seed), device)
     if initial.exists():
         _check_same_model(settings, initial, model)

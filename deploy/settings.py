@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from pydantic import Field, model_validator
 
 from ostrakon.common.schedule import NONE
-from ostrakon.common.setting_types import FewerWorkers, Settings, Workers
+from ostrakon.common.setting_types import FewerWorkers, Options, Settings, Workers
 from ostrakon.common.settings import Machine, same_as
 from ostrakon.server.settings import Quorum, ServerSettings, check_bound
 from ostrakon.worker.settings import EvaluatorSettings, Vote, WorkerSettings
@@ -43,6 +43,11 @@ class RunSettings(Settings):
     rounds: int = same_as(ServerSettings, "rounds", default=400)
     task: str = same_as(WorkerSettings, "task")
     data: Path | None = same_as(WorkerSettings, "data")
+    options: Options | None = same_as(
+        WorkerSettings,
+        "options",
+        description='what the task can be told: OPTIONS="partition=by_writer,...", docs/tasks.md',
+    )
     seed: int = same_as(WorkerSettings, "seed")
     batch: int = same_as(WorkerSettings, "batch")
     gamma: float = same_as(ServerSettings, "gamma", default=0.8)

@@ -5,12 +5,14 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ostrakon.common.names import written
 from ostrakon.common.setting_types import (
     MOST_WORKERS,
     Address,
     Count,
     FewerWorkers,
     Ids,
+    Options,
     Rate,
     Seconds,
     SecondsOrNone,
@@ -26,6 +28,7 @@ class ServerSettings(Settings):
 
     # What makes the run the run it is: kept in the genesis entry; a resume with other values is refused.
     task: str = Field(description="name of the task; workers built for another one are refused")
+    options: Options | None = Field(None, description="a table: the options of the task, as its workers have them")
     rule: str = Field("Mean2P", description="Mean2P, Cent2P, Krum, NNM+CWTM, ...: docs/rules.md lists them")
     roster: Ids = Field(min_length=1, description="worker ids, in the order in which rows are summed")
     f: FewerWorkers = Field(description="bound on Byzantine workers given to the rule, below n/2")
@@ -67,7 +70,13 @@ class ServerSettings(Settings):
 
     def identity(self) -> dict[str, Any]:
         """The settings that make this run the run it is, as plain JSON values."""
-        return self.model_dump(mode="json", include={"task", "rule", "roster", "f", "gamma", "quorum"})
+        found = self.model_dump(mode="json", include={"task", "rule", "roster", "f", "gamma", "quorum"})
+        return {**found, "task": self.learns}
+
+    @property
+    def learns(self) -> str:
+        """The task with its options: what workers have to be built for."""
+        return written(self.task, self.options or {})
 
 
 def check_bound(n: int, f: int) -> None:

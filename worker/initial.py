@@ -15,7 +15,7 @@ def write_initial(settings: WorkerSettings, path: Path) -> None:
     Raises:
         OstrakonError: the task cannot be used, its model cannot be flattened, or the file cannot be written.
     """
-    made = task(settings.task, settings.data, settings.seed)
+    made = task(settings.task, settings.data, settings.seed, settings.options)
     model = FlatModel(initial_model(made, settings.seed), "cpu")
-    metadata = {"task": settings.task, "seed": str(settings.seed)}
+    metadata = {"task": settings.built_for, "seed": str(settings.seed)}
     write_model(path, model.theta.numpy(), model.layout, metadata, model.fixed())

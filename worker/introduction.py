@@ -11,7 +11,7 @@ def introduction(task: str, parameters: int, layout: Layout = (), constants: str
     """The part of a JoinRequest that stays the same as long as this process lives.
 
     Args:
-        task: its name, as in the settings.
+        task: its name and options, see `TakingPart.built_for`.
         parameters: d.
         layout: which parameter lies where in theta; without it the server compares d alone.
         constants: digest of what the model holds beside theta, see `FixedPart.digest`.

@@ -60,7 +60,7 @@ def _bed(settings: WorkerFile) -> "Bed | None":
 
 
 def _rehearsed(settings: WorkerFile, bed: "Bed | None") -> LocalLearner:
-    made = task(settings.task, settings.data, settings.seed)
+    made = task(settings.task, settings.data, settings.seed, settings.options)
     learner = LocalLearner(settings, made) if bed is None else bed.learner(made)
     learner.rehearse()
     return learner
@@ -77,9 +77,9 @@ async def _work(settings: WorkerFile, learner: LocalLearner, thread: TaskThread,
     ):
         for warning in connection.warnings:
             log.warning(warning)
-        log.info("starting", identity=connection.identity.urn, server=settings.server, task=settings.task)
+        log.info("starting", identity=connection.identity.urn, server=settings.server, task=settings.built_for)
         session = Session(
-            settings.task,
+            settings.built_for,
             parameters(learner.layout),
             learner,
             connection if bed is None else bed.way(connection, beside),

@@ -5,7 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from ostrakon.common.setting_types import Address, Batch, Count, Id, SecondsOrNone, Seed, Settings
+from ostrakon.common.names import written
+from ostrakon.common.setting_types import Address, Batch, Count, Id, Options, SecondsOrNone, Seed, Settings
 from ostrakon.common.settings import Machine, TlsFiles
 
 Vote = Literal["loss", "momentum", "mixed", "proximity"]
@@ -14,8 +15,9 @@ Vote = Literal["loss", "momentum", "mixed", "proximity"]
 class TakingPart(Settings):
     """In what a process takes part, as whom, and with what."""
 
-    task: str = Field("glyphs", description="glyphs, linear, femnist, or package.module:MyTask")
+    task: str = Field("glyphs", description="glyphs, linear, femnist, cifar10, or package.module:MyTask")
     data: Path | None = Field(None, description="data file or folder, for tasks that read one")
+    options: Options | None = Field(None, description="a table: what the task can be told, docs/tasks.md")
     seed: Seed = Field(1, description="seed of theta_0, of the data and of every mini-batch")
     server: Address = Field("127.0.0.1:7433", description="address of the server, HOST:PORT")
     id: Id | None = Field(None, description="who I am where there is no certificate (loopback only)")
@@ -25,6 +27,11 @@ class TakingPart(Settings):
     vote: Vote = Field("loss", description="criterion of the vote: loss, momentum, mixed, proximity")
     vote_batch: Batch = Field(64, description="examples in a vote's mini-batch")
     data_timeout: SecondsOrNone = Field(60, description="seconds that data which cannot be read are waited for")
+
+    @property
+    def built_for(self) -> str:
+        """The task with its options, as it is said to the server."""
+        return written(self.task, self.options or {})
 
 
 class WorkerSettings(Machine, TakingPart):

@@ -63,13 +63,19 @@ class Task(ABC):
     write into.
 
     Args:
-        data: file or folder given in the settings, for tasks that read one.
+        data: file or folder given in the settings, for tasks that read one. What else a task can be told in the
+            settings, its options, are further parameters with names and defaults: `def __init__(self, data=None, *,
+            noise=0.1)`, and super().__init__(data).
     """
 
     classes: ClassVar[int]
 
     def __init__(self, data: Path | None = None) -> None:
         self.data = data
+
+    def __str__(self) -> str:
+        """What is learned from which data, for headings."""
+        return type(self).__name__
 
     @abstractmethod
     def model(self) -> nn.Module:
@@ -82,6 +88,13 @@ class Task(ABC):
     @abstractmethod
     def test_data(self, seed: int) -> Examples:
         """The examples on which committed models are measured, none of which a worker holds."""
+
+    def worker_test_data(self, worker: int, workers: int, seed: int) -> Examples:
+        """The test set of worker number `worker`, from the distribution of its own examples; `test_data` by default.
+
+        Experiments report the mean over the workers of the accuracy on it.
+        """
+        return self.test_data(seed)
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Loss of each example, (m,), from the model's outputs; cross entropy of (m, classes) scores by default."""

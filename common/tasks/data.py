@@ -54,6 +54,21 @@ def test_data(task: Task, seed: int) -> Examples:
     return _checked(found, what)
 
 
+def worker_test_data(task: Task, worker: int, workers: int, seed: int) -> Examples:
+    """The examples on which a model is measured for worker number `worker` of `workers`.
+
+    Raises:
+        OstrakonError: the task cannot read or make them.
+    """
+    if type(task).worker_test_data is Task.worker_test_data:
+        return test_data(task, seed)
+    seed_generators(_CPU, seed, TEST, 1 + worker, _GLOBAL)
+    what = f"task {type(task).__name__}: worker_test_data"
+    with user_code(what):
+        found = task.worker_test_data(worker, workers, seed)
+    return _checked(found, what)
+
+
 def flipped(task: Task, examples: Examples, worker: int, seed: int) -> Examples:
     """The same examples with the labels that a label-flipping worker (LF) trains on.
 

@@ -11,8 +11,9 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from torch import nn
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.tasks.characters import CHARACTERS, SIDE, Characters, image_examples
+from ostrakon.common.tasks.characters import CHARACTERS, SIDE, Characters
 from ostrakon.common.tasks.contract import Examples
+from ostrakon.common.tasks.images import image_examples
 from ostrakon.common.tasks.streams import TEST, WORKERS, stream
 
 IMAGES_PER_WORKER = 900

@@ -5,8 +5,10 @@ import importlib
 import inspect
 import io
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -21,21 +23,23 @@ _BUILT_IN = {
     "glyphs": "ostrakon.common.tasks.glyphs:Glyphs",
     "linear": "ostrakon.common.tasks.linear:Linear",
     "femnist": "ostrakon.common.tasks.femnist:Femnist",
+    "cifar10": "ostrakon.common.tasks.cifar10:Cifar10",
 }
-_READING_DATA = ("femnist",)
+_READING_DATA = ("femnist", "cifar10")
 
 
-def task(name: str, data: Path | None = None, seed: int = 1) -> Task:
+def task(name: str, data: Path | None = None, seed: int = 1, options: Mapping[str, Any] | None = None) -> Task:
     """Make the task called `name`.
 
     Args:
-        name: glyphs, linear, femnist, or `package.module:MyTask`, looked up in the current directory too.
+        name: glyphs, linear, femnist, cifar10, or `package.module:MyTask`, looked up in the current directory too.
         data: file or folder for a task that reads one.
         seed: of what a user's module draws when it is imported, or the task when it is made.
+        options: what the task's `__init__` takes by name beside `data`.
 
     Raises:
         OstrakonError: nothing has this name, its module cannot be imported, it is no usable `Task`, or it cannot use
-            `data`.
+            `data` or an option.
     """
     if name in _BUILT_IN:
         if data is not None and name not in _READING_DATA:
@@ -48,13 +52,27 @@ def task(name: str, data: Path | None = None, seed: int = 1) -> Task:
     found = _find(_BUILT_IN.get(name, name))
     try:
         with user_code(f"task {name!r}"):
-            return found(data)
+            _check_options(name, found, options or {})
+            return found(data, **(options or {}))
     except UserCodeFailed as error:
         if "positional argument" in str(error):
             raise OstrakonError(
                 f"{error}: write `def __init__(self, data=None)`, and super().__init__(data)"
             ) from error
         raise
+
+
+def _check_options(name: str, found: type[Task], options: Mapping[str, Any]) -> None:
+    parameters = list(inspect.signature(found).parameters.values())
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return  # the task looks at them itself
+    by_place = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    known = [*by_place[1:], *(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)]  # the first is data
+    for option in options:
+        if option not in known:
+            if not known:
+                raise OstrakonError(f"task {name} takes no options, but {option} was given: remove it")
+            raise unknown(f"option of task {name}", option, known)
 
 
 def _find(name: str) -> type[Task]:

@@ -10,6 +10,8 @@ import torch
 WORKERS = 0
 TEST = 1
 POPULATION = 2
+PARTITION = 6
+SHARE = 7  # of one worker
 # What a user's code draws from the global generators, outside of passes through the model:
 TASK = 3
 MODEL = 4

@@ -54,7 +54,8 @@ def check_built_for(request: pb.JoinRequest, genesis: Genesis) -> None:
         raise Refused(
             Reason.DIFFERENT_TASK,
             f"this run learns the task {task}, the worker was built for {request.task}: "
-            f"set task = '{task}' in the worker's settings",
+            f"set task = '{task.partition('(')[0]}' in the worker's settings"
+            + (", and these options" if "(" in task else ""),
         )
     if (found := _other_model(request, genesis)) is not None:
         raise Refused(Reason.DIFFERENT_MODEL, f"{found}: both must be built from the same task code")

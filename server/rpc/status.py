@@ -40,7 +40,7 @@ def standing(
         stamp=stamp,
         rounds=settings.rounds,
         rule=settings.rule,
-        task=settings.task,
+        task=settings.learns,
         roster=settings.roster,
         byzantine=settings.f,
         inner_wins=history.wins["inner"],

@@ -179,10 +179,10 @@ def _theta_in(path: Path, name: str) -> Vector | None:
 def _begin(settings: ServerSettings, initial: Initial, ledger: Ledger, store: ModelStore) -> OpenRun:
     model = initial.model
     task = model.metadata.get("task")
-    if task != settings.task:
+    if task != settings.learns:
         raise OstrakonError(
-            f"initial model {initial.path} was made for task {task}, this run's task is {settings.task}: "
-            "write it with `ostrakon init` and the run's task"
+            f"initial model {initial.path} was made for task {task}, this run's task is {settings.learns}: "
+            "write it with `ostrakon init` and the run's task and options"
         )
     check_nothing_lost(settings.directory, store, initial)
     if model.fixed:

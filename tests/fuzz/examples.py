@@ -1,5 +1,6 @@
 """What the parsers accept: messages, files and texts to begin from."""
 
+import gzip
 import io
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.introduction import introduction
 from tests.harness.driven_worker import random_vector
+from tests.harness.image_files import batch, idx, leaf
 
 D = 4
 LAYOUT = (("w", (2, 2)),)
@@ -34,7 +36,10 @@ SERVER = (
     'task = "linear"\nroster = ["a", "b", "c"]\nf = 1\ngamma = 0.5\nrounds = 5\nrule = "Mean2P"\n'
     f'directory = "run"\ninitial = "initial.safetensors"\nlisten = "127.0.0.1:0"\n{_TLS}'
 )
-WORKER = f'task = "linear"\nserver = "127.0.0.1:7433"\nattack = "SF@0"\nbatch = 8\nbeta = 0.5\nseed = 3\n{_TLS}'
+WORKER = (
+    'task = "linear"\nserver = "127.0.0.1:7433"\nattack = "SF@0"\nbatch = 8\nbeta = 0.5\nseed = 3\n'
+    f'{_TLS}[options]\npartition = "by_shards"\nrate = 0.5\n'
+)
 TEAM = (
     'task = "linear"\nworkers = 7\nf = 3\n[[team]]\nattack = "SF"\n'
     '[[team]]\nfault = "silent@2"\nbyzantine_vote = "random"\n'
@@ -147,6 +152,21 @@ def data_file() -> list[bytes]:
     images = np.arange(IMAGES * SIDE * SIDE, dtype=np.uint32).astype(np.uint8).reshape(IMAGES, SIDE, SIDE)
     np.savez_compressed(file, x=images, y=np.arange(IMAGES) % 62)
     return [file.getvalue()]
+
+
+def leaf_file() -> list[bytes]:
+    images = np.arange(2 * SIDE * SIDE, dtype=np.uint32).astype(np.uint8).reshape(2, SIDE, SIDE) & 1
+    return [leaf({"a": (images[:1], [3]), "b": (images[1:], [4])}).encode()]
+
+
+def idx_file() -> list[bytes]:
+    """Of three images."""
+    images = np.arange(3 * SIDE * SIDE, dtype=np.uint32).astype(np.uint8).reshape(3, SIDE, SIDE)
+    return [idx(images), gzip.compress(idx(images), mtime=0)]
+
+
+def cifar_batch() -> list[bytes]:
+    return [batch(np.arange(3072, dtype=np.uint32).astype(np.uint8).reshape(1, 32, 32, 3), [3])]
 
 
 def data_arrays() -> list[bytes]:

@@ -22,6 +22,9 @@ from ostrakon.common.identity.revocation import read_revoked
 from ostrakon.common.layout import parameters
 from ostrakon.common.model_file import read_model
 from ostrakon.common.settings import TlsFiles, read
+from ostrakon.common.tasks.files.batches import read_batches
+from ostrakon.common.tasks.files.idx import read_idx
+from ostrakon.common.tasks.files.leaf import read_leaf
 from ostrakon.common.tasks.registry import task
 from ostrakon.deploy.certificates import issue
 from ostrakon.deploy.launch_settings import new_run
@@ -42,6 +45,7 @@ from ostrakon.worker.transport import CallFailed, receive_models
 from tests.fuzz import examples
 from tests.fuzz.examples import IMAGES, RUN, SIDE, D, folder, frames
 from tests.harness.driven_worker import random_vector
+from tests.harness.image_files import idx
 
 T = TypeVar("T")
 USER = (OstrakonError,)
@@ -223,6 +227,20 @@ def _arrays(raw: bytes) -> None:
     task("femnist", path).test_data(1)
 
 
+def _idx(raw: bytes) -> None:
+    images, labels = (folder() / f"{name}-ubyte" for name in ("images-idx3", "labels-idx1"))
+    images.write_bytes(raw)
+    labels.write_bytes(idx(np.arange(3, dtype=np.uint8)))
+    read_idx([images], side=SIDE, classes=62)
+
+
+def _batch(raw: bytes) -> None:
+    place = folder() / "batches"
+    place.mkdir(exist_ok=True)
+    (place / "data_batch_1").write_bytes(raw)
+    read_batches(place, side=32, channels=3, classes=10)
+
+
 def _texts(*texts: str) -> Callable[[], Iterable[bytes]]:
     return lambda: [text.encode() for text in texts]
 
@@ -237,6 +255,9 @@ PARSERS: dict[str, Parser] = {
     "stored-model": Parser(_stored, USER, examples.stored_model),
     "data-file": Parser(_from_file(lambda path: task("femnist", path).test_data(1)), USER, examples.data_file),
     "data-arrays": Parser(_arrays, USER, examples.data_arrays),
+    "leaf-file": Parser(_from_file(lambda path: read_leaf([path], side=SIDE, classes=62)), USER, examples.leaf_file),
+    "idx-file": Parser(_idx, USER, examples.idx_file),
+    "cifar-batch": Parser(_batch, USER, examples.cifar_batch),
     "identity": Parser(_from_text(_identity), USER, _texts("urn:ostrakon:worker:w00", "urn:ostrakon:server:a.b-c_d")),
     "peer": Parser(lambda raw: identity_of({SAN: raw.split(b"\0")}), (), _texts("w00\0urn:ostrakon:worker:w00")),
     "certificate": Parser(_from_file(read_certificate), USER, examples.certificate),
@@ -249,6 +270,8 @@ PARSERS: dict[str, Parser] = {
     "server-settings": Parser(_from_file(partial(read, ServerSettings)), USER, _texts(examples.SERVER)),
     "worker-settings": Parser(_from_file(partial(read, WorkerFile)), USER, _texts(examples.WORKER)),
     "run-settings": Parser(_from_file(partial(read, RunSettings)), USER, _texts(examples.TEAM)),
-    "words": Parser(_from_text(_words), USER, _texts("WORKERS=7\0F=3\0rule=Avg", "RUN=a\0GAMMA=.5\0PORT=7433")),
+    "words": Parser(
+        _from_text(_words), USER, _texts("WORKERS=7\0F=3\0rule=Avg", "RUN=a\0GAMMA=.5\0OPTIONS=a=1,b=c(d=2)")
+    ),
     "lines": Parser(_from_file(read_lines), (), _texts('{"event": "round", "round": 1}\n{"event": "fini')),
 }

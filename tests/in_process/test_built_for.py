@@ -48,6 +48,25 @@ def test_who_has_the_runs_layout_is_let_in(tmp_path: Path, role: Any) -> None:
 
 
 @pytest.mark.parametrize("role", ["worker", "observer"])
+def test_who_has_other_options_than_the_run_is_told_which_it_has(tmp_path: Path, role: Any) -> None:
+    write_model(tmp_path / INITIAL, np.zeros(D, np.float32), LAYOUT, {"task": "pull(noise=1)"})
+    opened = House(tmp_path, options={"noise": 1.0})
+    assert join(opened, introduction("pull(noise=1)", D, LAYOUT), role).parameters == D
+    for other in ("pull", "pull(noise=2)"):
+        with pytest.raises(Refused) as refused:
+            join(opened, introduction(other, D, LAYOUT), role)
+        assert refused.value.reason == Reason.DIFFERENT_TASK
+        assert f"learns the task pull(noise=1), the worker was built for {other}: set task = 'pull'" in str(
+            refused.value
+        )
+    other_run = tmp_path / "other"
+    other_run.mkdir()
+    write_model(other_run / INITIAL, np.zeros(D, np.float32), LAYOUT, {"task": "pull(noise=1)"})
+    with pytest.raises(OstrakonError, match=r"was made for task pull\(noise=1\), this run's task is pull"):
+        House(other_run)
+
+
+@pytest.mark.parametrize("role", ["worker", "observer"])
 @pytest.mark.parametrize(
     ("layout", "sentence"),
     [

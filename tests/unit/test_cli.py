@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ COMMANDS = [
     "branch",
     "audit",
     "rules",
+    "partition",
     "certificates",
 ]
 
@@ -93,6 +95,14 @@ def test_what_cannot_be_done_is_a_sentence(words: str, sentence: str) -> None:
     with pytest.raises(OstrakonError) as refused:
         run(words.split())
     assert str(refused.value).startswith(sentence)
+
+
+def test_who_holds_what_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = tmp_path / "who.png"
+    text = said(capsys, "partition", "TASK=linear", "WORKERS=3", "--output", str(picture))
+    assert text.startswith("Linear: 3 workers, seed 1\n")
+    assert re.search(r"^ +2 +200 +10 +\d +\d+ % +500", text, re.MULTILINE)
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("words", [[], ["certificates"]])

@@ -113,6 +113,66 @@ def test_a_resume_refuses_a_difference_and_names_both_values() -> None:
         resumed_run(stored, parse(["SEED=4"]))
 
 
+@pytest.mark.parametrize(
+    ("word", "options"),
+    [
+        ("partition=dirichlet(alpha=0.1),seed=3", {"partition": "dirichlet(alpha=0.1)", "seed": 3}),
+        ("partition='by_writer', big=true, small=False", {"partition": "by_writer", "big": True, "small": False}),
+        ("rate=-1e-3,mode=by-name", {"rate": -0.001, "mode": "by-name"}),
+    ],
+)
+def test_options_are_one_word_and_reach_every_process_that_makes_the_task(
+    folder: RunFolder, word: str, options: dict[str, object]
+) -> None:
+    settings = new_run(parse(["RUN=trial", f"OPTIONS={word}"]))
+    folder.write_settings(settings)
+    folder.write_certificates(settings, None)
+    folder.write_processes(settings, None)
+    workers = [read(WorkerFile, folder.worker(id)) for id in ("w00", "w09")]
+    built = {each.built_for for each in (*workers, read(WorkerFile, folder.evaluator))}
+    assert folder.read_settings().options == options
+    assert {repr(each.options) for each in workers} == {repr(settings.options)}
+    assert built == {read(ServerSettings, folder.server).learns}
+    assert built != {"glyphs"}
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("uniform", "write OPTIONS=NAME=VALUE"),
+        ("=1", "write OPTIONS=NAME=VALUE"),
+        ("a=1)(b=2", "write OPTIONS=NAME=VALUE"),
+        ("a=1,a=2", "write OPTIONS=NAME=VALUE"),
+        ("a=[1]", "a is a list"),
+        ("a=None", "a is a NoneType"),
+        ("a=1e999", "a is inf"),
+        ("a=" + "9" * 30, "a is greater"),
+    ],
+)
+def test_options_that_cannot_be_used_are_a_sentence(word: str, said: str) -> None:
+    with pytest.raises(OstrakonError, match=said):
+        new_run(parse([f"OPTIONS={word}"]))
+
+
+def test_a_file_has_options_as_a_table_and_a_word_takes_their_place(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text('task = "femnist"\n[options]\npartition = "by_shards"\n')
+    assert new_run(parse([f"SETTINGS={file}"])).options == {"partition": "by_shards"}
+    assert new_run(parse([f"SETTINGS={file}", "OPTIONS=partition=uniform"])).options == {"partition": "uniform"}
+    file.write_text('options = "uniform"\n')
+    with pytest.raises(OstrakonError, match="setting options = 'uniform' cannot be used: input should be a valid dict"):
+        new_run(parse([f"SETTINGS={file}"]))
+
+
+def test_a_resume_refuses_other_options() -> None:
+    stored = new_run(parse(["TASK=femnist", "OPTIONS=partition=dirichlet(alpha=1.0)"]))
+    assert resumed_run(stored, parse(["OPTIONS=partition=dirichlet(alpha=1.0)"])) == stored
+    with pytest.raises(OstrakonError, match=r"OPTIONS=partition=dirichlet\(alpha=1.0\), now OPTIONS=partition=uniform"):
+        resumed_run(stored, parse(["OPTIONS=partition=uniform"]))
+    with pytest.raises(OstrakonError, match="OPTIONS=None, now OPTIONS=partition=uniform"):
+        resumed_run(new_run(parse([])), parse(["OPTIONS=partition=uniform"]))
+
+
 def test_a_resume_needs_nothing_repeated_and_accepts_what_is_the_same() -> None:
     stored = new_run(parse(["RULE=Mean1P", "GAMMA=0.5"]))
     assert resumed_run(stored, parse([])) == stored

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ostrakon.common.errors import OstrakonError
-from ostrakon.common.names import parse_call, unknown
+from ostrakon.common.names import parse_call, unknown, written
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,12 @@ def test_a_value_that_cannot_be_used_is_named(text: str, sentence: str) -> None:
 )
 def test_an_unknown_name_is_answered_with_the_nearest_known_one(name: str, sentence: str) -> None:
     assert str(unknown("attack", name, ["SF", "Gauss", "LF"])) == sentence
+
+
+def test_equal_parameters_are_written_alike_and_no_text_is_longer_than_a_message_carries() -> None:
+    assert written("t", {}) == "t"
+    assert written("t", {"b": 1.0, "a": "x"}) == written("t", {"a": "x", "b": 1}) == "t(a='x', b=1)"
+    assert written("t", {"a": True}) != written("t", {"a": 1})
+    long = [written("t", {"a": "x" * 500 + end}) for end in "yz"]
+    assert long[0] != long[1]
+    assert max(map(len, long)) <= 200

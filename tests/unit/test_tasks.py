@@ -145,7 +145,10 @@ def test_a_users_task_is_found_in_the_current_directory_and_given_its_data(own: 
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("glyps", r"unknown task 'glyps'; did you mean glyphs\? \(known: glyphs, linear, femnist, package\.module"),
+        (
+            "glyps",
+            r"unknown task 'glyps'; did you mean glyphs\? \(known: glyphs, linear, femnist, cifar10, package\.module",
+        ),
         ("no_such_module:Mine", r"there is no module 'no_such_module': save it in this folder"),
         ("broken_task:Mine", r"'broken_task:Mine': there is no module 'no_such_package_at_all'"),
         (":Mine", r"module '' cannot be imported"),

@@ -60,12 +60,12 @@ class Evaluation:
 
     def __init__(self, settings: EvaluatorSettings, path: Path) -> None:
         self._seed = settings.seed
-        self._task = task(settings.task, settings.data, settings.seed)
+        self._task = task(settings.task, settings.data, settings.seed, settings.options)
         device = resolve_device(settings.device)
         self._model = FlatModel(initial_model(self._task, settings.seed), device)
         self._examples = place(test_data(self._task, settings.seed), device)
         model = self._model
-        self.built_for = introduction(settings.task, model.parameters, model.layout, model.fixed().digest())
+        self.built_for = introduction(settings.built_for, model.parameters, model.layout, model.fixed().digest())
         rehearse(self._task, model, seed=settings.seed, test=self._examples)
         self._lines = JsonLines(path)
 
