@@ -11,11 +11,12 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
-from ostrakon.experiments.drawing import draw
+from ostrakon.common.tasks.streams import seed_generators
+from ostrakon.experiments.drawing import EVERYBODY, draw
 from ostrakon.experiments.experiment import Experiment, Result
 from ostrakon.experiments.holdings import Holding, gather, hold
+from ostrakon.experiments.one_run import Candidates, Run
 from ostrakon.experiments.passes import passes
-from ostrakon.experiments.run import Candidates, Run
 from ostrakon.worker.sampling import TRAINING, VOTE
 
 SECOND_MOMENTUM = 17  # what a draw is for, beside those of `worker.sampling`
@@ -96,6 +97,7 @@ class Engine:
         if runs:
             drawn = [draw(self._of(run).sizes, self._batch, run.experiment.seed, purpose, round) for run in runs]
             inputs, labels = gather([self._of(run) for run in runs], drawn, [run.flipping(round) for run in runs])
+            self._seed(runs[0], purpose, round)
             weights = torch.cat([torch.from_numpy(one.weights).flatten() for one in drawn]).to(out.device)
             self._passes.gradients(_stacked([run.theta for run in runs]), inputs, labels, weights, out)
         return out
@@ -118,12 +120,17 @@ class Engine:
         ]
         inputs, labels = gather(holdings, drawn, [0] * len(losing))
         workers = losing[0][0].experiment.workers
-        of_inner, of_outer = (
-            self._passes.losses(_stacked(models), inputs, labels, workers)
-            for models in zip(*((one.inner, one.outer) for _, one in losing), strict=True)
-        )
+        found = []
+        for models in zip(*((one.inner, one.outer) for _, one in losing), strict=True):
+            self._seed(losing[0][0], VOTE, round)  # the same draws for both candidates
+            found.append(self._passes.losses(_stacked(models), inputs, labels, workers))
+        of_inner, of_outer = found
         for (run, candidates), one, inner, outer in zip(losing, drawn, of_inner, of_outer, strict=True):
             run.vote(round, candidates, inner, outer, one.counts.tolist())
+
+    def _seed(self, run: Run, purpose: int, round: int) -> None:
+        """For models that draw, as dropout does: of runs side by side, all draw as the first would."""
+        seed_generators(self._gradients.device, run.experiment.seed, purpose, EVERYBODY, round)
 
     def _measure(self, run: Run, round: int) -> None:
         test = self._of(run).test

@@ -6,7 +6,7 @@ through `torch.func.vmap`.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +25,7 @@ _WITHOUT_PARAMETERS = (
     *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Identity),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten),
 )
-"""What treats each example apart, draws nothing, and is the same in training and evaluation."""
+"""What treats each example apart, draws nothing, and does the same in training and in evaluation."""
 
 _EXAMPLES_AT_ONCE = {"cpu": 96, "cuda": 1 << 14}
 """Examples in a pass without gradients: on a CPU, what goes from layer to layer stays in cache."""
@@ -130,12 +130,18 @@ class Vmapped:
     """Passes of any module, one for each worker, by `torch.func`.
 
     Raises:
-        OstrakonError: from each pass: the task's code does what `torch.func` cannot follow.
+        OstrakonError: from `gradients`: the task's code does what `torch.func` cannot follow.
     """
 
     def __init__(self, task: Task, model: FlatModel) -> None:
         self._task = task
         self._model = model
+        # Where each parameter is held: twice, if two modules share it, but once in a module that is used twice, which
+        # torch would restore wrongly.
+        names = (*model.aliases, *(name for name, _ in model.layout))
+        owners = {name: model.module.get_submodule(name.rpartition(".")[0]) for name in names}
+        once = {(id(owner), name.rpartition(".")[2]): name for name, owner in owners.items()}
+        self._held = {name: model.aliases.get(name, name) for name in once.values()}
 
     def gradients(self, thetas: Tensor, inputs: Tensor, labels: Tensor, weights: Tensor, out: Tensor) -> None:
         """See `Passes`."""
@@ -143,83 +149,79 @@ class Vmapped:
         def loss(theta: Tensor, inputs: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
             return torch.dot(self._losses(theta, inputs, labels), weights)
 
-        self._model.module.train()
+        self._begin(training=True)
         batches = [one.view(*out.shape[:2], -1, *one.shape[1:]) for one in (inputs, labels, weights)]
-        out.copy_(self._of_each_worker(grad(loss))(thetas, *batches))
+        of_workers = vmap(grad(loss), in_dims=(None, 0, 0, 0), randomness="different")
+        try:
+            out.copy_(vmap(of_workers, randomness="different")(thetas, *batches))
+        except RuntimeError as error:
+            raise OstrakonError(
+                f"task {type(self._task).__name__}: torch.func cannot compute all workers at once "
+                f"({last_line(error)}): run it worker by worker, with exact=True"
+            ) from error
 
     @torch.no_grad()
     def losses(self, thetas: Tensor, inputs: Tensor, labels: Tensor, workers: int) -> Tensor:
-        """See `Passes`."""
-        self._model.module.eval()
-        batches = [one.view(len(thetas), workers, -1, *one.shape[1:]) for one in (inputs, labels)]
-        return self._of_each_worker(self._losses)(thetas, *batches)
+        """See `Passes`. One worker after another: without gradients, `torch.func` can follow less."""
+        self._begin(training=False)
+        groups = len(thetas) * workers
+        batches = zip(
+            inputs.view(groups, -1, *inputs.shape[1:]), labels.view(groups, -1, *labels.shape[1:]), strict=True
+        )
+        found = [self._losses(thetas[group // workers], *batch) for group, batch in enumerate(batches)]
+        return torch.stack(found).view(len(thetas), workers, -1)
 
     @torch.no_grad()
     def answers(self, theta: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
         """See `Passes`."""
-        self._model.module.eval()
+        self._begin(training=False)
         blocks = zip(torch.split(inputs, TEST_BLOCK), torch.split(labels, TEST_BLOCK), strict=True)
         return torch.cat([_answered(self._task, self._outputs(theta, some), of) for some, of in blocks])
+
+    def _begin(self, *, training: bool) -> None:
+        self._model.module.train(training)
+        self._model.state.restore()
 
     def _losses(self, theta: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
         return self._task.losses(self._outputs(theta, inputs), labels)
 
     def _outputs(self, theta: Tensor, inputs: Tensor) -> Tensor:
-        parameters, start = {}, 0
-        for name, shape in self._model.layout:
-            end = start + math.prod(shape)
-            parameters[name] = theta[start:end].view(shape)
-            start = end
-        outputs: Tensor = functional_call(self._model.module, parameters, (inputs,))
+        views = {name: theta[part].view(shape) for name, (part, shape) in _places(self._model).items()}
+        parameters = {name: views[first] for name, first in self._held.items()}
+        outputs: Tensor = functional_call(self._model.module, parameters, (inputs.clone(),), tie_weights=False)
         return outputs
-
-    def _of_each_worker(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def mapped(thetas: Tensor, *batches: Tensor) -> Tensor:
-            of_workers = vmap(function, in_dims=(None, *[0] * len(batches)), randomness="different")
-            try:
-                found: Tensor = vmap(of_workers, randomness="different")(thetas, *batches)
-                return found
-            except RuntimeError as error:
-                raise OstrakonError(
-                    f"task {type(self._task).__name__}: torch.func cannot compute all workers at once "
-                    f"({last_line(error)}): run it worker by worker, with exact=True"
-                ) from error
-
-        return mapped
 
 
 def _layers(model: FlatModel) -> list[nn.Module | Weighted] | None:
     """The layers of a module that is nothing but layers one after another; None for any other."""
     found: list[nn.Module | Weighted] = []
-    places, start = {}, 0
-    for name, shape in model.layout:
-        places[name] = slice(start, start + math.prod(shape))
-        start = places[name].stop
-    for name, module in _sequence("", model.module):
+    places = _places(model)
+    for name, module in model.module.named_modules(remove_duplicate=False):
+        if type(module) is nn.Sequential:
+            continue
         layer = layer_of(module, products=model.theta.is_cuda)
         if layer is not None:
             prefix = f"{name}." if name else ""
-            weight = module.get_parameter("weight")
-            bias = None if module.bias is None else places.pop(f"{prefix}bias", None)
-            if f"{prefix}weight" not in places or (module.bias is not None and bias is None):
+            weight, bias = (places.pop(f"{prefix}{part}", None) for part in ("weight", "bias"))
+            if weight is None or (module.bias is not None and bias is None):
                 return None  # frozen, or used twice
-            found.append(Weighted(layer, places.pop(f"{prefix}weight"), tuple(weight.shape), bias))
+            found.append(Weighted(layer, *weight, None if bias is None else bias[0]))
         elif type(module) is nn.MaxPool2d and found and type(found[-1]) is nn.ReLU and not module.return_indices:
             found.insert(-1, module)  # the same numbers and gradients, from fewer of them
-        elif type(module) in _WITHOUT_PARAMETERS:
+        elif type(module) in _WITHOUT_PARAMETERS and (found or not getattr(module, "inplace", False)):
             found.append(module)
         else:
             return None
     return found if not places else None
 
 
-def _sequence(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules that a pass goes through, by name, as far as that can be told without one."""
-    if type(module) is nn.Sequential:
-        for part, child in module.named_children():
-            yield from _sequence(f"{name}.{part}".removeprefix("."), child)
-    else:
-        yield name, module
+def _places(model: FlatModel) -> dict[str, tuple[slice, tuple[int, ...]]]:
+    """Where each parameter lies in theta, and its shape."""
+    places, start = {}, 0
+    for name, shape in model.layout:
+        places[name] = slice(start, start + math.prod(shape)), tuple(shape)
+        start = places[name][0].stop
+    return places
 
 
 def _answered(task: Task, outputs: Tensor, labels: Tensor) -> Tensor:
