@@ -17,11 +17,9 @@ from ostrakon.experiments.experiment import Experiment, Result
 from ostrakon.experiments.holdings import Holding, gather, hold
 from ostrakon.experiments.one_run import Candidates, Run
 from ostrakon.experiments.passes import passes
-from ostrakon.worker.sampling import TRAINING, VOTE
+from ostrakon.worker.sampling import SECOND_MOMENTUM, TRAINING, VOTE
 
-SECOND_MOMENTUM = 17  # what a draw is for, beside those of `worker.sampling`
-
-_SHARED = ("task", "data", "workers", "batch", "vote_batch", "rounds", "evaluate_every", "device")
+_SHARED = ("task", "data", "options", "workers", "batch", "vote_batch", "rounds", "evaluate_every", "device")
 
 
 def run_together(
@@ -60,7 +58,7 @@ class Engine:
         self._holdings: dict[int, Holding] = {}
         thetas: dict[int, Tensor] = {}
         for seed in dict.fromkeys(one.seed for one in experiments):
-            made = task(first.task, first.data, seed)
+            made = task(first.task, first.data, seed, first.options)
             flipping = max(_flipping(one) for one in experiments if one.seed == seed)
             self._holdings[seed] = hold(made, first.workers, seed, flipping, device)
             model = FlatModel(initial_model(made, seed), device)

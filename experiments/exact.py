@@ -71,7 +71,8 @@ class _Run:
             raise OstrakonError("the vote `ideal` is no worker's: use the engine, without exact=True")
         self.experiment = experiment
         self._attacks, self._defence = experiment.attacks, experiment.defence
-        made, device = task(experiment.task, experiment.data, experiment.seed), resolve_device(experiment.device)
+        made = task(experiment.task, experiment.data, experiment.seed, experiment.options)
+        device = resolve_device(experiment.device)
         self._task, self._model = made, FlatModel(initial_model(made, experiment.seed), device)
         self._test = place(test_data(made, experiment.seed), device)
         self._learners = [_learner(experiment, made, worker) for worker in range(experiment.workers)]
@@ -131,9 +132,10 @@ class _Run:
         return true | dict(zip(corrupted, lies, strict=True))
 
     def _vote(self, round: int, inner: Vector, outer: Vector) -> list[Choice]:
+        for learner in self._learners:
+            learner.prepare(round, self._base, self.theta, self.experiment.gamma)
         judged = [learner.judge(round, inner, outer) for learner in self._learners]
-        losses = [(one.inner_loss, one.outer_loss) for one in judged]
-        return ballots(self.experiment, round, [one.choice for one in judged], losses)
+        return ballots(self.experiment, round, [one.choice for one in judged])
 
 
 def _learner(experiment: Experiment, made: Task, worker: int) -> LocalLearner:

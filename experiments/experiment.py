@@ -10,12 +10,12 @@ from pydantic import Field, model_validator
 
 from ostrakon.common.aggregation import Rule
 from ostrakon.common.choice import Choice, Outcome
+from ostrakon.common.criteria import CRITERIA
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.names import unknown
 from ostrakon.common.schedule import NONE, Schedule
-from ostrakon.common.setting_types import FewerWorkers, Settings, Workers
+from ostrakon.common.setting_types import FewerWorkers, Options, Settings, Workers
 from ostrakon.common.settings import Machine, build, same_as
-from ostrakon.experiments.criteria import CRITERIA
 from ostrakon.experiments.yardsticks import IDEAL, rule_of
 from ostrakon.server.settings import ServerSettings
 from ostrakon.worker.attacks import Attack, Defence, attack_schedule
@@ -28,6 +28,7 @@ class Experiment(Settings):
 
     task: str = same_as(WorkerSettings, "task")
     data: Path | None = same_as(WorkerSettings, "data")
+    options: Options | None = same_as(WorkerSettings, "options")
     workers: Workers = Field(35, description="n")
     byzantine: FewerWorkers = Field(14, description="how many of them lie (the first ones)")
     f: int | None = Field(None, ge=0, description="bound given to the rule; `byzantine` if not given")

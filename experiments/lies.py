@@ -8,14 +8,11 @@ from ostrakon.worker.attacks import PIVOTAL, VOTES, pivotal
 from ostrakon.worker.sampling import BYZANTINE_VOTE, generator
 
 
-def ballots(
-    experiment: Experiment, round: int, preferred: Sequence[Choice], losses: Sequence[tuple[float, float]]
-) -> list[Choice]:
+def ballots(experiment: Experiment, round: int, preferred: Sequence[Choice]) -> list[Choice]:
     """The votes that are cast: the honest for what they prefer, the corrupted as they were told.
 
     Args:
         preferred: of each worker in roster order, what it would vote if it were honest.
-        losses: of each worker, the mean losses of Inner and Outer on its mini-batch.
     """
     b, vote = experiment.byzantine, experiment.byzantine_vote
     honest = list(preferred[b:])
@@ -25,6 +22,6 @@ def ballots(
         told = pivotal(honest.count("inner"), honest.count("outer"), b)
         return honest + [told] * b if told is not None else honest
     lies = (
-        VOTES[vote](*losses[worker], generator(experiment.seed, BYZANTINE_VOTE, worker, round)) for worker in range(b)
+        VOTES[vote](preferred[worker], generator(experiment.seed, BYZANTINE_VOTE, worker, round)) for worker in range(b)
     )
     return [lie for lie in lies if lie is not None] + honest

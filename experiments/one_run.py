@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ostrakon.common.algorithm import momentum, step, tally, unopposed
 from ostrakon.common.choice import Choice, Outcome
-from ostrakon.experiments.criteria import CRITERIA, Criterion, Evidence, gain, nearness, rounds_until_heard
+from ostrakon.common.criteria import CRITERIA, Criterion, Evidence, gain, nearness, rounds_until_heard
 from ostrakon.experiments.drawing import EVERYBODY
 from ostrakon.experiments.experiment import Experiment, Measurement, Result, Vote
 from ostrakon.experiments.lies import ballots
@@ -112,17 +112,14 @@ class Run:
         """
         of_gain, of_nearness = self._asked(candidates)
         preferred: list[Choice] = ["inner"] * len(counts)
-        means = torch.empty(2, len(counts), device=self.theta.device)
         for count in set(counts):
             those = [worker for worker, one in enumerate(counts) if one == count]
             evidence = Evidence(
                 inner_losses[those, :count], outer_losses[those, :count], of_gain[those], of_nearness[those]
             )
-            means[:, those] = torch.stack([evidence.inner_mean, evidence.outer_mean])
             for worker, outer in zip(those, self.criterion.prefers_outer(evidence).tolist(), strict=True):
                 preferred[worker] = "outer" if outer else "inner"
-        losses = list(zip(*means.tolist(), strict=True))
-        self.commit(candidates, ballots(self.experiment, round, preferred, losses))
+        self.commit(candidates, ballots(self.experiment, round, preferred))
 
     def commit(self, candidates: Candidates, votes: Sequence[Choice] = ()) -> None:
         """Line 10: the candidate that needs no vote, or that more voted for, is the next model."""

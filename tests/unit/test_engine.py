@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ostrakon.common.aggregation import RULES, rule
+from ostrakon.common.criteria import CRITERIA, Criterion, Evidence
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.tasks.contract import Examples
 from ostrakon.experiments import Experiment, Result, experiment, run, run_together
-from ostrakon.experiments.criteria import CRITERIA, Criterion, Evidence
 from ostrakon.experiments.engine import Engine
 from ostrakon.worker.attacks import ATTACKS
 from tests.unit.small_task import SmallTask
