@@ -50,7 +50,9 @@ def holdings(settings: RunSettings) -> Holdings:
     n, seed = settings.workers, settings.seed
     training = [_counts(settings.task, worker_data(made, worker, n, seed).labels) for worker in range(n)]
     tests = [_counts(settings.task, worker_test_data(made, worker, n, seed).labels) for worker in range(n)]
-    classes = max(getattr(made, "classes", 0), *map(len, training), *map(len, tests))
+    declared = getattr(made, "classes", None)
+    known = declared if isinstance(declared, int) and declared <= _MOST_CLASSES else 0
+    classes = max(known, *map(len, training), *map(len, tests))
     names = tuple(CHARACTERS) if isinstance(made, Characters) else tuple(map(str, range(classes)))
     heading = f"{made}: {n} workers, seed {seed}"
     return Holdings(heading, names, _padded(training, classes), _padded(tests, classes))

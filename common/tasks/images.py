@@ -1,5 +1,6 @@
 """What tasks of images share: the paper's network, the layout of a batch, and data that are partitioned by the seed."""
 
+from abc import abstractmethod
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -65,17 +66,17 @@ class PartitionedImages(Task):
     def __str__(self) -> str:
         return f"{type(self).__name__.lower()}, partition {self.scheme}"
 
+    @abstractmethod
     def read(self, path: Path, *, writers: bool) -> ImageSet:
         """The images there, with who wrote them where that is asked for.
 
         Raises:
             OstrakonError: they cannot be used.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def standardised(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Images as they are in the file, as (m, channels, side, side) of about mean 0 and deviation 1."""
-        raise NotImplementedError
 
     def worker_data(self, worker: int, workers: int, seed: int) -> Examples:
         return self._examples(self.parts(workers, seed).training[worker], f"for each of {workers} workers")

@@ -42,7 +42,7 @@ def _pair(path: Path, side: int, classes: int) -> ImageSet:
     if images.shape[1:] != (side, side):
         raise OstrakonError(f"data file {path}: expected images of {side} x {side} pixels, found {images.shape[1:]}")
     check_labels(f"data file {beside}", labels, len(images), classes)
-    return ImageSet(255 - images.transpose(0, 2, 1), labels.astype(np.int64))
+    return ImageSet(np.subtract(255, images.transpose(0, 2, 1), order="C"), labels.astype(np.int64))
 
 
 def _array(path: Path, dimensions: int) -> NDArray[np.uint8]:
