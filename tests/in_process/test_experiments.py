@@ -71,9 +71,8 @@ def networked(directory: Path, one: Experiment) -> list[Entry]:
     """What a server with this experiment's workers commits."""
     roster = tuple(f"w{worker:02d}" for worker in range(one.workers))
     liars, honest = roster[: one.byzantine], roster[one.byzantine :]
-    own = WorkerSettings(
-        task=one.task, seed=one.seed, batch=one.batch, beta=one.beta, vote_batch=one.vote_batch, device="cpu"
-    )
+    shared = ("task", "seed", "batch", "beta", "vote", "vote_batch")
+    own = WorkerSettings(device="cpu", **{name: getattr(one, name) for name in shared})
     write_initial(own, directory / INITIAL)
     house = House(
         directory,
@@ -119,6 +118,9 @@ def networked(directory: Path, one: Experiment) -> list[Entry]:
         ("SV(factor=0.5)", "Mean2P", {"byzantine_vote": "pivotal"}),
         ("SF@0,Omn@3", "TwoPhase(CWM, Avg)", {}),
         ("PGA@2", "Cent1P", {"seed": 2}),
+        ("SF", "Mean2P", {"vote": "mixed", "beta": 0.5}),
+        ("SV(factor=0.5)", "Mean2P", {"vote": "momentum", "beta": 0.5}),
+        ("none", "Mean2P", {"vote": "proximity"}),
     ],
 )
 def test_one_process_commits_the_winners_and_the_models_of_a_networked_run(
@@ -126,8 +128,8 @@ def test_one_process_commits_the_winners_and_the_models_of_a_networked_run(
 ) -> None:
     one = experiment(
         task="linear",
-        **{"workers": 7, "byzantine": 2, "attack": attack, "rule": chosen, "rounds": 5, "gamma": 0.5, "beta": 0.9},
-        **{"batch": 4, "vote_batch": 4, "evaluate_every": 5, **more},
+        **{"workers": 7, "byzantine": 2, "attack": attack, "rule": chosen, "rounds": 5, "gamma": 0.5},
+        **{"batch": 4, "beta": 0.9, "vote_batch": 4, "evaluate_every": 5} | more,
     )
     entries = networked(tmp_path, one)
     found = run(one, exact=True)
