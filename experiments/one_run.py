@@ -17,6 +17,15 @@ from ostrakon.worker.sampling import ATTACK, generator
 
 
 @dataclass(frozen=True)
+class Received:
+    """What came to the server, (k, d), the rows of the honest among them, (h, d), and whose rows they all are."""
+
+    rows: Tensor
+    honest: Tensor
+    positions: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Candidates:
     """The models of a round that are finite, (d,) each, and of the ideal vote how far their aggregates were off."""
 
@@ -84,17 +93,33 @@ class Run:
             momentum(self._second, gradients, self.experiment.beta)
             self._heard += 1
 
-    def propose(self, round: int) -> Candidates:
-        """Lines 4 and 5: what the corrupted send, Inner and Outer of what comes, and the models to vote on."""
+    def receive(self, round: int) -> Received:
+        """What comes to the server: the momenta of the honest, and what the corrupted send instead of theirs."""
+        b = len(self._corrupted)
+        here = [worker for worker, present in enumerate(self._present) if present]
+        everybody = len(here) == len(self._present)
+        honest = self._honest if everybody else self._honest[[worker - b for worker in here if worker >= b]]
+        corrupted = self._corrupted if everybody else self._corrupted[[worker for worker in here if worker < b]]
+        sent = corrupted
+        attack = self._attacks.at(round)
+        if attack is not None and len(corrupted):
+            rng = generator(self.experiment.seed, ATTACK, EVERYBODY, round)
+            sent = attack.send(honest, corrupted, rng=rng, defence=self._defence)
+        if not everybody:
+            return Received(torch.cat([sent, honest]), honest, here)
+        self._sent.copy_(sent)
+        return Received(self._received, honest, here)
+
+    def propose(self, received: Received) -> Candidates:
+        """Lines 4 and 5: Inner and Outer of what came, and the models to vote on."""
         experiment, missing = self.experiment, self._present.count(False)
         if missing > experiment.bound:
             self.outcome = "diverged"
             return Candidates(None, None)
-        received, honest, positions = self._receive(round)
-        aggregates = self._rule.aggregate(received, experiment.bound - missing, positions)
+        aggregates = self._rule.aggregate(received.rows, experiment.bound - missing, received.positions)
         off = None
         if len(aggregates) == 2 and experiment.vote == IDEAL:
-            off = distances_to_the_honest(honest, torch.stack([one.vector for one in aggregates]))
+            off = distances_to_the_honest(received.honest, torch.stack([one.vector for one in aggregates]))
         models = [step(self.theta, one.vector, experiment.gamma) for one in aggregates]
         finite = [model if bool(model.isfinite().all()) else None for model in models]
         if all(model is None for model in finite):
@@ -150,23 +175,6 @@ class Run:
             self.theta.cpu().numpy(),
             seconds,
         )
-
-    def _receive(self, round: int) -> tuple[Tensor, Tensor, list[int]]:
-        """What comes to the server, the honest rows of it, and whose rows they are."""
-        b = len(self._corrupted)
-        here = [worker for worker, present in enumerate(self._present) if present]
-        everybody = len(here) == len(self._present)
-        honest = self._honest if everybody else self._honest[[worker - b for worker in here if worker >= b]]
-        corrupted = self._corrupted if everybody else self._corrupted[[worker for worker in here if worker < b]]
-        sent = corrupted
-        attack = self._attacks.at(round)
-        if attack is not None and len(corrupted):
-            rng = generator(self.experiment.seed, ATTACK, EVERYBODY, round)
-            sent = attack.send(honest, corrupted, rng=rng, defence=self._defence)
-        if not everybody:
-            return torch.cat([sent, honest]), honest, here
-        self._sent.copy_(sent)
-        return self._received, honest, here
 
     def _asked(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Of each worker, what the vectors say that its criterion asks: gain and nearness, NaN where none is asked."""
