@@ -72,19 +72,20 @@ class Engine:
     def round(self, round: int) -> None:
         """Compute one round of every run that goes on."""
         runs = [run for run in self.runs if run.outcome is None]
-        self.train(runs, round)
+        runs = self.train(runs, round)
         received = [run.receive(round) for run in runs]
         self.vote(self.propose(runs, received), round)
         if round % self._every == 0 or round == self._last:
             self.measure(round)
 
-    def train(self, runs: Sequence[Run], round: int) -> None:
-        """Line 3: gradients on new mini-batches, and momenta."""
+    def train(self, runs: Sequence[Run], round: int) -> list[Run]:
+        """Line 3: gradients on new mini-batches, and momenta. Returns the runs that go on."""
         for run, gradients in zip(runs, self._learn(runs, TRAINING, round), strict=True):
             run.train(gradients)
         asking = [run for run in runs if run.criterion.asks == "second momentum"]
         for run, gradients in zip(asking, self._learn(asking, SECOND_MOMENTUM, round), strict=True):
             run.train_second(gradients)
+        return [run for run in runs if run.outcome is None]
 
     def propose(self, runs: Sequence[Run], received: Sequence[Received]) -> list[tuple[Run, Candidates]]:
         """Lines 4 and 5; what needs no vote is committed. Returns the runs that have something to vote on."""
@@ -135,7 +136,9 @@ class Engine:
         out = self._gradients[: len(runs)]
         if runs:
             drawn = [draw(self._of(run).sizes, self._batch, run.experiment.seed, purpose, round) for run in runs]
-            inputs, labels = gather([self._of(run) for run in runs], drawn, [run.flipping(round) for run in runs])
+            # What a worker asks for its vote is true, whatever it sends.
+            lying = [run.flipping(round) if purpose == TRAINING else 0 for run in runs]
+            inputs, labels = gather([self._of(run) for run in runs], drawn, lying)
             self._seed(runs[0], purpose, round)
             weights = torch.cat([torch.from_numpy(one.weights).flatten() for one in drawn]).to(out.device)
             self._passes.gradients(_stacked([run.theta for run in runs]), inputs, labels, weights, out)

@@ -12,7 +12,7 @@ from ostrakon.common.aggregation import Rule
 from ostrakon.common.choice import Choice, Outcome
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.names import unknown
-from ostrakon.common.schedule import NONE, Schedule
+from ostrakon.common.schedule import Schedule
 from ostrakon.common.setting_types import FewerWorkers, Settings, Workers
 from ostrakon.common.settings import Machine, build, same_as
 from ostrakon.experiments.criteria import CRITERIA
@@ -62,7 +62,7 @@ class Experiment(Settings):
                 raise unknown("criterion of the vote", self.vote, (*CRITERIA, IDEAL))
             if self.byzantine >= self.workers:
                 raise OstrakonError(f"{self.byzantine} of {self.workers} workers lie: at least one has to be honest")
-            self.made_rule.check(self.workers, self.bound)
+            self.made_rule.check_run(self.workers, self.bound, asynchronous=False)
             if self.byzantine:
                 for attack in self.attacks.all():
                     attack.rehearse(self.workers - self.byzantine, self.byzantine, self.defence)
@@ -83,7 +83,7 @@ class Experiment(Settings):
     @property
     def attacks(self) -> Schedule[Attack]:
         """What the corrupted send over the rounds."""
-        return attack_schedule(None if self.attack == NONE else self.attack)
+        return attack_schedule(self.attack)
 
     @property
     def defence(self) -> Defence:
