@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -11,12 +12,13 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
+from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.tasks.streams import seed_generators
 from ostrakon.experiments.drawing import EVERYBODY, draw
 from ostrakon.experiments.experiment import Experiment, Result
 from ostrakon.experiments.holdings import Holding, gather, hold
 from ostrakon.experiments.one_run import Candidates, Received, Run
-from ostrakon.experiments.passes import passes
+from ostrakon.experiments.passes import Vmapped, passes
 from ostrakon.worker.sampling import TRAINING, VOTE
 
 SECOND_MOMENTUM = 17  # what a draw is for, beside those of `worker.sampling`
@@ -66,6 +68,17 @@ class Engine:
             model = FlatModel(initial_model(made, seed), device)
             thetas[seed] = model.theta.clone()
         self._passes = passes(made, model)
+        if isinstance(self._passes, Vmapped):  # code of a user's own, whose faults should be named before anything runs
+            held = self._holdings[seed]
+            rehearse(
+                made,
+                model,
+                seed=seed,
+                training=held.of_worker(0),
+                test=held.tests[0],
+                batch=first.batch,
+                vote_batch=first.vote_batch,
+            )
         self.runs = [Run(one, thetas[one.seed].clone()) for one in experiments]
         self._gradients = torch.zeros(len(experiments), first.workers, model.parameters, device=device)
 
@@ -127,9 +140,9 @@ class Engine:
         """Measure the committed models of the runs that go on."""
         for run in self.runs:
             if run.outcome is None:
-                test = self._of(run).test
-                right = self._passes.answers(run.theta, test.inputs, test.labels)
-                run.measured(round, int(right.sum()) / len(right))
+                tests = self._of(run).tests
+                right = [self._passes.answers(run.theta, test.inputs, test.labels) for test in tests]
+                run.measured(round, fmean(int(one.sum()) / len(one) for one in right))
 
     def _learn(self, runs: Sequence[Run], purpose: int, round: int) -> Tensor:
         """The gradients of all workers of some runs, (runs, n, d), at the committed models."""
