@@ -19,7 +19,7 @@ def run(
     """Run one experiment.
 
     Args:
-        exact: worker by worker, as over the network; about ten times slower.
+        exact: worker by worker, as over the network; two to three times slower.
         progress: is told each round that is over.
 
     Raises:

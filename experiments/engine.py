@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -11,12 +12,13 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
+from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.tasks.streams import seed_generators
 from ostrakon.experiments.drawing import EVERYBODY, draw
 from ostrakon.experiments.experiment import Experiment, Result
 from ostrakon.experiments.holdings import Holding, gather, hold
-from ostrakon.experiments.one_run import Candidates, Run
-from ostrakon.experiments.passes import passes
+from ostrakon.experiments.one_run import Candidates, Received, Run
+from ostrakon.experiments.passes import Vmapped, passes
 from ostrakon.worker.sampling import SECOND_MOMENTUM, TRAINING, VOTE
 
 _SHARED = ("task", "data", "options", "workers", "batch", "vote_batch", "rounds", "evaluate_every", "device")
@@ -64,44 +66,51 @@ class Engine:
             model = FlatModel(initial_model(made, seed), device)
             thetas[seed] = model.theta.clone()
         self._passes = passes(made, model)
+        if isinstance(self._passes, Vmapped):  # code of a user's own, whose faults should be named before anything runs
+            held = self._holdings[seed]
+            rehearse(
+                made,
+                model,
+                seed=seed,
+                training=held.of_worker(0),
+                test=held.tests[0],
+                batch=first.batch,
+                vote_batch=first.vote_batch,
+            )
         self.runs = [Run(one, thetas[one.seed].clone()) for one in experiments]
         self._gradients = torch.zeros(len(experiments), first.workers, model.parameters, device=device)
 
     def round(self, round: int) -> None:
         """Compute one round of every run that goes on."""
         runs = [run for run in self.runs if run.outcome is None]
-        if not runs:
-            return
+        runs = self.train(runs, round)
+        received = [run.receive(round) for run in runs]
+        self.vote(self.propose(runs, received), round)
+        if round % self._every == 0 or round == self._last:
+            self.measure(round)
+
+    def train(self, runs: Sequence[Run], round: int) -> list[Run]:
+        """Line 3: gradients on new mini-batches, and momenta. Returns the runs that go on."""
         for run, gradients in zip(runs, self._learn(runs, TRAINING, round), strict=True):
             run.train(gradients)
         asking = [run for run in runs if run.criterion.asks == "second momentum"]
         for run, gradients in zip(asking, self._learn(asking, SECOND_MOMENTUM, round), strict=True):
             run.train_second(gradients)
-        voting: list[tuple[Run, Candidates]] = []
-        for run in runs:
-            candidates = run.propose(round)
+        return [run for run in runs if run.outcome is None]
+
+    def propose(self, runs: Sequence[Run], received: Sequence[Received]) -> list[tuple[Run, Candidates]]:
+        """Lines 4 and 5; what needs no vote is committed. Returns the runs that have something to vote on."""
+        voting = []
+        for run, rows in zip(runs, received, strict=True):
+            candidates = run.propose(rows)
             if run.outcome is None and candidates.unopposed() is None:
                 voting.append((run, candidates))
             elif run.outcome is None:
                 run.commit(candidates)
-        self._vote(voting, round)
-        if round % self._every == 0 or round == self._last:
-            for run in runs:
-                self._measure(run, round)
+        return voting
 
-    def _learn(self, runs: Sequence[Run], purpose: int, round: int) -> Tensor:
-        """The gradients of all workers of some runs, (runs, n, d), at the committed models."""
-        out = self._gradients[: len(runs)]
-        if runs:
-            drawn = [draw(self._of(run).sizes, self._batch, run.experiment.seed, purpose, round) for run in runs]
-            inputs, labels = gather([self._of(run) for run in runs], drawn, [run.flipping(round) for run in runs])
-            self._seed(runs[0], purpose, round)
-            weights = torch.cat([torch.from_numpy(one.weights).flatten() for one in drawn]).to(out.device)
-            self._passes.gradients(_stacked([run.theta for run in runs]), inputs, labels, weights, out)
-        return out
-
-    def _vote(self, voting: Sequence[tuple[Run, Candidates]], round: int) -> None:
-        """Let everybody vote who has something to vote on."""
+    def vote(self, voting: Sequence[tuple[Run, Candidates]], round: int) -> None:
+        """Lines 6 to 10: let everybody vote on new mini-batches, and commit the winners."""
         losing = []
         for run, candidates in voting:
             if candidates.off is not None:
@@ -122,18 +131,33 @@ class Engine:
         for models in zip(*((one.inner, one.outer) for _, one in losing), strict=True):
             self._seed(losing[0][0], VOTE, round)  # the same draws for both candidates
             found.append(self._passes.losses(_stacked(models), inputs, labels, workers))
-        of_inner, of_outer = found
-        for (run, candidates), one, inner, outer in zip(losing, drawn, of_inner, of_outer, strict=True):
+        for (run, candidates), one, inner, outer in zip(losing, drawn, *found, strict=True):
             run.vote(round, candidates, inner, outer, one.counts.tolist())
+
+    def measure(self, round: int) -> None:
+        """Measure the committed models of the runs that go on."""
+        for run in self.runs:
+            if run.outcome is None:
+                tests = self._of(run).tests
+                right = [self._passes.answers(run.theta, test.inputs, test.labels) for test in tests]
+                run.measured(round, fmean(int(one.sum()) / len(one) for one in right))
+
+    def _learn(self, runs: Sequence[Run], purpose: int, round: int) -> Tensor:
+        """The gradients of all workers of some runs, (runs, n, d), at the committed models."""
+        out = self._gradients[: len(runs)]
+        if runs:
+            drawn = [draw(self._of(run).sizes, self._batch, run.experiment.seed, purpose, round) for run in runs]
+            # What a worker asks for its vote is true, whatever it sends.
+            lying = [run.flipping(round) if purpose == TRAINING else 0 for run in runs]
+            inputs, labels = gather([self._of(run) for run in runs], drawn, lying)
+            self._seed(runs[0], purpose, round)
+            weights = torch.cat([torch.from_numpy(one.weights).flatten() for one in drawn]).to(out.device)
+            self._passes.gradients(_stacked([run.theta for run in runs]), inputs, labels, weights, out)
+        return out
 
     def _seed(self, run: Run, purpose: int, round: int) -> None:
         """For models that draw, as dropout does: of runs side by side, all draw as the first would."""
         seed_generators(self._gradients.device, run.experiment.seed, purpose, EVERYBODY, round)
-
-    def _measure(self, run: Run, round: int) -> None:
-        test = self._of(run).test
-        right = self._passes.answers(run.theta, test.inputs, test.labels)
-        run.measured(round, int(right.sum()) / len(right))
 
     def _of(self, run: Run) -> Holding:
         return self._holdings[run.experiment.seed]

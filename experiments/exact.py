@@ -5,6 +5,7 @@ What is missing of one is who waits for whom: everybody is there, and in time.
 
 import time
 from collections.abc import Callable
+from statistics import fmean
 
 from ostrakon.common.algorithm import tally, unopposed
 from ostrakon.common.choice import Choice, Outcome
@@ -13,18 +14,17 @@ from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Task
-from ostrakon.common.tasks.data import test_data
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 from ostrakon.common.wire import Vector
 from ostrakon.experiments.experiment import Experiment, Measurement, Result, Vote
+from ostrakon.experiments.holdings import test_sets
 from ostrakon.experiments.lies import ballots
 from ostrakon.experiments.yardsticks import IDEAL
 from ostrakon.server.core.aggregator import Aggregator, Candidate
 from ostrakon.worker.attacks.mounting import alone, together
 from ostrakon.worker.evaluator.measure import measure
 from ostrakon.worker.learner import LocalLearner
-from ostrakon.worker.sampling import place
 from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.testbed.flipping import FlippingLearner
 
@@ -74,7 +74,7 @@ class _Run:
         made = task(experiment.task, experiment.data, experiment.seed, experiment.options)
         device = resolve_device(experiment.device)
         self._task, self._model = made, FlatModel(initial_model(made, experiment.seed), device)
-        self._test = place(test_data(made, experiment.seed), device)
+        self._tests = test_sets(made, experiment.seed, device)
         self._learners = [_learner(experiment, made, worker) for worker in range(experiment.workers)]
         self._aggregator = Aggregator(experiment.made_rule, experiment.workers, self._model.parameters, device)
         self.theta: Vector = self._model.theta.cpu().numpy().copy()
@@ -112,8 +112,9 @@ class _Run:
 
     def measure(self, round: int) -> None:
         """Measure the committed model as the evaluator does."""
-        found = measure(self._task, self._model, self.theta, self._test, seed=self.experiment.seed)
-        self.accuracy.append(Measurement(round, found.accuracy))
+        seed = self.experiment.seed
+        found = [measure(self._task, self._model, self.theta, test, seed=seed).accuracy for test in self._tests]
+        self.accuracy.append(Measurement(round, fmean(found)))
 
     def _sent(self, round: int) -> dict[int, Vector]:
         """What each worker sends, in roster order; those whose gradient is not finite send nothing."""

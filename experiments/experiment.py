@@ -13,7 +13,7 @@ from ostrakon.common.choice import Choice, Outcome
 from ostrakon.common.criteria import CRITERIA
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.names import unknown
-from ostrakon.common.schedule import NONE, Schedule
+from ostrakon.common.schedule import Schedule
 from ostrakon.common.setting_types import FewerWorkers, Options, Settings, Workers
 from ostrakon.common.settings import Machine, build, same_as
 from ostrakon.experiments.yardsticks import IDEAL, rule_of
@@ -63,7 +63,7 @@ class Experiment(Settings):
                 raise unknown("criterion of the vote", self.vote, (*CRITERIA, IDEAL))
             if self.byzantine >= self.workers:
                 raise OstrakonError(f"{self.byzantine} of {self.workers} workers lie: at least one has to be honest")
-            self.made_rule.check(self.workers, self.bound)
+            self.made_rule.check_run(self.workers, self.bound, asynchronous=False)
             if self.byzantine:
                 for attack in self.attacks.all():
                     attack.rehearse(self.workers - self.byzantine, self.byzantine, self.defence)
@@ -84,7 +84,7 @@ class Experiment(Settings):
     @property
     def attacks(self) -> Schedule[Attack]:
         """What the corrupted send over the rounds."""
-        return attack_schedule(None if self.attack == NONE else self.attack)
+        return attack_schedule(self.attack)
 
     @property
     def defence(self) -> Defence:

@@ -22,14 +22,19 @@ class Holding:
         examples: on the device.
         flipped: the labels that label-flipping workers (LF) train on, of the first workers' examples alone.
         starts, sizes: (n,), where each worker's begin, and how many there are.
-        test: on the device.
+        tests: what models are measured on, on the device.
     """
 
     examples: Examples
     flipped: Tensor
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    test: Examples
+    tests: tuple[Examples, ...]
+
+    def of_worker(self, worker: int) -> Examples:
+        """The examples of one worker."""
+        own = slice(self.starts[worker], self.starts[worker] + self.sizes[worker])
+        return Examples(self.examples.inputs[own], self.examples.labels[own])
 
 
 def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.device) -> Holding:
@@ -42,8 +47,8 @@ def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.devic
         OstrakonError: the task's code raises, breaks its contract, or cannot read its data.
     """
     own = [worker_data(task, worker, workers, seed) for worker in range(workers)]
-    test = test_data(task, seed)
-    check_alike(own[0], test)
+    tests = test_sets(task, seed, device)
+    check_alike(own[0], tests[0])
     sizes = np.array([len(one) for one in own], dtype=np.int64)
     lies = [flipped(task, one, worker, seed).labels for worker, one in enumerate(own[:flipping])]
     every = Examples(torch.cat([one.inputs for one in own]), torch.cat([one.labels for one in own]))
@@ -52,8 +57,17 @@ def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.devic
         torch.cat(lies).to(device) if lies else every.labels[:0].to(device),
         sizes.cumsum() - sizes,
         sizes,
-        place(test, device),
+        tests,
     )
+
+
+def test_sets(task: Task, seed: int, device: torch.device) -> tuple[Examples, ...]:
+    """What models are measured on: the accuracy of an experiment is the mean of those on these sets.
+
+    Raises:
+        OstrakonError: the task's code raises, or breaks its contract.
+    """
+    return (place(test_data(task, seed), device),)
 
 
 def gather(holdings: Sequence[Holding], drawn: Sequence[Drawn], lying: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,15 @@ from ostrakon.worker.sampling import ATTACK, generator
 
 
 @dataclass(frozen=True)
+class Received:
+    """What came to the server, (k, d), the rows of the honest among them, (h, d), and whose rows they all are."""
+
+    rows: Tensor
+    honest: Tensor
+    positions: Sequence[int]
+
+
+@dataclass(frozen=True)
 class Candidates:
     """The models of a round that are finite, (d,) each, and of the ideal vote how far their aggregates were off."""
 
@@ -54,7 +63,7 @@ class Run:
         rows = theta.new_zeros(b + n, len(theta))
         self._corrupted, self._sent, self._honest, self._received = rows[:b], rows[b : 2 * b], rows[2 * b :], rows[b:]
         self._second = theta.new_zeros(n, len(theta)) if self.criterion.asks == "second momentum" else None
-        self._heard = 0
+        self._heard = torch.zeros(n, dtype=torch.int64, device=theta.device)
         self._present = [True] * n
         self._winners: list[Choice] = []
         self._votes: list[Vote] = []
@@ -66,35 +75,48 @@ class Run:
         return self.experiment.byzantine if attack is not None and attack.flips_labels else 0
 
     def train(self, gradients: Tensor) -> None:
-        """Line 3: fold the gradients of all workers, (n, d), into their momenta; one that is not finite is left out."""
+        """Line 3: fold the gradients of all workers, (n, d), into their momenta.
+
+        Whose gradient is not finite sends nothing in this round; more than f such workers end the run.
+        """
         self._present = _finite(gradients)
         b, beta = len(self._corrupted), self.experiment.beta
-        if all(self._present):
-            momentum(self._corrupted, gradients[:b], beta)
-            momentum(self._honest, gradients[b:], beta)
-            return
-        for worker, present in enumerate(self._present):
-            if present:
-                own = self._corrupted[worker] if worker < b else self._honest[worker - b]
-                momentum(own, gradients[worker], beta)
+        _fold(self._corrupted, gradients[:b], self._present[:b], beta)
+        _fold(self._honest, gradients[b:], self._present[b:], beta)
+        if self._missing > self.experiment.bound:
+            self.outcome = "diverged"
 
     def train_second(self, gradients: Tensor) -> None:
         """Fold the gradients of mini-batches drawn for it alone, (n, d), into each worker's second momentum."""
-        if self._second is not None and all(_finite(gradients)):
-            momentum(self._second, gradients, self.experiment.beta)
-            self._heard += 1
+        if self._second is not None:
+            finite = _finite(gradients)
+            _fold(self._second, gradients, finite, self.experiment.beta)
+            self._heard += torch.tensor(finite, device=self._heard.device)
 
-    def propose(self, round: int) -> Candidates:
-        """Lines 4 and 5: what the corrupted send, Inner and Outer of what comes, and the models to vote on."""
-        experiment, missing = self.experiment, self._present.count(False)
-        if missing > experiment.bound:
-            self.outcome = "diverged"
-            return Candidates(None, None)
-        received, honest, positions = self._receive(round)
-        aggregates = self._rule.aggregate(received, experiment.bound - missing, positions)
+    def receive(self, round: int) -> Received:
+        """What comes to the server: the momenta of the honest, and what the corrupted send instead of theirs."""
+        b = len(self._corrupted)
+        here = [worker for worker, present in enumerate(self._present) if present]
+        everybody = len(here) == len(self._present)
+        honest = self._honest if everybody else self._honest[[worker - b for worker in here if worker >= b]]
+        corrupted = self._corrupted if everybody else self._corrupted[[worker for worker in here if worker < b]]
+        sent = corrupted
+        attack = self._attacks.at(round)
+        if attack is not None and len(corrupted):
+            rng = generator(self.experiment.seed, ATTACK, EVERYBODY, round)
+            sent = attack.send(honest, corrupted, rng=rng, defence=self._defence)
+        if not everybody:
+            return Received(torch.cat([sent, honest]), honest, here)
+        self._sent.copy_(sent)
+        return Received(self._received, honest, here)
+
+    def propose(self, received: Received) -> Candidates:
+        """Lines 4 and 5: Inner and Outer of what came, and the models to vote on."""
+        experiment = self.experiment
+        aggregates = self._rule.aggregate(received.rows, experiment.bound - self._missing, received.positions)
         off = None
         if len(aggregates) == 2 and experiment.vote == IDEAL:
-            off = distances_to_the_honest(honest, torch.stack([one.vector for one in aggregates]))
+            off = distances_to_the_honest(received.honest, torch.stack([one.vector for one in aggregates]))
         models = [step(self.theta, one.vector, experiment.gamma) for one in aggregates]
         finite = [model if bool(model.isfinite().all()) else None for model in models]
         if all(model is None for model in finite):
@@ -148,22 +170,10 @@ class Run:
             seconds,
         )
 
-    def _receive(self, round: int) -> tuple[Tensor, Tensor, list[int]]:
-        """What comes to the server, the honest rows of it, and whose rows they are."""
-        b = len(self._corrupted)
-        here = [worker for worker, present in enumerate(self._present) if present]
-        everybody = len(here) == len(self._present)
-        honest = self._honest if everybody else self._honest[[worker - b for worker in here if worker >= b]]
-        corrupted = self._corrupted if everybody else self._corrupted[[worker for worker in here if worker < b]]
-        sent = corrupted
-        attack = self._attacks.at(round)
-        if attack is not None and len(corrupted):
-            rng = generator(self.experiment.seed, ATTACK, EVERYBODY, round)
-            sent = attack.send(honest, corrupted, rng=rng, defence=self._defence)
-        if not everybody:
-            return torch.cat([sent, honest]), honest, here
-        self._sent.copy_(sent)
-        return self._received, honest, here
+    @property
+    def _missing(self) -> int:
+        """How many workers send nothing in this round."""
+        return self._present.count(False)
 
     def _asked(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Of each worker, what the vectors say that its criterion asks: gain and nearness, NaN where none is asked."""
@@ -171,13 +181,24 @@ class Run:
         inner, outer = candidates.inner, candidates.outer
         if inner is None or outer is None:
             return nothing, nothing
-        if self._second is not None and self._heard >= rounds_until_heard(self.experiment.beta):
-            return gain(self._second, inner, outer), nothing
+        if self._second is not None:
+            heard = self._heard >= rounds_until_heard(self.experiment.beta)
+            return torch.where(heard, gain(self._second, inner, outer), torch.nan), nothing
         if self.criterion.asks == "own momentum":
             own = (self._corrupted, self._honest)
             near = [nearness(m, self.theta, inner, outer, self.experiment.gamma) for m in own if len(m)]
             return nothing, torch.cat(near)
         return nothing, nothing
+
+
+def _fold(momenta: Tensor, gradients: Tensor, present: Sequence[bool], beta: float) -> None:
+    """Fold gradients, (m, d), into the momenta of those whose gradient is finite."""
+    if all(present):
+        momentum(momenta, gradients, beta)
+        return
+    for own, gradient, finite in zip(momenta, gradients, present, strict=True):
+        if finite:
+            momentum(own, gradient, beta)
 
 
 def _finite(gradients: Tensor) -> list[bool]:

@@ -74,9 +74,8 @@ class Weighted:
     def parts(self, vectors: Tensor) -> tuple[Tensor, Tensor | None]:
         """Its weight and bias in vectors, (..., d): views, (..., *shape) and (..., outputs)."""
         weight = vectors[..., self.weight]
-        return weight.view(*weight.shape[:-1], *self.weight_shape), None if self.bias is None else vectors[
-            ..., self.bias
-        ]
+        bias = None if self.bias is None else vectors[..., self.bias]
+        return weight.view(*weight.shape[:-1], *self.weight_shape), bias
 
 
 class Layered:
