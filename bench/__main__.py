@@ -1,4 +1,4 @@
-"""Command line: `python -m ostrakon.bench aggregation`, `python -m ostrakon.bench attacks`."""
+"""Command line: `python -m ostrakon.bench aggregation`, `... attacks`, `... engine`."""
 
 import json
 import sys
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ostrakon.bench.aggregation import DEFAULT, Report, measure, slowdowns
 from ostrakon.bench.attacks import PLACE, ROWS, RULES, Setting, accuracy, markdown
+from ostrakon.bench.engine import EngineReport, measure_engine
 from ostrakon.bench.plot import draw
 from ostrakon.bench.rows import HOSTILE
 from ostrakon.common.aggregation import rule
@@ -22,6 +23,7 @@ from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.markdown import renew
 from ostrakon.common.runtime import prepare
+from ostrakon.experiments.experiment import experiment
 
 app = typer.Typer(help="Measurements, with their limits beside them.", no_args_is_help=True, add_completion=False)
 
@@ -111,6 +113,34 @@ def attacks(
         sys.exit(2)
 
 
+@app.command()
+def engine(
+    task: Annotated[str, typer.Option("--task", help="what is learned")] = "glyphs",
+    data: Annotated[Path | None, typer.Option("--data", help="for tasks that read one")] = None,
+    rule: Annotated[str, typer.Option("--rule", help="rule of the server")] = "Mean2P",
+    attack: Annotated[str, typer.Option("--attack", help="what the corrupted send")] = "SF",
+    workers: Annotated[int, typer.Option("--workers", min=1, help="n")] = 35,
+    byzantine: Annotated[int, typer.Option("--byzantine", min=0, help="liars among them, and f")] = 14,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="examples in a mini-batch")] = 3,
+    vote_batch: Annotated[int, typer.Option("--vote-batch", min=1, help="examples in a vote's mini-batch")] = 3,
+    runs: Annotated[int, typer.Option("--runs", min=1, help="seeds side by side")] = 1,
+    threads: Annotated[int, typer.Option("--threads", min=0, help="threads of the CPU; 0 is one per core")] = 0,
+    device: Annotated[str, typer.Option("--device", help="cpu, cuda or cuda:1")] = "cpu",
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="rounds that are timed")] = 30,
+) -> None:
+    """Rounds a second of the experiments' engine, phase by phase, beside the speed of a plain matrix product."""
+    prepare(threads)
+    try:
+        setting = {"task": task, "data": data, "rule": rule, "attack": attack, "workers": workers, "device": device}
+        sizes = {"byzantine": byzantine, "batch": batch, "vote_batch": vote_batch}
+        several = [experiment(**setting, **sizes, seed=seed) for seed in range(1, runs + 1)]
+        console = Console() if sys.stdout.isatty() else Console(width=120)
+        console.print(_engine_table(measure_engine(several, repeat)))
+    except OstrakonError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
 def _sweeps(device: torch.device, threads: int, repeat: int) -> tuple[list[Report], list[Report]]:
     names = ("Mean2P", "NNM+Avg", "Multi-Krum", "GM", "CWTM", "Avg")
     over_d = [measure(names, 35, 14, d, device, threads, repeat) for d in (10_000, 30_000, 100_000, 300_000, 1_000_000)]
@@ -138,6 +168,28 @@ def _table(report: Report, input_bytes: int) -> Table:
             f"{report.sort.milliseconds / row.milliseconds:.1f} times",
             f"{input_bytes / (row.milliseconds / 1e3) / report.bytes_per_second:.0%}",
             "" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:.1f}",
+        )
+    return table
+
+
+def _engine_table(report: EngineReport) -> Table:
+    table = Table(
+        box=SIMPLE_HEAD,
+        title=f"{report.rounds_per_second:.1f} rounds a second, runs side by side: {report.runs}; "
+        f"a plain product runs at {report.product / 1e9:.0f} GFLOP/s",
+    )
+    for heading in ("phase", "ms", "CPU ms", "share", "GFLOP", "GFLOP/s", "of a product"):
+        table.add_column(heading, justify="left" if heading == "phase" else "right", no_wrap=True)
+    total = sum(phase.milliseconds for phase in report.phases)
+    for phase in report.phases:
+        speed = phase.operations_per_second
+        passes = (f"{phase.operations / 1e9:.2f}", f"{speed / 1e9:.0f}", f"{speed / report.product:.0%}")
+        table.add_row(
+            phase.name,
+            f"{phase.milliseconds:.1f}",
+            f"{phase.cpu_milliseconds:.1f}",
+            f"{phase.milliseconds / total:.0%}",
+            *(passes if phase.operations else ()),
         )
     return table
 

@@ -1,4 +1,4 @@
-"""What users import: the task contract, partitions of data, the aggregation rules and the attacks.
+"""What users import: the task contract, partitions of data, aggregation rules, attacks, and whole runs in one process.
 
 The rooms of the house are links in this folder, so that nothing of it lies at the top level of anybody's Python.
 """
@@ -7,19 +7,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ostrakon import experiments
     from ostrakon.common import aggregation as rules
     from ostrakon.common.errors import OstrakonError
     from ostrakon.common.tasks import partition
     from ostrakon.common.tasks.contract import Examples, Task
     from ostrakon.worker import attacks
 
-__all__ = ["Examples", "OstrakonError", "Task", "attacks", "partition", "rules"]
+__all__ = ["Examples", "OstrakonError", "Task", "attacks", "experiments", "partition", "rules"]
 
 _PLACES = {
     "Examples": ("ostrakon.common.tasks.contract", "Examples"),
     "OstrakonError": ("ostrakon.common.errors", "OstrakonError"),
     "Task": ("ostrakon.common.tasks.contract", "Task"),
     "attacks": ("ostrakon.worker.attacks", None),
+    "experiments": ("ostrakon.experiments", None),
     "partition": ("ostrakon.common.tasks.partition", None),
     "rules": ("ostrakon.common.aggregation", None),
 }

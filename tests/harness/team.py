@@ -52,7 +52,8 @@ REFUSED: dict[Fault, set[Reason]] = {
 
 UNCERTAIN = (Fault.SLOW, Fault.CRASH_MID_STREAM)
 
-LATE = {Reason.LATE_SUBMISSION, Reason.WRONG_ROUND, Reason.WRONG_BASE}  # what may befall whoever is not waited for
+# What may befall whoever is not waited for.
+LATE = {Reason.LATE_SUBMISSION, Reason.WRONG_ROUND, Reason.WRONG_BASE, Reason.MODEL_REPLACED}
 
 # Whoever asks for more than its share has to wait for its turn: its momenta may come too late.
 SLOWED = {Fault.FLOOD}

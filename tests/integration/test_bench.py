@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 
 from ostrakon.bench.__main__ import app
 from ostrakon.bench.aggregation import DEFAULT, measure
+from ostrakon.bench.engine import PHASES
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
 from ostrakon.deploy.processes import start_fork_server
@@ -49,6 +50,17 @@ def test_an_unknown_rule_and_a_missing_gpu_are_refused_in_a_sentence() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(OstrakonError, match="device = 'cuda', but torch finds 0 GPUs"):
             resolve_device("cuda")
+
+
+def test_where_the_time_of_an_engines_round_goes_is_shown_beside_a_plain_product() -> None:
+    words = ["--task", "linear", "--workers", "5", "--byzantine", "2", "--runs", "2", "--repeat", "1", "--threads", "1"]
+    done = CliRunner().invoke(app, ["engine", *words])
+    assert done.exit_code == 0, done.output
+    assert "runs side by side: 2" in done.output
+    assert [line.split()[0] for line in done.output.splitlines() if "%" in line] == list(PHASES)
+    refused = CliRunner().invoke(app, ["engine", "--task", "linear", "--rule", "Mean3P"])
+    assert refused.exit_code == 2
+    assert "unknown rule 'Mean3P'" in refused.stderr
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 from safetensors.torch import load_file
 
+from ostrakon import experiments
 from ostrakon.common.tasks.linear import Linear
+from ostrakon.experiments import experiment
 from tests.harness.cluster import PATIENCE, ROOT, Cluster, Process, wait_for
 
 Make = Callable[..., Cluster]
@@ -43,6 +45,13 @@ def test_an_honest_run_commits_every_round_and_leaves_models_that_load(cluster: 
     assert [entry.round for entry in entries] == [1, 2, 3, 4, 5, 6]
     assert not any(entry.missing or entry.refused or entry.thin for entry in entries)
     assert audit(run).returncode == 0
+    same = experiment(
+        **{"task": "linear", "workers": 3, "byzantine": 0, "f": 1, "attack": "none", "rounds": 6, "gamma": 0.5},
+        **{"batch": 16, "beta": 0.9, "vote_batch": 32},
+    )
+    in_process = experiments.run(same, exact=True)
+    assert [entry.winner for entry in entries] == list(in_process.digests)
+    assert [entry.choice for entry in entries] == list(in_process.winners)
     model = Linear().model()
     for name in ("last", "average"):
         model.load_state_dict(load_file(run.run / f"{name}.safetensors"))

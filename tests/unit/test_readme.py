@@ -103,6 +103,15 @@ def test_the_example_on_the_page_of_attacks_runs() -> None:
     assert found["sent"].shape == (6, 1000)
 
 
+def test_the_example_on_the_page_of_experiments_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page("experiments"), re.MULTILINE | re.DOTALL)
+    exec(code, {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith("completed Measurement(round=60, accuracy=0.")
+    accuracy = {tuple(line.split()[:2]): float(line.split()[2]) for line in printed[2:]}
+    assert accuracy["Honest", "1"] > accuracy["Avg", "1"]
+
+
 def test_the_settings_files_on_the_page_of_attacks_are_read() -> None:
     team, adversary = re.findall(r"^```toml\n(.*?)^```$", ATTACKS_PAGE, re.MULTILINE | re.DOTALL)
     settings = build(RunSettings, tomllib.loads(team), source="team.toml")

@@ -3,17 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
-
-import numpy as np
-import torch
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.schedule import Schedule
 from ostrakon.common.wire import Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.attacks import VOTES, Attack
-from ostrakon.worker.sampling import ATTACK, BYZANTINE_VOTE, generator
+from ostrakon.worker.attacks.mounting import alone
+from ostrakon.worker.sampling import BYZANTINE_VOTE, generator
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.passing import Passing, sat_out
 from ostrakon.worker.testbed.settings import ByzantineVote
@@ -99,8 +98,8 @@ class Byzantine(Passing):
 
     async def _instead(self, attack: Attack, true: Submission, vector: Vector) -> Vector:
         if attack.knows == "alone":
-            random = generator(self._seed, ATTACK, self._joined.position, true.stamp.round)
-            sent: Vector = await self._offload(_alone, attack, vector, random)
+            whose = {"seed": self._seed, "worker": self._joined.position, "round": true.stamp.round}
+            sent: Vector = await self._offload(partial(alone, attack, vector, **whose))
             return sent
         instead = None if self._colluders is None else await self._colluders.instead(attack, true, self._joined)
         if instead is None:
@@ -113,10 +112,3 @@ class Byzantine(Passing):
             honest: Choice = "outer" if request.choice == pb.CHOICE_OUTER else "inner"
             return VOTES[self._vote](honest, random)
         return None if self._colluders is None else await self._colluders.vote(request.stamp)
-
-
-def _alone(attack: Attack, vector: Vector, rng: np.random.Generator) -> Vector:
-    corrupted = torch.from_numpy(vector.copy())[None]  # LF sends it as it is, and what is sent is kept
-    (row,) = attack.send(corrupted[:0], corrupted, rng=rng)
-    sent: Vector = row.contiguous().numpy()
-    return sent

@@ -8,16 +8,13 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
-import numpy as np
 import structlog
-import torch
 
 from ostrakon.common.choice import Choice
 from ostrakon.common.clock import Clock
-from ostrakon.common.errors import OstrakonError
 from ostrakon.common.wire import Vector
 from ostrakon.worker.attacks import Attack, Defence, pivotal
-from ostrakon.worker.sampling import COLLUSION, generator
+from ostrakon.worker.attacks.mounting import together
 
 log = structlog.get_logger()
 
@@ -214,10 +211,7 @@ class Meetings:
         """
 
         def decide(honest: list[Vector], corrupted: list[Vector]) -> list[Vector]:
-            d = len(vector)
-            rng = generator(self._seed, COLLUSION, 0, key.round)
-            sent = attack.send(_matrix(honest, d), _matrix(corrupted, d), rng=rng, defence=defence)
-            return [row.contiguous().numpy() for row in sent]
+            return together(attack, honest, corrupted, seed=self._seed, round=key.round, defence=defence)
 
         sent: Vector = await self._momenta.conspire(member, key, vector, attack.name, decide)
         return sent
@@ -231,9 +225,3 @@ class Meetings:
 
         choice: Choice | None = await self._votes.conspire(member, key, None, "pivotal", decide)
         return choice
-
-
-def _matrix(vectors: list[Vector], d: int) -> torch.Tensor:
-    if any(len(vector) != d for vector in vectors):
-        raise OstrakonError("colluders and tapped workers were built for different models")
-    return torch.from_numpy(np.stack(vectors)) if vectors else torch.empty(0, d)

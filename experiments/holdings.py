@@ -1,0 +1,93 @@
+"""All examples of all workers in one place on the device, from which a round's mini-batches are gathered at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ostrakon.common.tasks.contract import Examples, Task
+from ostrakon.common.tasks.data import check_alike, flipped, test_data, worker_data
+from ostrakon.experiments.drawing import Drawn
+from ostrakon.worker.sampling import place
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What the n workers of one seed hold: their examples one behind the other, and the test data.
+
+    Attributes:
+        examples: on the device.
+        flipped: the labels that label-flipping workers (LF) train on, of the first workers' examples alone.
+        starts, sizes: (n,), where each worker's begin, and how many there are.
+        tests: what models are measured on, on the device.
+    """
+
+    examples: Examples
+    flipped: Tensor
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    tests: tuple[Examples, ...]
+
+    def of_worker(self, worker: int) -> Examples:
+        """The examples of one worker."""
+        own = slice(self.starts[worker], self.starts[worker] + self.sizes[worker])
+        return Examples(self.examples.inputs[own], self.examples.labels[own])
+
+
+def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.device) -> Holding:
+    """Let the task make or read the examples of all workers, and the test data.
+
+    Args:
+        flipping: how many workers, the first ones, train on flipped labels at some time.
+
+    Raises:
+        OstrakonError: the task's code raises, breaks its contract, or cannot read its data.
+    """
+    own = [worker_data(task, worker, workers, seed) for worker in range(workers)]
+    tests = test_sets(task, seed, device)
+    check_alike(own[0], tests[0])
+    sizes = np.array([len(one) for one in own], dtype=np.int64)
+    lies = [flipped(task, one, worker, seed).labels for worker, one in enumerate(own[:flipping])]
+    every = Examples(torch.cat([one.inputs for one in own]), torch.cat([one.labels for one in own]))
+    return Holding(
+        place(every, device),
+        torch.cat(lies).to(device) if lies else every.labels[:0].to(device),
+        sizes.cumsum() - sizes,
+        sizes,
+        tests,
+    )
+
+
+def test_sets(task: Task, seed: int, device: torch.device) -> tuple[Examples, ...]:
+    """What models are measured on: the accuracy of an experiment is the mean of those on these sets.
+
+    Raises:
+        OstrakonError: the task's code raises, or breaks its contract.
+    """
+    return (place(test_data(task, seed), device),)
+
+
+def gather(holdings: Sequence[Holding], drawn: Sequence[Drawn], lying: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """The mini-batches of all workers of R runs, flat: inputs and labels, (R * n * b, ...).
+
+    Args:
+        holdings, drawn: of each run.
+        lying: of each run how many workers, the first ones, are given flipped labels.
+    """
+    inputs, labels = [], []
+    for holding, one, liars in zip(holdings, drawn, lying, strict=True):
+        places = torch.from_numpy((holding.starts[:, None] + one.places).ravel()).to(holding.examples.inputs.device)
+        inputs.append(holding.examples.inputs[places])
+        true = holding.examples.labels[places]
+        if liars:
+            those = liars * one.places.shape[1]
+            true[:those] = holding.flipped[places[:those]]
+        labels.append(true)
+    return _joined(inputs), _joined(labels)
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
