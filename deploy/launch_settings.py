@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +12,7 @@ from ostrakon.common.errors import OstrakonError, readable
 from ostrakon.common.names import Expression, read_call
 from ostrakon.common.settings import build
 from ostrakon.common.toml_file import read_toml
+from ostrakon.common.words import read_words
 from ostrakon.deploy.settings import Liars, RunSettings
 
 MAY_DIFFER = ("port", "device")  # on a resume; rounds may grow
@@ -70,23 +70,7 @@ def parse(words: Iterable[str]) -> Asked:
     Raises:
         OstrakonError: a word has another form, or its key is unknown or given twice.
     """
-    given: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        name = key.lower()
-        if not equals:
-            raise OstrakonError(f"{word!r} is no setting: write KEY=VALUE, as in ROUNDS=100")
-        if name not in _WORDS:
-            known = [field.upper() for field in _WORDS]
-            near = get_close_matches(key.upper(), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise OstrakonError(f"unknown setting {key!r}{hint} (known: {', '.join(known)})")
-        if name in given:
-            raise OstrakonError(f"setting {name.upper()} is given twice: give it once")
-        if not value:
-            raise OstrakonError(f"setting {name.upper()} has no value: write {name.upper()}=VALUE or leave it out")
-        given[name] = value
-    return Asked(given)
+    return Asked(read_words(words, _WORDS))
 
 
 def run_name(asked: Asked) -> str:

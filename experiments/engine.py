@@ -13,13 +13,13 @@ from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 from ostrakon.common.tasks.streams import seed_generators
 from ostrakon.experiments.drawing import EVERYBODY, draw
-from ostrakon.experiments.experiment import Experiment, Result
+from ostrakon.experiments.experiment import Experiment, Measurement, Result
 from ostrakon.experiments.holdings import Holding, gather, hold
 from ostrakon.experiments.one_run import Candidates, Run
 from ostrakon.experiments.passes import passes
 from ostrakon.worker.sampling import SECOND_MOMENTUM, TRAINING, VOTE
 
-_SHARED = ("task", "data", "options", "workers", "batch", "vote_batch", "rounds", "evaluate_every", "device")
+SHARED = ("task", "data", "options", "workers", "batch", "vote_batch", "rounds", "evaluate_every", "device")
 
 
 def run_together(
@@ -131,9 +131,13 @@ class Engine:
         seed_generators(self._gradients.device, run.experiment.seed, purpose, EVERYBODY, round)
 
     def _measure(self, run: Run, round: int) -> None:
-        test = self._of(run).test
-        right = self._passes.answers(run.theta, test.inputs, test.labels)
-        run.measured(round, int(right.sum()) / len(right))
+        holding = self._of(run)
+        right = self._passes.answers(run.theta, holding.test.inputs, holding.test.labels)
+        pooled = accuracy = int(right.sum()) / len(right)
+        if holding.own_tests is not None:
+            own = holding.own_tests
+            accuracy = own.mean_of_workers(self._passes.answers(run.theta, own.examples.inputs, own.examples.labels))
+        run.measured(Measurement(round, accuracy, pooled))
 
     def _of(self, run: Run) -> Holding:
         return self._holdings[run.experiment.seed]
@@ -160,11 +164,11 @@ def _check_alike(experiments: Sequence[Experiment]) -> Experiment:
         raise OstrakonError("no experiments were given: give at least one")
     first = experiments[0]
     for other in experiments[1:]:
-        for name in _SHARED:
+        for name in SHARED:
             here, there = getattr(first, name), getattr(other, name)
             if here != there:
                 raise OstrakonError(
-                    f"experiments side by side share {', '.join(_SHARED)}, but {name} is {here!r} and {there!r}: run "
+                    f"experiments side by side share {', '.join(SHARED)}, but {name} is {here!r} and {there!r}: run "
                     "them one after another"
                 )
     return first

@@ -5,6 +5,7 @@ What is missing of one is who waits for whom: everybody is there, and in time.
 
 import time
 from collections.abc import Callable
+from statistics import fmean
 
 from ostrakon.common.algorithm import tally, unopposed
 from ostrakon.common.choice import Choice, Outcome
@@ -13,7 +14,7 @@ from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Task
-from ostrakon.common.tasks.data import test_data
+from ostrakon.common.tasks.data import own_test_data, test_data
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 from ostrakon.common.wire import Vector
@@ -74,7 +75,9 @@ class _Run:
         made = task(experiment.task, experiment.data, experiment.seed, experiment.options)
         device = resolve_device(experiment.device)
         self._task, self._model = made, FlatModel(initial_model(made, experiment.seed), device)
-        self._test = place(test_data(made, experiment.seed), device)
+        common = test_data(made, experiment.seed)
+        own = own_test_data(made, experiment.workers, experiment.seed, common) or []
+        self._test, self._own_tests = place(common, device), [place(one, device) for one in own]
         self._learners = [_learner(experiment, made, worker) for worker in range(experiment.workers)]
         self._aggregator = Aggregator(experiment.made_rule, experiment.workers, self._model.parameters, device)
         self.theta: Vector = self._model.theta.cpu().numpy().copy()
@@ -111,9 +114,12 @@ class _Run:
         return True
 
     def measure(self, round: int) -> None:
-        """Measure the committed model as the evaluator does."""
-        found = measure(self._task, self._model, self.theta, self._test, seed=self.experiment.seed)
-        self.accuracy.append(Measurement(round, found.accuracy))
+        """Measure the committed model as the evaluator does, and on the workers' own test sets."""
+        pooled, *own = (
+            measure(self._task, self._model, self.theta, one, seed=self.experiment.seed).accuracy
+            for one in (self._test, *self._own_tests)
+        )
+        self.accuracy.append(Measurement(round, fmean(own or [pooled]), pooled))
 
     def _sent(self, round: int) -> dict[int, Vector]:
         """What each worker sends, in roster order; those whose gradient is not finite send nothing."""

@@ -103,10 +103,17 @@ def experiment(**settings: Any) -> Experiment:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The accuracy of the model of a round, 0 to 1."""
+    """How good the model of a round is.
+
+    Attributes:
+        round: from 1.
+        accuracy: the paper's figure, 0 to 1: the mean over all workers of the accuracy on each one's own test set.
+        pooled: the accuracy on the common test set, as an evaluator measures it; the same where no worker has another.
+    """
 
     round: int
     accuracy: float
+    pooled: float
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,32 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ostrakon.common.tasks.contract import Examples, Task
-from ostrakon.common.tasks.data import check_alike, flipped, test_data, worker_data
+from ostrakon.common.tasks.data import check_alike, flipped, own_test_data, test_data, worker_data
 from ostrakon.experiments.drawing import Drawn
 from ostrakon.worker.sampling import place
+
+
+@dataclass(frozen=True)
+class OwnTests:
+    """Test sets of the n workers.
+
+    Attributes:
+        examples: one worker's behind the other's, on the device.
+        sizes: (n,), how many of them are each worker's.
+    """
+
+    examples: Examples
+    sizes: NDArray[np.int64]
+
+    def mean_of_workers(self, right: Tensor) -> float:
+        """The mean over the workers of the share of each one's examples that are answered rightly.
+
+        Args:
+            right: (examples,) bool.
+        """
+        starts = self.sizes.cumsum() - self.sizes
+        counts = np.add.reduceat(right.cpu().numpy().astype(np.int64), starts)
+        return float((counts / self.sizes).mean())
 
 
 @dataclass(frozen=True)
@@ -22,7 +45,8 @@ class Holding:
         examples: on the device.
         flipped: the labels that label-flipping workers (LF) train on, of the first workers' examples alone.
         starts, sizes: (n,), where each worker's begin, and how many there are.
-        test: on the device.
+        test: the common test set, on the device.
+        own_tests: those of the workers; None where each one's is the common one.
     """
 
     examples: Examples
@@ -30,10 +54,11 @@ class Holding:
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
     test: Examples
+    own_tests: OwnTests | None
 
 
 def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.device) -> Holding:
-    """Let the task make or read the examples of all workers, and the test data.
+    """Let the task make or read the examples of all workers, and the test sets.
 
     Args:
         flipping: how many workers, the first ones, train on flipped labels at some time.
@@ -53,7 +78,17 @@ def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.devic
         sizes.cumsum() - sizes,
         sizes,
         place(test, device),
+        _own_tests(task, workers, seed, test, device),
     )
+
+
+def _own_tests(task: Task, workers: int, seed: int, common: Examples, device: torch.device) -> OwnTests | None:
+    own = own_test_data(task, workers, seed, common)
+    if own is None:
+        return None
+    sizes = np.array([len(one) for one in own], dtype=np.int64)
+    every = Examples(torch.cat([one.inputs for one in own]), torch.cat([one.labels for one in own]))
+    return OwnTests(place(every, device), sizes)
 
 
 def gather(holdings: Sequence[Holding], drawn: Sequence[Drawn], lying: Sequence[int]) -> tuple[Tensor, Tensor]:

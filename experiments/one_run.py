@@ -130,9 +130,9 @@ class Run:
             self._winners.append(winner)
             self._votes.append(Vote(votes.count("inner"), votes.count("outer")))
 
-    def measured(self, round: int, accuracy: float) -> None:
-        """The accuracy of a round's model is known."""
-        self._accuracy.append(Measurement(round, accuracy))
+    def measured(self, measurement: Measurement) -> None:
+        """It is known how good a round's model is."""
+        self._accuracy.append(measurement)
 
     def result(self, seconds: float) -> Result:
         """What came of it."""
