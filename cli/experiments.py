@@ -44,7 +44,7 @@ def experiments(
     from ostrakon.experiments.tables.summary import fill
 
     chosen = table_settings(settings or [])
-    if plan == output.FIGURE1:
+    if plan == plans.FIGURE1:
         _show(output.output_of_figure1(), chosen.results, update)
         return
     made, store = plans.plan(plan, chosen), Store(chosen.results / "runs")

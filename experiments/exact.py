@@ -39,7 +39,8 @@ def run_exact(experiment: Experiment, progress: Callable[[int], object] = lambda
         progress: is told each round that is over.
 
     Raises:
-        OstrakonError: the device or the task cannot be used, the task's code raises, or the vote is `ideal`.
+        OstrakonError: the device or the task cannot be used, the task's code raises, or the vote or the momentum is one
+            that no networked worker has.
     """
     began = time.perf_counter()
     run = _Run(experiment)
@@ -70,6 +71,8 @@ class _Run:
     def __init__(self, experiment: Experiment) -> None:
         if experiment.vote == IDEAL:
             raise OstrakonError("the vote `ideal` is no worker's: use the engine, without exact=True")
+        if experiment.momentum == "shared":
+            raise OstrakonError("networked workers share no momentum: use the engine, without exact=True")
         self.experiment = experiment
         self._attacks, self._defence = experiment.attacks, experiment.defence
         made = task(experiment.task, experiment.data, experiment.seed, experiment.options)

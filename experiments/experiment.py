@@ -42,6 +42,9 @@ class Experiment(Settings):
     vote_batch: int = same_as(WorkerSettings, "vote_batch", default=3)
     gamma: float = same_as(ServerSettings, "gamma", default=0.1)
     beta: float = same_as(WorkerSettings, "beta", default=0.99)
+    momentum: Literal["own", "shared"] = Field(
+        "own", description="each worker's own, or shared: one that all fold into in turn, as in the authors' code"
+    )
     rounds: int = same_as(ServerSettings, "rounds", default=1500)
     seed: int = same_as(WorkerSettings, "seed")
     evaluate_every: int = same_as(

@@ -54,6 +54,7 @@ class Run:
         rows = theta.new_zeros(b + n, len(theta))
         self._corrupted, self._sent, self._honest, self._received = rows[:b], rows[b : 2 * b], rows[2 * b :], rows[b:]
         self._second = theta.new_zeros(n, len(theta)) if self.criterion.asks == "second momentum" else None
+        self._shared = theta.new_zeros(len(theta)) if experiment.momentum == "shared" else None
         self._heard = 0
         self._present = [True] * n
         self._winners: list[Choice] = []
@@ -69,14 +70,14 @@ class Run:
         """Line 3: fold the gradients of all workers, (n, d), into their momenta; one that is not finite is left out."""
         self._present = _finite(gradients)
         b, beta = len(self._corrupted), self.experiment.beta
-        if all(self._present):
+        if self._shared is not None:
+            self._train_in_turn(self._shared, gradients)
+        elif all(self._present):
             momentum(self._corrupted, gradients[:b], beta)
             momentum(self._honest, gradients[b:], beta)
-            return
-        for worker, present in enumerate(self._present):
-            if present:
-                own = self._corrupted[worker] if worker < b else self._honest[worker - b]
-                momentum(own, gradients[worker], beta)
+        else:
+            for worker in self._here:
+                momentum(self._own(worker), gradients[worker], beta)
 
     def train_second(self, gradients: Tensor) -> None:
         """Fold the gradients of mini-batches drawn for it alone, (n, d), into each worker's second momentum."""
@@ -148,10 +149,26 @@ class Run:
             seconds,
         )
 
+    def _train_in_turn(self, shared: Tensor, gradients: Tensor) -> None:
+        """One after another, as the authors' code does: each sends the momentum as it is once its own is folded in."""
+        for worker in self._here:
+            momentum(shared, gradients[worker], self.experiment.beta)
+            self._own(worker).copy_(shared)
+
+    def _own(self, worker: int) -> Tensor:
+        """The true momentum of a worker."""
+        b = len(self._corrupted)
+        return self._corrupted[worker] if worker < b else self._honest[worker - b]
+
+    @property
+    def _here(self) -> list[int]:
+        """Who sends something."""
+        return [worker for worker, present in enumerate(self._present) if present]
+
     def _receive(self, round: int) -> tuple[Tensor, Tensor, list[int]]:
         """What comes to the server, the honest rows of it, and whose rows they are."""
         b = len(self._corrupted)
-        here = [worker for worker, present in enumerate(self._present) if present]
+        here = self._here
         everybody = len(here) == len(self._present)
         honest = self._honest if everybody else self._honest[[worker - b for worker in here if worker >= b]]
         corrupted = self._corrupted if everybody else self._corrupted[[worker for worker in here if worker < b]]

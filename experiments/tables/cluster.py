@@ -3,14 +3,13 @@
 Every machine of it needs Ostrakon, and the data under the same path.
 """
 
-import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from ostrakon.common.errors import OstrakonError
 from ostrakon.common.runtime import prepare
 from ostrakon.common.traces import last_line
 from ostrakon.experiments.tables.computing import Computed, Group, Tell, compute, failed
+from ostrakon.experiments.tables.extras import extra
 from ostrakon.experiments.tables.store import Record
 
 
@@ -20,7 +19,7 @@ def on_ray(groups: Sequence[Group], tell: Tell) -> Computed:
     Raises:
         OstrakonError: Ray is not installed.
     """
-    ray = _ray()
+    ray = extra("ray", "ray", "ON=ray")
     begun_here = not ray.is_initialized()
     if begun_here:
         ray.init(log_to_driver=False, configure_logging=False)
@@ -47,12 +46,3 @@ def on_ray(groups: Sequence[Group], tell: Tell) -> Computed:
 def _compute(group: Group) -> list[Record]:
     prepare(1)
     return compute(group, lambda rounds: None)
-
-
-def _ray() -> Any:
-    try:
-        return importlib.import_module("ray")
-    except ImportError as error:
-        raise OstrakonError(
-            f"ON=ray needs Ray, which cannot be imported ({error}): pip install 'ostrakon[ray]', or leave ON out"
-        ) from None

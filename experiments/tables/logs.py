@@ -1,12 +1,11 @@
 """Logging runs elsewhere: a log is told of each run that was computed here, once it is over."""
 
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from ostrakon.common.errors import OstrakonError
 from ostrakon.experiments.experiment import Experiment, Measurement
+from ostrakon.experiments.tables.extras import extra
 
 Log = Callable[[str, Experiment, Sequence[Measurement]], object]
 """Takes the name of a run, its settings, and its measurements in the order of their rounds."""
@@ -25,7 +24,7 @@ def log(name: Literal["tensorboard", "mlflow"], folder: Path) -> Log:
 
 
 def _tensorboard(folder: Path) -> Log:
-    module = _needed("torch.utils.tensorboard", "tensorboard")
+    module = extra("torch.utils.tensorboard", "tensorboard", "LOG=tensorboard")
 
     def tell(run: str, experiment: Experiment, measurements: Sequence[Measurement]) -> None:
         with module.SummaryWriter(str(folder / run)) as writer:
@@ -38,7 +37,7 @@ def _tensorboard(folder: Path) -> Log:
 
 def _mlflow() -> Log:
     """Where MLflow writes to is MLflow's own setting, as in MLFLOW_TRACKING_URI."""
-    module = _needed("mlflow", "mlflow")
+    module = extra("mlflow", "mlflow", "LOG=mlflow")
 
     def tell(run: str, experiment: Experiment, measurements: Sequence[Measurement]) -> None:
         with module.start_run(run_name=run):
@@ -47,12 +46,3 @@ def _mlflow() -> Log:
                 module.log_metrics({"accuracy": one.accuracy, "accuracy_pooled": one.pooled}, step=one.round)
 
     return tell
-
-
-def _needed(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise OstrakonError(
-            f"LOG={extra} needs what cannot be imported ({error}): pip install 'ostrakon[{extra}]', or leave LOG out"
-        ) from None

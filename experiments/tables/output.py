@@ -8,9 +8,9 @@ from ostrakon.common.files import write_atomically
 from ostrakon.common.markdown import renew
 from ostrakon.experiments.tables import figure1, pages, pictures
 from ostrakon.experiments.tables.plan import Plan
+from ostrakon.experiments.tables.plans import FIGURE1
 from ostrakon.experiments.tables.summary import Filled
 
-FIGURE1 = "figure1"
 FIGURE1_TITLE = "Why one rule cannot be enough: sneak and siege"
 
 

@@ -91,7 +91,8 @@ def _measured_with(filled: Sequence[Filled], seeds: int) -> str:
     missing, failed = sum(one.missing for one in filled), [error for one in filled for error in one.errors]
     lines = [
         f"Measured with: task {_all(one.task for one in experiments)}; "
-        f"data {first.data.name if first.data else 'none'}; options {_all(_options(one) or 'none' for one in experiments)}; {first.workers} workers, "
+        f"data {first.data.name if first.data else 'none'}; "
+        f"options {_all(_options(one) or 'none' for one in experiments)}; {first.workers} workers, "
         f"{_all(str(one.byzantine) for one in experiments)} of them Byzantine, "
         f"f = {_all(str(one.bound) for one in experiments)}; {first.rounds} rounds; seeds 1 to {seeds}; "
         f"batch {first.batch}; gamma {first.gamma:g}; beta {first.beta:g}; "
