@@ -6,6 +6,7 @@ Every machine of it needs Ostrakon, and the data under the same path.
 from collections.abc import Sequence
 from typing import Any
 
+from ostrakon.common.errors import OstrakonError
 from ostrakon.common.runtime import prepare
 from ostrakon.common.traces import last_line
 from ostrakon.experiments.tables.computing import Computed, Group, Tell, compute, failed
@@ -17,12 +18,17 @@ def on_ray(groups: Sequence[Group], tell: Tell) -> Computed:
     """Hand all groups to the cluster; what is over comes first.
 
     Raises:
-        OstrakonError: Ray is not installed.
+        OstrakonError: Ray is not installed, or cannot be reached.
     """
     ray = extra("ray", "ray", "ON=ray")
     begun_here = not ray.is_initialized()
     if begun_here:
-        ray.init(log_to_driver=False, configure_logging=False)
+        try:
+            ray.init(log_to_driver=False, configure_logging=False)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise OstrakonError(
+                f"ON=ray finds no cluster ({last_line(error)}): correct RAY_ADDRESS, or unset it for a local Ray"
+            ) from error
     gpus = 1 if any(one.device != "cpu" for group in groups for one in group) else 0
     remote = ray.remote(num_cpus=1, num_gpus=gpus)(_compute)
     pending: dict[Any, Group] = {remote.remote(group): group for group in groups}

@@ -79,13 +79,15 @@ def departures(name: str, chosen: TableSettings) -> Plan:
 
 
 def _departures(where: Conditions, rule: str, rows: Iterable[str]) -> Iterator[Cell]:
+    attacks = where.chosen.chosen("attacks", ATTACKS)
+    changes = {attack: _changed(where, rule, attack) for attack in attacks}
     for row in rows:
-        for attack in where.chosen.chosen("attacks", ATTACKS):
-            changed = _changed(where, rule, attack)
-            of_row = changed if row == ALL else {row: changed.get(row, {})}
-            settings = {name: value for one in of_row.values() for name, value in one.items()}
-            block = f"{rule}, rate {where.rate:g}"
-            yield where.cell(block, row, attack, known=rule, rule=rule, **settings)
+        if row not in (TEXT, ALL) and not any(row in changed for changed in changes.values()):
+            continue  # it does not concern this rule
+        for attack, changed in changes.items():
+            of_row = changed.values() if row == ALL else [changed.get(row, {})]
+            settings = {name: value for one in of_row for name, value in one.items()}
+            yield where.cell(f"{rule}, rate {where.rate:g}", row, attack, known=rule, rule=rule, **settings)
 
 
 def _changed(where: Conditions, rule: str, attack: str) -> dict[str, dict[str, Any]]:
@@ -95,7 +97,7 @@ def _changed(where: Conditions, rule: str, attack: str) -> dict[str, dict[str, A
     if rule.endswith("2P"):
         changed[WHOLE] = {"vote_batch": _WHOLE_TRAINING_SET}
     if attack == "SV":
-        changed[SV_OF_MEAN] = {"attack": f"SV(factor={20 / n:.4g},of=honest)"}
+        changed[SV_OF_MEAN] = {"attack": f"SV(factor={20 / n:.4g},of='honest')"}
     if rule in ("Krum", "CWTM"):
         changed[CEILING] = {"f": ceil(where.rate * n)}
     return changed

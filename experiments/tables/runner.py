@@ -1,13 +1,16 @@
 """Running a plan: what is not known yet is computed, and kept run by run."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
 from ostrakon.common.device import resolve_device
+from ostrakon.common.errors import OstrakonError
 from ostrakon.common.tasks.data import worker_data
 from ostrakon.common.tasks.registry import task
+from ostrakon.common.traces import last_line
 from ostrakon.experiments.experiment import Experiment
 from ostrakon.experiments.tables.cluster import on_ray
 from ostrakon.experiments.tables.computing import Computed, Tell, groups
@@ -20,13 +23,19 @@ from ostrakon.experiments.tables.store import Record, Store
 
 @dataclass(frozen=True)
 class Wanted:
-    """A run that is to be computed, and a cell that it belongs to."""
+    """A run that is to be computed, and a cell of a plan that it belongs to."""
 
+    plan: str
     cell: Cell
     experiment: Experiment
 
     def __str__(self) -> str:
         return f"{self.cell.block}, {self.cell.row}, {self.cell.column}, seed {self.experiment.seed}"
+
+    @property
+    def name(self) -> str:
+        """The same, as a file's name."""
+        return re.sub(r"[^A-Za-z0-9.+]+", "-", f"{self.plan} {self}").strip("-")
 
 
 def wanted(plan: Plan, seeds: int, store: Store) -> list[Wanted]:
@@ -37,7 +46,7 @@ def wanted(plan: Plan, seeds: int, store: Store) -> list[Wanted]:
             one = cell.with_seed(seed)
             known = store.read(one)
             if known is None or known.error is not None:
-                found.setdefault(one.model_dump_json(), Wanted(cell, one))
+                found.setdefault(one.model_dump_json(), Wanted(plan.name, cell, one))
     return list(found.values())
 
 
@@ -58,7 +67,7 @@ def run(
         log: is told each that was computed.
 
     Raises:
-        OstrakonError: the device, the data or Ray cannot be used.
+        OstrakonError: the device, the data or Ray cannot be used, or a run cannot be logged.
         OSError: a record cannot be written.
     """
     by_settings = {one.experiment.model_dump_json(): one for one in runs}
@@ -69,7 +78,7 @@ def run(
                 store.write(experiment, record)
                 one = by_settings[experiment.model_dump_json()]
                 if log is not None and record.error is None:
-                    log(str(one), experiment, record.measured)
+                    _log(log, one, record)
                 finished(one, record)
 
 
@@ -83,6 +92,16 @@ def _computed(experiments: Sequence[Experiment], settings: TableSettings, tell: 
     split = groups(experiments, 1 if on_cpu else settings.together)
     jobs = min(settings.jobs or (_cores() if on_cpu else 1), len(split))
     return in_this_process(split, tell) if jobs == 1 else in_processes(split, jobs, tell)
+
+
+def _log(log: Log, one: Wanted, record: Record) -> None:
+    try:
+        log(one.name, one.experiment, record.measured)
+    except Exception as error:  # whatever those raise who keep logs
+        raise OstrakonError(
+            f"{one} is kept, but cannot be logged ({last_line(error)}): mend that, or leave LOG out, and give the same "
+            "command"
+        ) from error
 
 
 def _check_data(experiments: Sequence[Experiment]) -> None:
