@@ -26,16 +26,17 @@ def experiments(
         typer.Option("--update", metavar="FILE", help="Renew its part of this page.", exists=True, dir_okay=False),
     ] = None,
 ) -> None:
-    """Compute a table or a figure in this process and others, without a server.
+    """Compute a table or a figure of the paper.
 
-    CSV, Markdown and a picture go into the folder of results, every cell beside what the paper measured there. Each run
-    is kept as soon as it is over: after Ctrl-C the same command goes on, and what failed is tried again.
+    No server is started: all workers of a run are computed in one process, and several runs at a time. CSV, Markdown
+    and a picture go into the folder of results, every cell beside what the paper measured there. Each run is kept as
+    soon as it is over: after Ctrl-C the same command goes on, and what failed is tried again.
 
     \b
     Examples:
       ostrakon experiments table1 DATA=femnist.npz DEVICE=cuda
       ostrakon experiments table1 DATA=femnist.npz SEEDS=1 ROUNDS=300 "RULES=Avg;Krum;Mean2P" "ATTACKS=SF;Omn"
-      ostrakon experiments table2 TASK=linear WORKERS=10 ROUNDS=20 SEEDS=2
+      ostrakon experiments table2 TASK=linear WORKERS=15 ROUNDS=20 SEEDS=2
       ostrakon experiments figure1
     """
     from ostrakon.experiments.tables import output, plans

@@ -306,10 +306,11 @@ def test_processes_compute_the_same_and_one_that_dies_takes_only_its_own_with_it
 @pytest.mark.slow
 def test_a_local_ray_computes_the_same(tmp_path: Path) -> None:
     pytest.importorskip("ray")
-    here, there = (chosen(tmp_path / name, *TWO) for name in ("here", "there"))
+    here = chosen(tmp_path, *TWO)
+    there = here.model_copy(update={"results": tmp_path / "there", "on": "ray"})
     made = plan("table1", here)
     computed(made, here)
-    assert len(computed(made, there.model_copy(update={"on": "ray"}))) == 8
+    assert len(computed(made, there)) == 8
     assert shown(made, here).csv == shown(made, there).csv
 
 
