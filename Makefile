@@ -4,7 +4,7 @@
 # make soak    simulate 10,000 runs, kill 100 servers, train 10,000 rounds, fuzz parsers, send 100,000 messages per RPC
 # make bench   time the aggregation rules beside the floor of what they cannot do without
 # make attacks every attack against seven rules on this machine, for docs/attacks.md: about an hour
-# make table1  the paper's tables and figures in one process: table1 to table5, figure1 to figure4, votes, departures
+# make table1  a table or a figure of the paper: table1 to table5, figure1 to figure4, votes, departures
 # make docs    renew what is generated in the documentation
 # make help    all targets and settings
 
@@ -21,8 +21,7 @@ given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARI
 
 PLANS := table1 table2 table3 table4 table5 figure1 figure2 figure3 figure4 votes departures
 
-.PHONY: up status down check test test-all tests soak lint format proto bench attacks docs clean help \
-  table1 table2 table3 table4 table5 figure1 figure2 figure3 figure4 votes departures
+.PHONY: up status down check test test-all tests soak lint format proto bench attacks docs clean help $(PLANS)
 
 up status down: $(VENV)/installed
 	@OSTRAKON_CALLED=make $(BIN)/python -m ostrakon $@ $(given)

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
-from ostrakon.common.errors import OstrakonError
+from ostrakon.common.errors import OstrakonError, readable
 
 
 def read_words(words: Iterable[str], names: Sequence[str]) -> dict[str, str]:
@@ -35,3 +36,16 @@ def read_words(words: Iterable[str], names: Sequence[str]) -> dict[str, str]:
             raise OstrakonError(f"setting {name.upper()} has no value: write {name.upper()}=VALUE or leave it out")
         given[name] = value
     return given
+
+
+def whole_path(path: str, folder: Path | None = None) -> Path:
+    """A path as it was given, `~` in it expanded; with a folder that it begins in, the absolute one.
+
+    Raises:
+        OstrakonError: it leads nowhere.
+    """
+    try:
+        found = Path(path).expanduser()
+        return found if folder is None else (folder / found).resolve()
+    except (OSError, RuntimeError) as error:  # nobody's home, a link to itself, no current folder
+        raise OstrakonError(f"{readable(path)} leads nowhere ({str(error).rstrip('.')}): correct the path") from None

@@ -1,5 +1,6 @@
 """Computing groups of runs, in whatever process."""
 
+import gc
 from collections.abc import Callable, Generator, Sequence
 
 import torch
@@ -47,6 +48,7 @@ def compute(group: Group, tell: Tell) -> list[Record]:
     except Exception as error:  # a user's task may raise anything
         sentence = str(error) if isinstance(error, OstrakonError) else f"{last_line(error)}{place(error, ours=True)}"
     tell(-done)
+    gc.collect()  # what the exception held
     torch.cuda.empty_cache()  # of what did not fit; does nothing where there is no GPU
     if len(group) == 1:
         return [failed(sentence)]

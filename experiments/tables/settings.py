@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from ostrakon.common.criteria import CRITERIA
 from ostrakon.common.setting_types import Batch, Count, Settings, Workers
 from ostrakon.common.settings import Machine, build, same_as
-from ostrakon.common.words import read_words
+from ostrakon.common.words import read_words, whole_path
 from ostrakon.experiments.experiment import Experiment
 from ostrakon.experiments.yardsticks import IDEAL
 
@@ -37,14 +37,6 @@ class TableSettings(Settings):
     log: Literal["tensorboard", "mlflow"] | None = Field(None, description="tensorboard or mlflow: log all runs")
     results: Path = Field(Path("results"), description="folder that everything is written to")
 
-    @model_validator(mode="after")
-    def _whole_paths(self) -> Self:
-        for name in ("data", "results"):
-            path = getattr(self, name)
-            if path is not None and path != path.expanduser().absolute():
-                return self.model_copy(update={name: path.expanduser().absolute()})
-        return self
-
     def chosen(self, name: Literal["rules", "attacks", "rates"], default: Iterable[str]) -> tuple[str, ...]:
         """What was named, each once, or the default."""
         text: str | None = getattr(self, name)
@@ -59,7 +51,9 @@ def table_settings(words: Iterable[str]) -> TableSettings:
     Raises:
         OstrakonError: a word is no setting, or its value cannot be used.
     """
-    return build(TableSettings, dict(read_words(words, tuple(TableSettings.model_fields))), source=SOURCE)
+    given: dict[str, Any] = dict(read_words(words, tuple(TableSettings.model_fields)))
+    paths = {name: whole_path(given[name], Path()) for name in ("data", "results") if name in given}
+    return build(TableSettings, given | paths, source=SOURCE)
 
 
 def described() -> str:
