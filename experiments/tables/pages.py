@@ -29,7 +29,7 @@ def as_csv(plan: Plan, filled: Sequence[Filled]) -> str:
             "block": one.cell.block,
             "row": one.cell.row,
             "f": experiment.bound,
-            "options": _options(experiment),
+            "options": options_of(experiment),
             "runs": len(one.records),
             "diverged": one.diverged,
             "failed": len(one.errors),
@@ -92,7 +92,7 @@ def _measured_with(filled: Sequence[Filled], seeds: int) -> str:
     lines = [
         f"Measured with: task {_all(one.task for one in experiments)}; "
         f"data {first.data.name if first.data else 'none'}; "
-        f"options {_all(_options(one) or 'none' for one in experiments)}; {first.workers} workers, "
+        f"options {_all(options_of(one) or 'none' for one in experiments)}; {first.workers} workers, "
         f"{_all(str(one.byzantine) for one in experiments)} of them Byzantine, "
         f"f = {_all(str(one.bound) for one in experiments)}; {first.rounds} rounds; seeds 1 to {seeds}; "
         f"batch {first.batch}; gamma {first.gamma:g}; beta {first.beta:g}; "
@@ -114,7 +114,8 @@ def _vote(experiment: Experiment) -> str:
     return f"{experiment.vote} on {experiment.vote_batch} images"
 
 
-def _options(experiment: Experiment) -> str:
+def options_of(experiment: Experiment) -> str:
+    """The options of its task as users write them; empty where it has none."""
     return ",".join(f"{name}={value}" for name, value in (experiment.options or {}).items())
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ostrakon.common.pictures import COLOURS, GRID, QUIET, TEXT, as_png
-from ostrakon.experiments.tables.pages import number
+from ostrakon.experiments.tables.pages import number, options_of
 from ostrakon.experiments.tables.plan import Plan
 from ostrakon.experiments.tables.summary import Filled
 
@@ -18,7 +18,9 @@ _DARK = 0.45  # accuracy below which text is white
 def picture(plan: Plan, filled: Sequence[Filled], seeds: int) -> bytes:
     """The accuracy of each cell as a coloured field, or over the rounds as a curve in a panel for each attack."""
     first = filled[0].cell.experiment
-    setting = f"{first.task}, {first.workers} workers, {first.rounds} rounds, {seeds} seeds"
+    options = [options_of(one.cell.experiment) for one in filled]
+    counts = f"{first.workers} workers", f"{first.rounds} rounds", f"{seeds} seeds"
+    setting = ", ".join([*dict.fromkeys(text for text in options if text), *counts])
     figure = _fields(plan, filled) if plan.kind == "table" else _curves(plan, filled)
     figure.suptitle(f"{plan.name}: {plan.title} ({setting})", x=0.01, ha="left", fontsize=10, color=TEXT)
     return as_png(figure)
