@@ -4,6 +4,7 @@
 # make soak    simulate 10,000 runs, kill 100 servers, train 10,000 rounds, fuzz parsers, send 100,000 messages per RPC
 # make bench   time the aggregation rules beside the floor of what they cannot do without
 # make attacks every attack against seven rules on this machine, for docs/attacks.md: about an hour
+# make table1  a table or a figure of the paper: table1 to table5, figure1 to figure4, votes, departures
 # make docs    renew what is generated in the documentation
 # make help    all targets and settings
 
@@ -18,7 +19,9 @@ quote = '$(subst ','\'',$(1))'
 given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARIABLES)),$(if \
   $(filter command line,$(origin $(name))),$(call quote,$(name)=$(value $(name)))))
 
-.PHONY: up status down check test test-all tests soak lint format proto bench attacks docs clean help
+PLANS := table1 table2 table3 table4 table5 figure1 figure2 figure3 figure4 votes departures
+
+.PHONY: up status down check test test-all tests soak lint format proto bench attacks docs clean help $(PLANS)
 
 up status down: $(VENV)/installed
 	@OSTRAKON_CALLED=make $(BIN)/python -m ostrakon $@ $(given)
@@ -67,6 +70,9 @@ bench: $(VENV)/installed
 attacks: $(VENV)/installed
 	@$(BIN)/python -m ostrakon.bench attacks --update docs/attacks.md
 
+$(PLANS): $(VENV)/installed
+	@OSTRAKON_CALLED=make $(BIN)/python -m ostrakon experiments $@ $(given)
+
 docs: $(VENV)/installed
 	@$(BIN)/python -m ostrakon rules --update docs/rules.md
 
@@ -86,5 +92,5 @@ clean:
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: $(VENV)/installed
-	@sed -n 's/^# //p' Makefile | head -8
+	@sed -n 's/^# //p' Makefile | head -9
 	@$(BIN)/python -m ostrakon up --help

@@ -25,11 +25,14 @@ def help_alone(context: typer.Context) -> None:
 
 def _settings(command: str) -> str:
     from ostrakon.deploy.launch_settings import described
+    from ostrakon.experiments.tables import settings as tables
     from ostrakon.server.settings import ServerSettings
     from ostrakon.worker.testbed.settings import AdversarySettings, WorkerFile
 
     if command == "up":
         return f"Settings, in any letter case, with their defaults:\n{described()}"
+    if command == "experiments":
+        return f"Settings, in any letter case, with their defaults:\n{tables.described()}"
     files = {"server": ServerSettings, "adversary": AdversarySettings}
     return f"Settings in FILE, with their defaults:\n{_in_a_file(files.get(command, WorkerFile))}"
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from ostrakon.cli import certificates, models, processes, runs
+from ostrakon.cli.experiments import experiments
 from ostrakon.cli.explained import Explained, help_alone
 from ostrakon.cli.partition import partition
 from ostrakon.cli.rules import rules
@@ -49,6 +50,7 @@ app.command("branch")(models.branch)
 app.command("audit")(models.audit)
 app.command("rules")(rules)
 app.command("partition")(partition)
+app.command("experiments", cls=Explained)(experiments)
 
 
 def main() -> None:

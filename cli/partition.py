@@ -24,8 +24,8 @@ def partition(
     """
     from rich.console import Console
 
+    from ostrakon.common.files import write_atomically
     from ostrakon.deploy import holdings
-    from ostrakon.deploy.files import write_atomically
     from ostrakon.deploy.launch_settings import parse
 
     held = holdings.holdings(parse(settings or []).over({"byzantine": 0, "f": 0}))

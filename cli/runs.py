@@ -80,9 +80,9 @@ def report(
     """
     from rich.console import Console
 
+    from ostrakon.common.files import write_atomically
     from ostrakon.deploy import plots
     from ostrakon.deploy import report as summary  # matplotlib comes with both
-    from ostrakon.deploy.files import write_atomically
     from ostrakon.deploy.record import read_record
 
     if compare is not None:

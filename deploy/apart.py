@@ -7,7 +7,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from ostrakon.common.errors import OstrakonError, file_trouble
-from ostrakon.deploy.processes import CONTEXT, death
+from ostrakon.common.fork_server import CONTEXT
+from ostrakon.deploy.processes import death
 
 _END_SECONDS = 5.0  # for a process that has nothing more to say
 

@@ -24,11 +24,11 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.files import write_atomically
 from ostrakon.common.identity import ADVERSARY_NAME, ROLES, Identity, Role, parse
 from ostrakon.common.identity.credentials import RENEW_DAYS, UNREADABLE, Credentials, parse_whole, read_certificate
 from ostrakon.common.identity.revocation import REVOKED, read_revoked, revocation_list, revoked_text
 from ostrakon.common.settings import TlsFiles, build
-from ostrakon.deploy.files import write_atomically
 from ostrakon.deploy.validity import AUTHORITY_DAYS, CERTIFICATE_DAYS
 
 LOOPBACK = ("localhost", "127.0.0.1")

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ostrakon.deploy.files import write_atomically
+from ostrakon.common.files import write_atomically
 
 ENDING = "ending.json"
 

@@ -10,14 +10,14 @@ from rich.table import Table
 from torch import Tensor
 
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.pictures import COLOURS, GRID, QUIET, TEXT, as_png
 from ostrakon.common.tasks.characters import CHARACTERS, Characters
 from ostrakon.common.tasks.contract import described
 from ostrakon.common.tasks.data import worker_data, worker_test_data
 from ostrakon.common.tasks.registry import task
-from ostrakon.deploy.plots import as_png
 from ostrakon.deploy.settings import RunSettings
 
-_COLOUR, _TEXT, _QUIET, _GRID = "#0072B2", "#1a1a1a", "#666666", "#e4e4e4"
+_COLOUR = COLOURS[0]
 _LARGEST = 150.0  # square points of the largest bubble
 _MOST_CLASSES = 10_000
 _NAMED = 70  # classes that each have their name beside them
@@ -85,9 +85,9 @@ def picture(held: Holdings) -> bytes:
     across, up = np.nonzero(held.training)
     counts, largest = held.training[across, up], held.training.max()
     panel.scatter(across, up, s=_LARGEST * counts / largest, color=_COLOUR, alpha=0.75, linewidth=0)
-    panel.set_title(held.heading, loc="left", fontsize=10, color=_TEXT)
-    panel.set_xlabel("worker", color=_TEXT)
-    panel.set_ylabel("class", color=_TEXT)
+    panel.set_title(held.heading, loc="left", fontsize=10, color=TEXT)
+    panel.set_xlabel("worker", color=TEXT)
+    panel.set_ylabel("class", color=TEXT)
     panel.set_xlim(-0.8, workers - 0.2)
     panel.set_ylim(-1, classes)
     if classes <= _NAMED:
@@ -100,9 +100,9 @@ def picture(held: Holdings) -> bytes:
 
 
 def _dress(panel: Axes) -> None:
-    panel.grid(visible=True, color=_GRID, linewidth=0.5)
+    panel.grid(visible=True, color=GRID, linewidth=0.5)
     panel.set_axisbelow(True)
-    panel.tick_params(colors=_QUIET, length=0)
+    panel.tick_params(colors=QUIET, length=0)
     for side in panel.spines.values():
         side.set_visible(False)
 

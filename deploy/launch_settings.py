@@ -3,16 +3,16 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ostrakon.common.errors import OstrakonError, readable
+from ostrakon.common.errors import OstrakonError
 from ostrakon.common.names import Expression, read_call
 from ostrakon.common.settings import build
 from ostrakon.common.toml_file import read_toml
+from ostrakon.common.words import read_words, whole_path
 from ostrakon.deploy.settings import Liars, RunSettings
 
 MAY_DIFFER = ("port", "device")  # on a resume; rounds may grow
@@ -40,11 +40,11 @@ class Asked:
         """
         if FILE not in self.words:
             return {}
-        path = _place(self.words[FILE])
+        path = whole_path(self.words[FILE])
         values = read_toml(path)
         build(RunSettings, values, source=str(path))  # what cannot be used is to be found under the file's name
         if "data" in values:
-            values["data"] = _place(values["data"], path.parent)
+            values["data"] = whole_path(values["data"], path.parent)
         return values
 
     def over(self, stored: dict[str, Any]) -> RunSettings:
@@ -60,7 +60,7 @@ class Asked:
         if "options" in words:
             words["options"] = _options(words["options"])
         if "data" in words:
-            words["data"] = _place(words["data"], Path())
+            words["data"] = whole_path(words["data"], Path())
         return build(RunSettings, stored | self.filed | words, source="ostrakon up")
 
 
@@ -70,23 +70,7 @@ def parse(words: Iterable[str]) -> Asked:
     Raises:
         OstrakonError: a word has another form, or its key is unknown or given twice.
     """
-    given: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        name = key.lower()
-        if not equals:
-            raise OstrakonError(f"{word!r} is no setting: write KEY=VALUE, as in ROUNDS=100")
-        if name not in _WORDS:
-            known = [field.upper() for field in _WORDS]
-            near = get_close_matches(key.upper(), known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise OstrakonError(f"unknown setting {key!r}{hint} (known: {', '.join(known)})")
-        if name in given:
-            raise OstrakonError(f"setting {name.upper()} is given twice: give it once")
-        if not value:
-            raise OstrakonError(f"setting {name.upper()} has no value: write {name.upper()}=VALUE or leave it out")
-        given[name] = value
-    return Asked(given)
+    return Asked(read_words(words, _WORDS))
 
 
 def run_name(asked: Asked) -> str:
@@ -203,12 +187,3 @@ def _option(value: Any) -> Any:
 
 def _shown(value: Any) -> str:
     return ",".join(f"{name}={each}" for name, each in value.items()) if isinstance(value, dict) else str(value)
-
-
-def _place(path: str, folder: Path | None = None) -> Path:
-    """A path as it was given, `~` in it expanded; with a folder that it begins in, the absolute one."""
-    try:
-        found = Path(path).expanduser()
-        return found if folder is None else (folder / found).resolve()
-    except (OSError, RuntimeError) as error:  # nobody's home, a link to itself, no current folder
-        raise OstrakonError(f"{readable(path)} leads nowhere ({str(error).rstrip('.')}): correct the path") from None

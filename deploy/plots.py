@@ -2,19 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from io import BytesIO
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ostrakon.common.pictures import COLOURS, GRID, QUIET, TEXT, as_png
 from ostrakon.deploy.record import Record
 
-# Okabe and Ito's palette: told apart by colour-blind readers too.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _INNER, _OUTER = "#0072B2", "#E69F00"
-_TEXT, _QUIET, _GRID = "#1a1a1a", "#666666", "#e4e4e4"
 _NOTE_HEIGHT = 0.055  # of the accuracy panel
 
 
@@ -33,7 +30,7 @@ def curves(record: Record) -> bytes:
     for panel in panels:
         _dress(panel)
     _attack_changes(panels[0], panels, record)
-    panels[-1].set_xlabel("round", color=_TEXT)
+    panels[-1].set_xlabel("round", color=TEXT)
     panels[-1].set_xlim(0, max([1, *rounds, *(entry.round for entry in record.entries[-1:])]))
     return as_png(figure)
 
@@ -51,7 +48,7 @@ def compare(records: Sequence[Record]) -> bytes:
         panel.plot(
             [measurement.round for measurement in record.measurements],
             [measurement.accuracy for measurement in record.measurements],
-            color=_COLOURS[index % len(_COLOURS)],
+            color=COLOURS[index % len(COLOURS)],
             linewidth=2,
             label=record.rule if same_rule[record.rule] == 1 else f"{record.rule} ({record.name})",
         )
@@ -59,9 +56,9 @@ def compare(records: Sequence[Record]) -> bytes:
     _dress(panel)
     if len({record.attack_changes for record in records}) == 1:
         _attack_changes(panel, [panel], records[0])
-    panel.set_xlabel("round", color=_TEXT)
+    panel.set_xlabel("round", color=TEXT)
     panel.set_xlim(0, max([1, *(record.rounds for record in records)]))
-    panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=_TEXT)
+    panel.legend(frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5), labelcolor=TEXT)
     return as_png(figure)
 
 
@@ -69,16 +66,16 @@ def _accuracy(panel: Axes, record: Record, rounds: list[int]) -> None:
     values = [measurement.accuracy for measurement in record.measurements]
     panel.plot(rounds, values, color=_INNER, linewidth=2, marker="o" if len(rounds) == 1 else "")
     _percent_axis(panel)
-    panel.set_ylabel("test accuracy", color=_TEXT)
+    panel.set_ylabel("test accuracy", color=TEXT)
     last, average = values[-1] if values else None, record.accuracy_of_average
     if last is not None:
         _margin_note(panel, last, f"{100 * last:.1f} %", _INNER)
     if average is not None:
-        panel.axhline(average, color=_QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+        panel.axhline(average, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
         level = average
         if last is not None and abs(level - last) < _NOTE_HEIGHT:
             level = last + (_NOTE_HEIGHT if average > last else -_NOTE_HEIGHT)
-        _margin_note(panel, level, f"{100 * average:.1f} % average", _QUIET)
+        _margin_note(panel, level, f"{100 * average:.1f} % average", QUIET)
 
 
 def _margin_note(panel: Axes, level: float, text: str, colour: str) -> None:
@@ -88,7 +85,7 @@ def _margin_note(panel: Axes, level: float, text: str, colour: str) -> None:
 def _loss(panel: Axes, record: Record, rounds: list[int]) -> None:
     values = np.array([measurement.loss for measurement in record.measurements])
     panel.plot(rounds, values, color=_INNER, linewidth=2, marker="o" if len(rounds) == 1 else "")
-    panel.set_ylabel("test loss", color=_TEXT)
+    panel.set_ylabel("test loss", color=TEXT)
     positive = values[np.isfinite(values) & (values > 0)]
     if len(positive) and positive.max() > 30 * positive.min():
         panel.set_yscale("log")
@@ -103,7 +100,7 @@ def _votes(panel: Axes, record: Record) -> None:
     lead = np.array([tally["inner"] - tally["outer"] for tally in tallies])
     for sign, colour in ((1, _INNER), (-1, _OUTER)):
         panel.fill_between(rounds, np.where(sign * lead > 0, lead, 0), step="mid", color=colour, linewidth=0)
-    panel.axhline(0, color=_QUIET, linewidth=0.8)
+    panel.axhline(0, color=QUIET, linewidth=0.8)
     wins = Counter(entry.choice for entry in record.entries if entry.votes)
     notes: tuple[tuple[str, str, float], ...] = (
         (f"Inner won {wins['inner']}", _INNER, 0.75),
@@ -111,18 +108,18 @@ def _votes(panel: Axes, record: Record) -> None:
     )
     silent = sum(not entry.votes for entry in record.entries)
     if silent:
-        notes = (*notes, (f"{silent} without a vote", _QUIET, 0.5))
+        notes = (*notes, (f"{silent} without a vote", QUIET, 0.5))
     for text, colour, height in notes:
         panel.text(1.01, height, text, transform=panel.transAxes, va="center", color=colour, fontsize=9)
     panel.set_ylim(-record.n - 0.5, record.n + 0.5)
     panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
     panel.yaxis.set_major_formatter(lambda value, _: f"{abs(value):.0f}")
-    panel.set_ylabel("votes ahead", color=_TEXT)
+    panel.set_ylabel("votes ahead", color=TEXT)
 
 
 def _title(panel: Axes, title: str, subtitle: str) -> None:
-    panel.set_title(title, loc="left", pad=24, fontsize=14, fontweight="bold", color=_TEXT)
-    panel.text(0, 1.03, subtitle, transform=panel.transAxes, fontsize=10, color=_QUIET)
+    panel.set_title(title, loc="left", pad=24, fontsize=14, fontweight="bold", color=TEXT)
+    panel.text(0, 1.03, subtitle, transform=panel.transAxes, fontsize=10, color=QUIET)
 
 
 def _versus(rule: str, lies: str) -> str:
@@ -137,13 +134,13 @@ def _attack_changes(top: Axes, panels: Sequence[Axes], record: Record) -> None:
     """A line down all panels where the liars change their attack, named above it."""
     for round, name in record.attack_changes:
         for panel in panels:
-            panel.axvline(round, color=_QUIET, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+            panel.axvline(round, color=QUIET, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         top.annotate(
             f" {name} from here",
             (round, 1),
             xycoords=top.get_xaxis_transform(),
             va="top",
-            color=_QUIET,
+            color=QUIET,
             fontsize=9,
             annotation_clip=True,
         )
@@ -159,15 +156,9 @@ def _percent_axis(panel: Axes) -> None:
 
 
 def _dress(panel: Axes) -> None:
-    panel.grid(axis="y", color=_GRID, linewidth=0.8)
+    panel.grid(axis="y", color=GRID, linewidth=0.8)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
-    panel.spines[["left", "bottom"]].set_color(_QUIET)
-    panel.tick_params(colors=_QUIET, labelcolor=_TEXT)
+    panel.spines[["left", "bottom"]].set_color(QUIET)
+    panel.tick_params(colors=QUIET, labelcolor=TEXT)
     panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-
-
-def as_png(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": "Ostrakon"})
-    return buffer.getvalue()

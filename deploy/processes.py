@@ -14,18 +14,18 @@ import signal
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing import connection, forkserver, get_context
+from multiprocessing import connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+from ostrakon.common import fork_server
 from ostrakon.common.command import open_standard_streams
-from ostrakon.common.errors import OstrakonError
+from ostrakon.common.fork_server import CONTEXT
 from ostrakon.common.lifetime import ending_signal
 from ostrakon.common.runtime import DIED, ERROR
 
 DONE, USER_ERROR = 0, 2
 
-CONTEXT = get_context("forkserver")
 PRELOADED = (
     "ostrakon.common.tasks.registry",
     "ostrakon.common.tasks.glyphs",
@@ -54,20 +54,7 @@ def start_fork_server() -> None:
         OstrakonError: there is no temporary folder for its socket.
     """
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
-    CONTEXT.set_forkserver_preload(list(PRELOADED))
-    # It is to ignore Ctrl-C and the end of the terminal from its first instruction on, and so are its children: these
-    # are the launcher's to answer.
-    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
-    try:
-        forkserver.ensure_running()
-    except OSError as error:
-        raise OstrakonError(
-            f"no process can be started without a temporary folder ({error.strerror or error}): make /tmp writable, or "
-            "set TMPDIR to a folder with a short path"
-        ) from None
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    fork_server.start(PRELOADED)
 
 
 @dataclass

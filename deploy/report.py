@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
+from ostrakon.common.files import write_atomically
 from ostrakon.deploy import plots
-from ostrakon.deploy.files import write_atomically
 from ostrakon.deploy.record import Record, read_record
 from ostrakon.server.storage.history import History
 

@@ -13,11 +13,11 @@ import tomli_w
 
 from ostrakon.common.command import called
 from ostrakon.common.errors import OstrakonError, readable
+from ostrakon.common.files import write_atomically
 from ostrakon.common.identity.revocation import read_revoked, revocation_list
 from ostrakon.common.run_files import LEDGER, LONGEST_LEDGER, SETTINGS
 from ostrakon.common.setting_types import Settings, is_unicode
 from ostrakon.common.settings import TlsFiles, read
-from ostrakon.deploy.files import write_atomically
 from ostrakon.deploy.settings import RunSettings, passed_on
 from ostrakon.server.settings import ServerSettings
 from ostrakon.worker.testbed.settings import AdversarySettings, Byzantine, WorkerFile

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -15,13 +14,13 @@ from ostrakon.common.tasks.registry import task
 from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.tasks.streams import seed_generators
 from ostrakon.experiments.drawing import EVERYBODY, draw
-from ostrakon.experiments.experiment import Experiment, Result
+from ostrakon.experiments.experiment import Experiment, Measurement, Result
 from ostrakon.experiments.holdings import Holding, gather, hold
 from ostrakon.experiments.one_run import Candidates, Received, Run
 from ostrakon.experiments.passes import Vmapped, passes
 from ostrakon.worker.sampling import SECOND_MOMENTUM, TRAINING, VOTE
 
-_SHARED = ("task", "data", "options", "workers", "batch", "vote_batch", "rounds", "evaluate_every", "device")
+SHARED = ("task", "data", "options", "workers", "batch", "vote_batch", "rounds", "evaluate_every", "device")
 
 
 def run_together(
@@ -73,7 +72,7 @@ class Engine:
                 model,
                 seed=seed,
                 training=held.of_worker(0),
-                test=held.tests[0],
+                test=held.tests.pooled,
                 batch=first.batch,
                 vote_batch=first.vote_batch,
             )
@@ -139,8 +138,12 @@ class Engine:
         for run in self.runs:
             if run.outcome is None:
                 tests = self._of(run).tests
-                right = [self._passes.answers(run.theta, test.inputs, test.labels) for test in tests]
-                run.measured(round, fmean(int(one.sum()) / len(one) for one in right))
+                right = self._passes.answers(run.theta, tests.pooled.inputs, tests.pooled.labels)
+                pooled = accuracy = int(right.sum()) / len(right)
+                if tests.own is not None:
+                    own = tests.own.examples
+                    accuracy = tests.own.mean_of_workers(self._passes.answers(run.theta, own.inputs, own.labels))
+                run.measured(Measurement(round, accuracy, pooled))
 
     def _learn(self, runs: Sequence[Run], purpose: int, round: int) -> Tensor:
         """The gradients of all workers of some runs, (runs, n, d), at the committed models."""
@@ -184,11 +187,11 @@ def _check_alike(experiments: Sequence[Experiment]) -> Experiment:
         raise OstrakonError("no experiments were given: give at least one")
     first = experiments[0]
     for other in experiments[1:]:
-        for name in _SHARED:
+        for name in SHARED:
             here, there = getattr(first, name), getattr(other, name)
             if here != there:
                 raise OstrakonError(
-                    f"experiments side by side share {', '.join(_SHARED)}, but {name} is {here!r} and {there!r}: run "
+                    f"experiments side by side share {', '.join(SHARED)}, but {name} is {here!r} and {there!r}: run "
                     "them one after another"
                 )
     return first

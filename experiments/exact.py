@@ -38,7 +38,8 @@ def run_exact(experiment: Experiment, progress: Callable[[int], object] = lambda
         progress: is told each round that is over.
 
     Raises:
-        OstrakonError: the device or the task cannot be used, the task's code raises, or the vote is `ideal`.
+        OstrakonError: the device or the task cannot be used, the task's code raises, or the vote or the momentum is one
+            that no networked worker has.
     """
     began = time.perf_counter()
     run = _Run(experiment)
@@ -69,12 +70,14 @@ class _Run:
     def __init__(self, experiment: Experiment) -> None:
         if experiment.vote == IDEAL:
             raise OstrakonError("the vote `ideal` is no worker's: use the engine, without exact=True")
+        if experiment.momentum == "shared":
+            raise OstrakonError("networked workers share no momentum: use the engine, without exact=True")
         self.experiment = experiment
         self._attacks, self._defence = experiment.attacks, experiment.defence
         made = task(experiment.task, experiment.data, experiment.seed, experiment.options)
         device = resolve_device(experiment.device)
         self._task, self._model = made, FlatModel(initial_model(made, experiment.seed), device)
-        self._tests = test_sets(made, experiment.seed, device)
+        self._tests = test_sets(made, experiment.workers, experiment.seed, device)
         self._learners = [_learner(experiment, made, worker) for worker in range(experiment.workers)]
         self._aggregator = Aggregator(experiment.made_rule, experiment.workers, self._model.parameters, device)
         self.theta: Vector = self._model.theta.cpu().numpy().copy()
@@ -111,10 +114,13 @@ class _Run:
         return True
 
     def measure(self, round: int) -> None:
-        """Measure the committed model as the evaluator does."""
-        seed = self.experiment.seed
-        found = [measure(self._task, self._model, self.theta, test, seed=seed).accuracy for test in self._tests]
-        self.accuracy.append(Measurement(round, fmean(found)))
+        """Measure the committed model as the evaluator does, and on the workers' own test sets."""
+        own = [] if self._tests.own is None else self._tests.own.of_workers()
+        pooled, *of_workers = (
+            measure(self._task, self._model, self.theta, one, seed=self.experiment.seed).accuracy
+            for one in (self._tests.pooled, *own)
+        )
+        self.accuracy.append(Measurement(round, fmean(of_workers or [pooled]), pooled))
 
     def _sent(self, round: int) -> dict[int, Vector]:
         """What each worker sends, in roster order; those whose gradient is not finite send nothing."""

@@ -42,6 +42,9 @@ class Experiment(Settings):
     vote_batch: int = same_as(WorkerSettings, "vote_batch", default=3)
     gamma: float = same_as(ServerSettings, "gamma", default=0.1)
     beta: float = same_as(WorkerSettings, "beta", default=0.99)
+    momentum: Literal["own", "shared"] = Field(
+        "own", description="each worker's own, or shared: one that all fold into in turn, as in the authors' code"
+    )
     rounds: int = same_as(ServerSettings, "rounds", default=1500)
     seed: int = same_as(WorkerSettings, "seed")
     evaluate_every: int = same_as(
@@ -103,10 +106,17 @@ def experiment(**settings: Any) -> Experiment:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The accuracy of the model of a round, 0 to 1."""
+    """How good the model of a round is.
+
+    Attributes:
+        round: from 1.
+        accuracy: the paper's figure, 0 to 1: the mean over all workers of the accuracy on each one's own test set.
+        pooled: the accuracy on the common test set, as an evaluator measures it; the same where no worker has another.
+    """
 
     round: int
     accuracy: float
+    pooled: float
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,50 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ostrakon.common.tasks.contract import Examples, Task
-from ostrakon.common.tasks.data import check_alike, flipped, test_data, worker_data
+from ostrakon.common.tasks.data import check_alike, flipped, own_test_data, test_data, worker_data
 from ostrakon.experiments.drawing import Drawn
 from ostrakon.worker.sampling import place
+
+
+@dataclass(frozen=True)
+class OwnTests:
+    """Test sets of the n workers.
+
+    Attributes:
+        examples: one worker's behind the other's, on the device.
+        sizes: (n,), how many of them are each worker's.
+    """
+
+    examples: Examples
+    sizes: NDArray[np.int64]
+
+    def mean_of_workers(self, right: Tensor) -> float:
+        """The mean over the workers of the share of each one's examples that are answered rightly.
+
+        Args:
+            right: (examples,) bool.
+        """
+        starts = self.sizes.cumsum() - self.sizes
+        counts = np.add.reduceat(right.cpu().numpy().astype(np.int64), starts)
+        return float((counts / self.sizes).mean())
+
+    def of_workers(self) -> list[Examples]:
+        """One for each worker."""
+        parts = (torch.split(one, self.sizes.tolist()) for one in (self.examples.inputs, self.examples.labels))
+        return [Examples(inputs, labels) for inputs, labels in zip(*parts, strict=True)]
+
+
+@dataclass(frozen=True)
+class TestSets:
+    """What models are measured on.
+
+    Attributes:
+        pooled: the common test set, on the device.
+        own: those of the workers; None where each one's is the common one.
+    """
+
+    pooled: Examples
+    own: OwnTests | None
 
 
 @dataclass(frozen=True)
@@ -22,14 +63,14 @@ class Holding:
         examples: on the device.
         flipped: the labels that label-flipping workers (LF) train on, of the first workers' examples alone.
         starts, sizes: (n,), where each worker's begin, and how many there are.
-        tests: what models are measured on, on the device.
+        tests: what models are measured on.
     """
 
     examples: Examples
     flipped: Tensor
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    tests: tuple[Examples, ...]
+    tests: TestSets
 
     def of_worker(self, worker: int) -> Examples:
         """The examples of one worker."""
@@ -38,7 +79,7 @@ class Holding:
 
 
 def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.device) -> Holding:
-    """Let the task make or read the examples of all workers, and the test data.
+    """Let the task make or read the examples of all workers, and the test sets.
 
     Args:
         flipping: how many workers, the first ones, train on flipped labels at some time.
@@ -47,8 +88,8 @@ def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.devic
         OstrakonError: the task's code raises, breaks its contract, or cannot read its data.
     """
     own = [worker_data(task, worker, workers, seed) for worker in range(workers)]
-    tests = test_sets(task, seed, device)
-    check_alike(own[0], tests[0])
+    tests = test_sets(task, workers, seed, device)
+    check_alike(own[0], tests.pooled)
     sizes = np.array([len(one) for one in own], dtype=np.int64)
     lies = [flipped(task, one, worker, seed).labels for worker, one in enumerate(own[:flipping])]
     every = Examples(torch.cat([one.inputs for one in own]), torch.cat([one.labels for one in own]))
@@ -61,13 +102,19 @@ def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.devic
     )
 
 
-def test_sets(task: Task, seed: int, device: torch.device) -> tuple[Examples, ...]:
-    """What models are measured on: the accuracy of an experiment is the mean of those on these sets.
+def test_sets(task: Task, workers: int, seed: int, device: torch.device) -> TestSets:
+    """Let the task make or read what models are measured on.
 
     Raises:
         OstrakonError: the task's code raises, or breaks its contract.
     """
-    return (place(test_data(task, seed), device),)
+    pooled = test_data(task, seed)
+    own = own_test_data(task, workers, seed, pooled)
+    if own is None:
+        return TestSets(place(pooled, device), None)
+    sizes = np.array([len(one) for one in own], dtype=np.int64)
+    every = Examples(torch.cat([one.inputs for one in own]), torch.cat([one.labels for one in own]))
+    return TestSets(place(pooled, device), OwnTests(place(every, device), sizes))
 
 
 def gather(holdings: Sequence[Holding], drawn: Sequence[Drawn], lying: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -64,6 +64,7 @@ class Run:
         self._corrupted, self._sent, self._honest, self._received = rows[:b], rows[b : 2 * b], rows[2 * b :], rows[b:]
         self._second = theta.new_zeros(n, len(theta)) if self.criterion.asks == "second momentum" else None
         self._heard = torch.zeros(n, dtype=torch.int64, device=theta.device)
+        self._shared = theta.new_zeros(len(theta)) if experiment.momentum == "shared" else None
         self._present = [True] * n
         self._winners: list[Choice] = []
         self._votes: list[Vote] = []
@@ -81,8 +82,11 @@ class Run:
         """
         self._present = _finite(gradients)
         b, beta = len(self._corrupted), self.experiment.beta
-        _fold(self._corrupted, gradients[:b], self._present[:b], beta)
-        _fold(self._honest, gradients[b:], self._present[b:], beta)
+        if self._shared is not None:
+            self._fold_in_turn(self._shared, gradients)
+        else:
+            _fold(self._corrupted, gradients[:b], self._present[:b], beta)
+            _fold(self._honest, gradients[b:], self._present[b:], beta)
         if self._missing > self.experiment.bound:
             self.outcome = "diverged"
 
@@ -152,9 +156,9 @@ class Run:
             self._winners.append(winner)
             self._votes.append(Vote(votes.count("inner"), votes.count("outer")))
 
-    def measured(self, round: int, accuracy: float) -> None:
-        """The accuracy of a round's model is known."""
-        self._accuracy.append(Measurement(round, accuracy))
+    def measured(self, measurement: Measurement) -> None:
+        """It is known how good a round's model is."""
+        self._accuracy.append(measurement)
 
     def result(self, seconds: float) -> Result:
         """What came of it."""
@@ -174,6 +178,13 @@ class Run:
     def _missing(self) -> int:
         """How many workers send nothing in this round."""
         return self._present.count(False)
+
+    def _fold_in_turn(self, shared: Tensor, gradients: Tensor) -> None:
+        """One after another, as the authors' code does: each sends the momentum as it is once its own is folded in."""
+        for own, gradient, present in zip((*self._corrupted, *self._honest), gradients, self._present, strict=True):
+            if present:
+                momentum(shared, gradient, self.experiment.beta)
+                own.copy_(shared)
 
     def _asked(self, candidates: Candidates) -> tuple[Tensor, Tensor]:
         """Of each worker, what the vectors say that its criterion asks: gain and nearness, NaN where none is asked."""

@@ -69,6 +69,26 @@ def worker_test_data(task: Task, worker: int, workers: int, seed: int) -> Exampl
     return _checked(found, what)
 
 
+def own_test_data(task: Task, workers: int, seed: int, common: Examples) -> list[Examples] | None:
+    """The test set of each worker, or None where all of them are measured on the common one.
+
+    Args:
+        common: what `test_data` gives.
+
+    Raises:
+        OstrakonError: the task cannot read or make them, or they are of another kind than the common one.
+    """
+    if type(task).worker_test_data is Task.worker_test_data:
+        return None
+    found = []
+    for worker in range(workers):
+        own = worker_test_data(task, worker, workers, seed)
+        check_alike(own, common, "worker_test_data")
+        same = torch.equal(own.labels, common.labels) and torch.equal(own.inputs, common.inputs)
+        found.append(common if same else own)
+    return None if all(own is common for own in found) else found
+
+
 def flipped(task: Task, examples: Examples, worker: int, seed: int) -> Examples:
     """The same examples with the labels that a label-flipping worker (LF) trains on.
 
@@ -87,8 +107,11 @@ def flipped(task: Task, examples: Examples, worker: int, seed: int) -> Examples:
     return Examples(examples.inputs, labels)
 
 
-def check_alike(training: Examples, test: Examples) -> None:
+def check_alike(training: Examples, test: Examples, method: str = "worker_data") -> None:
     """Check that what is trained on and what is measured on are of one kind.
+
+    Args:
+        method: of the task, which gave the first.
 
     Raises:
         OstrakonError: naming both sides.
@@ -99,7 +122,7 @@ def check_alike(training: Examples, test: Examples) -> None:
     ):
         if (here.dtype, here.dim()) != (there.dtype, there.dim()):
             raise OstrakonError(
-                f"worker_data gives {name} {described(here)}, test_data {described(there)}: both need the same type "
+                f"{method} gives {name} {described(here)}, test_data {described(there)}: both need the same type "
                 "and as many dimensions"
             )
 

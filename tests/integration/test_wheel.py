@@ -80,9 +80,12 @@ def test_one_package_is_installed_with_all_of_its_modules_and_no_links(installed
         Path(folder, name).relative_to(package)
         for folder, _, names in os.walk(package, followlinks=True)
         for name in names
-        if name.endswith((".py", ".pyi"))
+        if name.endswith((".py", ".pyi", ".csv"))
     }
-    found = {path.relative_to(installed / "ostrakon") for path in installed.glob("ostrakon/**/*.py*")}
+    found = {
+        path.relative_to(installed / "ostrakon")
+        for path in (*installed.glob("ostrakon/**/*.py*"), *installed.glob("ostrakon/**/*.csv"))
+    }
     assert found == expected
     assert not any(path.is_symlink() for path in installed.rglob("*"))
 

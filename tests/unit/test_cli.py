@@ -11,6 +11,7 @@ import pytest
 from ostrakon.cli.main import run
 from ostrakon.common.errors import OstrakonError
 from ostrakon.deploy.settings import RunSettings
+from ostrakon.experiments.tables.settings import TableSettings
 from ostrakon.server.settings import ServerSettings
 from ostrakon.worker.testbed.settings import AdversarySettings, WorkerFile
 from tests.harness.cluster import importing
@@ -29,6 +30,7 @@ COMMANDS = [
     "audit",
     "rules",
     "partition",
+    "experiments",
     "certificates",
 ]
 
@@ -62,6 +64,7 @@ def test_every_help_has_an_example_of_its_command(command: str, capsys: pytest.C
         ("worker", WorkerFile),
         ("evaluate", WorkerFile),
         ("adversary", AdversarySettings),
+        ("experiments", TableSettings),
     ],
 )
 def test_a_command_that_takes_settings_describes_each(
@@ -70,7 +73,7 @@ def test_a_command_that_takes_settings_describes_each(
     lines = said(capsys, command, "--help").partition("Settings")[2].splitlines()
     for name, field in kind.model_fields.items():
         if name != "team":
-            word = f"{name.upper()}=" if command == "up" else name
+            word = f"{name.upper()}=" if command in ("up", "experiments") else name
             found = [line for line in lines if line.strip().startswith(word) and field.description in line]
             assert found, name
             assert field.is_required() == found[0].endswith(" (needed)")
@@ -86,6 +89,9 @@ def test_a_command_that_takes_settings_describes_each(
         ("audit", "missing argument 'DIR' (see ostrakon audit --help)"),
         ("rules --update nowhere", "invalid value for '--update': file 'nowhere' does not exist"),
         ("up COLOUR=red", "unknown setting 'COLOUR'"),
+        ("experiments tabel1", "unknown table or figure 'tabel1'; did you mean table1?"),
+        ("experiments table1 SEED=5", "unknown setting 'SEED'; did you mean SEEDS?"),
+        ("experiments table1 ON=moon", "ostrakon experiments: setting on = 'moon' cannot be used"),
         ("audit nowhere", "nowhere/ledger.sqlite does not exist: give the folder of a run"),
         ("init --config nowhere --output x", "settings file nowhere does not exist: give the path of a TOML file"),
         ("certificates list nowhere", "nowhere holds no authority: run `ostrakon certificates init nowhere`"),

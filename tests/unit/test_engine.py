@@ -28,6 +28,15 @@ class Uneven(SmallTask):
         return Examples(whole.inputs[:m], whole.labels[:m])
 
 
+class Local(SmallTask):
+    """Workers have test sets of their own, of different sizes."""
+
+    def worker_test_data(self, worker: int, workers: int, seed: int) -> Examples:
+        whole = self.test_data(seed)
+        of_class = whole.labels == worker % 3
+        return Examples(whole.inputs[of_class][: 20 + worker], whole.labels[of_class][: 20 + worker])
+
+
 class Broken(SmallTask):
     """What worker 0 holds is not finite."""
 
@@ -188,6 +197,35 @@ def test_experiments_that_do_not_fit_together_and_modes_that_cannot_are_refused(
         run_together([])
     with pytest.raises(OstrakonError, match="the vote `ideal` is no worker's"):
         run(small(vote="ideal"), exact=True)
+    with pytest.raises(OstrakonError, match="networked workers share no momentum"):
+        run(small(momentum="shared"), exact=True)
+
+
+def test_accuracy_is_the_mean_over_the_workers_own_test_sets_and_the_pooled_one_stands_beside_it() -> None:
+    for exact in (False, True):
+        common = run(small(), exact=exact).accuracy[-1]
+        found = run(small(task="tests.unit.test_engine:Local"), exact=exact)
+        model, last = SmallTask().model(), found.accuracy[-1]
+        weight, bias = torch.from_numpy(found.theta).split([24, 3])
+        model.load_state_dict({"weight": weight.view(3, 8), "bias": bias})
+        own = [Local().worker_test_data(worker, 7, 1) for worker in range(7)]
+        shares = [(model(one.inputs).argmax(dim=1) == one.labels).double().mean() for one in own]
+        assert last.accuracy == pytest.approx(float(torch.stack(shares).mean()), abs=1e-9)
+        assert last.pooled == common.pooled == common.accuracy != last.accuracy
+
+
+def test_a_shared_momentum_is_folded_into_worker_after_worker() -> None:
+    (one,) = (engine := Engine([small(momentum="shared", attack="none", rounds=2, batch=ALL)])).runs
+    (own,) = (apart := Engine([small(attack="none", rounds=1, batch=ALL)])).runs
+    engine.round(1)
+    apart.round(1)
+    expected, gradients = torch.zeros(27), torch.cat([own._corrupted, own._honest]) / 0.1
+    sent = torch.cat([one._corrupted, one._honest])
+    for worker, gradient in enumerate(gradients):
+        expected = 0.9 * expected + 0.1 * gradient
+        torch.testing.assert_close(sent[worker], expected)
+    engine.round(2)
+    assert not torch.equal(one._corrupted[0], sent[0])
 
 
 def test_what_is_wrong_with_a_users_task_is_named_before_anything_runs() -> None:
