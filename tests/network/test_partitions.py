@@ -40,7 +40,7 @@ FAULTS = [partition, lose_requests, lose_replies, pull_the_plug]
 
 
 def test_a_run_does_without_a_worker_that_is_cut_off_and_takes_it_back(distant: Make) -> None:
-    run = distant()
+    run = distant(grace_floor=8.0, absent_after=1)  # the others are never late, and w00 is waited for once
     started(run)
     partition(run, "w00", whole=False)
     wait_for(lambda: "w00" in run.entries()[-1].missing, "a round without w00")
