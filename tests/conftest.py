@@ -10,6 +10,7 @@ import pytest
 
 # Threads of torch that wait do so asleep, and leave the processors to the other processes of the tests.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as every command has it
 
 import torch
 

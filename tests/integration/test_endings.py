@@ -10,15 +10,19 @@ from typing import Any
 
 from tests.harness.cluster import PATIENCE, importing, wait_for
 from tests.harness.command import ostrakon
+from tests.harness.shell import without
 from tests.integration.test_launcher import children
 
 NOWHERE = "http://127.0.0.1:9"  # where no proxy listens
 SMALL = ("TASK=linear", "WORKERS=3", "BYZANTINE=0", "F=1", "GAMMA=0.5", "RUN=small", "GRACE_FLOOR=3")
 
 
-def start(folder: Path, *words: str, **how: Any) -> subprocess.Popen[str]:
-    """`ostrakon up` in a session of its own, as a terminal has one."""
-    command = [sys.executable, "-m", "ostrakon", "up", *words]
+def up(*words: str) -> list[str]:
+    return [sys.executable, "-m", "ostrakon", "up", *words]
+
+
+def start(folder: Path, command: list[str], **how: Any) -> subprocess.Popen[str]:
+    """A command in a session of its own, as a terminal has one."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "env": importing()}
     return subprocess.Popen(command, cwd=folder, text=True, start_new_session=True, **pipes | how)
 
@@ -41,13 +45,6 @@ def rounds(folder: Path) -> int:
     return metrics.read_text().count('"event": "round"') if metrics.exists() else 0
 
 
-def cut_off() -> None:
-    """As a shell's nohup, and more, leave it to their child: no signals, and nothing to read from or write to."""
-    for number in (signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
-    os.closerange(0, 3)
-
-
 def test_a_run_goes_on_without_terminal_streams_or_room_for_sockets_and_beside_a_proxy(tmp_path: Path) -> None:
     deep = tmp_path / ("t" * (116 - len(str(tmp_path))))
     deep.mkdir()
@@ -55,15 +52,17 @@ def test_a_run_goes_on_without_terminal_streams_or_room_for_sockets_and_beside_a
     words = (*(word for word in SMALL if word != "BYZANTINE=0"), "BYZANTINE=1", "ATTACK=Omn", "ROUNDS=100000")
     proxies = dict.fromkeys(("grpc_proxy", "https_proxy", "http_proxy", "HTTPS_PROXY", "all_proxy"), NOWHERE)
     nothing = {"stdout": None, "stderr": None, "stdin": None}
-    up = start(tmp_path, *words, preexec_fn=cut_off, env=importing() | proxies | {"TMPDIR": str(deep)}, **nothing)
+    # As a shell's nohup, and more, leave it to their child.
+    cut_off = without((signal.SIGHUP, signal.SIGINT), up(*words), streams=True)
+    run = start(tmp_path, cut_off, env=importing() | proxies | {"TMPDIR": str(deep)}, **nothing)
     wait_for(lambda: rounds(tmp_path) >= 2, "two rounds")
     for number in (signal.SIGHUP, signal.SIGINT):
-        os.killpg(up.pid, number)  # the terminal's whole group, as it is when that goes
+        os.killpg(run.pid, number)  # the terminal's whole group, as it is when that goes
     before = rounds(tmp_path)
     wait_for(lambda: rounds(tmp_path) >= before + 3, "rounds after the terminal has gone")
     command = [sys.executable, "-m", "ostrakon", "down", "RUN=small"]
     subprocess.run(command, cwd=tmp_path, env=importing(), check=True, capture_output=True, timeout=PATIENCE)
-    assert up.wait(PATIENCE) == 143
+    assert run.wait(PATIENCE) == 143
     assert not children(tmp_path)
     found = summary(tmp_path)
     assert (found["status"], found["stopped_by"], found["missing"]) == ("stopped", "SIGTERM", {})
@@ -72,12 +71,12 @@ def test_a_run_goes_on_without_terminal_streams_or_room_for_sockets_and_beside_a
 
 def test_an_evaluator_that_cannot_work_is_told_though_the_run_is_completed(tmp_path: Path) -> None:
     (tmp_path / "runs" / "small" / "evaluations.jsonl").mkdir(parents=True)
-    up = start(tmp_path, *SMALL, "ROUNDS=3")
-    assert up.stdout is not None
-    up.stdout.readline()
-    up.stdout.close()  # as in make up | head -1
-    up.stdout = None
-    status, wrong = end(up)
+    run = start(tmp_path, up(*SMALL, "ROUNDS=3"))
+    assert run.stdout is not None
+    run.stdout.readline()
+    run.stdout.close()  # as in make up | head -1
+    run.stdout = None
+    status, wrong = end(run)
     assert status == 2
     assert "what is shown goes nowhere any more (Broken pipe)" in wrong
     assert wrong.splitlines()[-1].startswith("error: the run is over, but its evaluator ended: ")
@@ -100,10 +99,10 @@ def test_an_evaluator_that_dies_again_and_again_is_told_and_the_run_completed(tm
         "        return super().test_data(seed)\n"
     )
     words = [word for word in SMALL if not word.startswith("TASK=")]
-    up = ostrakon(tmp_path, "up", *words, "TASK=mytask:Mine", "ROUNDS=3")
-    assert up.status == 1
+    done = ostrakon(tmp_path, "up", *words, "TASK=mytask:Mine", "ROUNDS=3")
+    assert done.status == 1
     told = "died: MemoryError: no test today (mytask.py, line 9, in test_data)"
-    assert up.wrong.splitlines()[-1].startswith(f"error: the run is over, but its evaluator {told}")
+    assert done.wrong.splitlines()[-1].startswith(f"error: the run is over, but its evaluator {told}")
     assert summary(tmp_path)["errors"]["evaluator"].startswith(told)
     assert summary(tmp_path)["status"] == "completed"
 
@@ -122,7 +121,7 @@ def test_a_process_that_dies_of_the_same_error_before_the_first_round_ends_the_r
     )
     words = [word for word in SMALL if not word.startswith("TASK=")]
     ascii_only = importing() | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
-    status, wrong = end(start(tmp_path, *words, "TASK=mytask:Mine", "ROUNDS=3", env=ascii_only))
+    status, wrong = end(start(tmp_path, up(*words, "TASK=mytask:Mine", "ROUNDS=3"), env=ascii_only))
     assert status == 2
     last = wrong.splitlines()[-1]
     assert last.startswith("error: w01 died 3 times of the same error before a round was committed: MemoryError: ")

@@ -3,11 +3,12 @@
 import signal
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Iterable
 
 import pytest
 
 from tests.harness.cluster import importing
+from tests.harness.shell import without
 
 PROGRAM = """
 import asyncio, signal
@@ -25,9 +26,9 @@ print("ended in good order")
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def started(**how: Any) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", PROGRAM]
-    process = subprocess.Popen(words, env=importing(), stdout=subprocess.PIPE, text=True, **how)
+def started(ignoring: Iterable[signal.Signals] = ()) -> subprocess.Popen[str]:
+    words = without(ignoring, [sys.executable, "-c", PROGRAM])
+    process = subprocess.Popen(words, env=importing(), stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     return process
@@ -44,12 +45,7 @@ def test_each_signal_ends_a_process_in_good_order(number: signal.Signals) -> Non
 @pytest.mark.parametrize("ends", STOPPING)
 def test_a_signal_that_was_ignored_before_stays_ignored(ends: signal.Signals) -> None:
     others = [number for number in STOPPING if number != ends]
-
-    def ignore() -> None:
-        for number in others:
-            signal.signal(number, signal.SIG_IGN)
-
-    process = started(preexec_fn=ignore)
+    process = started(others)
     for number in others:
         process.send_signal(number)
     for _ in range(2):  # by the second answer all of them have arrived
