@@ -9,6 +9,7 @@ from ostrakon.common.aggregation.distances import squared_distances_to
 from ostrakon.common.aggregation.matrix import PlacedRows
 from ostrakon.common.aggregation.means import means
 from ostrakon.common.aggregation.rule import check_minority
+from ostrakon.common.aggregation.side_by_side import everybody
 from ostrakon.worker.attacks.moments import mean
 
 HONEST = "Honest"
@@ -39,6 +40,7 @@ def rule_of(name: str, byzantine: int) -> Rule:
         Cost("O(n d)", "blocks"),
         "mean of the rows of the honest",
         "a yardstick: no server knows them",
+        side_by_side=lambda x, f: everybody(x, byzantine),
     )
 
 
