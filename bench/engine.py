@@ -14,7 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ostrakon.experiments.engine import Engine
 from ostrakon.experiments.experiment import Experiment
-from ostrakon.experiments.one_run import Candidates, Received, Run
+from ostrakon.experiments.one_run import Received, Run
+from ostrakon.experiments.proposals import Candidates
 
 PHASES = ("gradients", "attack", "rule", "vote")
 
@@ -79,14 +80,13 @@ def measure_engine(experiments: Sequence[Experiment], repeat: int) -> EngineRepo
 
 def _phases(engine: Engine, round: int) -> list[tuple[str, Callable[[], object]]]:
     """A round of the engine, in the parts that are timed."""
-    runs = engine.runs
-    received: list[Received] = []
-    voting: list[tuple[Run, Candidates]] = []
+    received: list[tuple[Run, Received]] = []
+    proposed: list[Candidates] = []
     return [
-        ("gradients", lambda: engine.train(runs, round)),
-        ("attack", lambda: received.extend(run.receive(round) for run in runs)),
-        ("rule", lambda: voting.extend(engine.propose(runs, received))),
-        ("vote", lambda: engine.vote(voting, round)),
+        ("gradients", lambda: engine.train(round)),
+        ("attack", lambda: received.extend(engine.receive(round))),
+        ("rule", lambda: proposed.append(engine.propose(received))),
+        ("vote", lambda: engine.vote(proposed[0], round)),
     ]
 
 

@@ -6,6 +6,7 @@ round. The exact mode draws as networked workers do.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Drawn:
     places: NDArray[np.int64]
     counts: NDArray[np.int64]
 
-    @property
+    @cached_property
     def weights(self) -> NDArray[np.float32]:
         """(n, b), what each example counts in its worker's mean."""
         counts = self.counts[:, None]

@@ -1,6 +1,6 @@
 """All examples of all workers in one place on the device, from which a round's mini-batches are gathered at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.data import check_alike, flipped, own_test_data, test_data, worker_data
-from ostrakon.experiments.drawing import Drawn
+from ostrakon.experiments.drawing import Drawn, draw
+from ostrakon.experiments.tensors import to_device
 from ostrakon.worker.sampling import place
 
 
@@ -117,23 +118,40 @@ def test_sets(task: Task, workers: int, seed: int, device: torch.device) -> Test
     return TestSets(place(pooled, device), OwnTests(place(every, device), sizes))
 
 
-def gather(holdings: Sequence[Holding], drawn: Sequence[Drawn], lying: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The mini-batches of all workers of R runs, flat: inputs and labels, (R * n * b, ...).
+class Pool:
+    """What the workers of all seeds hold, in one place: the mini-batches of all runs are gathered at once."""
 
-    Args:
-        holdings, drawn: of each run.
-        lying: of each run how many workers, the first ones, are given flipped labels.
-    """
-    inputs, labels = [], []
-    for holding, one, liars in zip(holdings, drawn, lying, strict=True):
-        places = torch.from_numpy((holding.starts[:, None] + one.places).ravel()).to(holding.examples.inputs.device)
-        inputs.append(holding.examples.inputs[places])
-        true = holding.examples.labels[places]
-        if liars:
-            those = liars * one.places.shape[1]
-            true[:those] = holding.flipped[places[:those]]
-        labels.append(true)
-    return _joined(inputs), _joined(labels)
+    def __init__(self, holdings: Mapping[int, Holding]) -> None:
+        """Takes the holdings of each seed, which nobody needs afterwards."""
+        every = list(holdings.values())
+        self._inputs = _joined([one.examples.inputs for one in every])
+        self._labels = torch.cat([*(one.examples.labels for one in every), *(one.flipped for one in every)])
+        self._sizes = {seed: one.sizes for seed, one in holdings.items()}
+        self._starts: dict[int, NDArray[np.int64]] = {}
+        self._lies: dict[int, int] = {}  # how far the flipped label of an example is behind the true one
+        first, lie = 0, len(self._inputs)
+        for seed, one in holdings.items():
+            self._starts[seed], self._lies[seed] = first + one.starts, lie - first
+            first, lie = first + len(one.examples), lie + len(one.flipped)
+
+    def draw(self, seeds: Sequence[int], batch: int, purpose: int, round: int) -> list[Drawn]:
+        """Draw mini-batches of all workers of R runs, of these seeds; those of one seed draw the same."""
+        once = {seed: draw(self._sizes[seed], batch, seed, purpose, round) for seed in dict.fromkeys(seeds)}
+        return [once[seed] for seed in seeds]
+
+    def gather(self, seeds: Sequence[int], drawn: Sequence[Drawn], lying: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The mini-batches of all workers of R runs, flat: inputs and labels, (R * n * b, ...).
+
+        Args:
+            seeds, drawn: of each run.
+            lying: of each run how many workers, the first ones, are given flipped labels.
+        """
+        inputs = np.stack([self._starts[seed][:, None] + one.places for seed, one in zip(seeds, drawn, strict=True)])
+        labels = inputs.copy()
+        for run, (seed, liars) in enumerate(zip(seeds, lying, strict=True)):
+            labels[run, :liars] += self._lies[seed]
+        places = to_device(np.stack([inputs.ravel(), labels.ravel()]), self._inputs.device)
+        return self._inputs[places[0]], self._labels[places[1]]  # not index_select, which would give up the layout
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -126,6 +126,46 @@ def test_runs_side_by_side_come_out_as_alone() -> None:
         assert_alike(together, run(one))
 
 
+def test_rules_of_many_runs_at_once_commit_what_they_do_one_by_one() -> None:
+    votes = ("loss", "momentum", "mixed", "proximity", "ideal")
+    several = [
+        *(small(rule="Mean2P", attack="SF", vote=vote, seed=seed) for vote in votes for seed in (1, 2)),
+        *(small(rule=rule, attack="SV") for rule in ("Avg", "Honest", "Mean1P", "Cent1P", "Cent2P", "CWTM")),
+        small(rule="Mean2P", attack="Omn", byzantine=3, gamma=0.1, byzantine_vote="random"),
+        small(rule="Mean2P", attack="Mimic", byzantine=1, beta=0.5, momentum="shared"),
+        small(rule="Avg", attack="SF(scale=1e38)", gamma=3e38),
+        small(rule="Mean2P", attack="SF(scale=1e38)", seed=2),
+    ]
+    engine = Engine(several, at_once=True)
+    for round in range(1, 5):
+        engine.round(round)
+    for found, other in zip((one.result(0) for one in engine.runs), run_together(several), strict=True):
+        assert found.experiment == other.experiment
+        assert_alike(found, other)
+    assert {one.outcome for one in engine.runs} == {None, "diverged"}
+
+
+def test_a_round_of_many_runs_waits_for_the_device_as_often_as_that_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[str] = []
+    for name in ("tolist", "item", "__bool__", "__int__", "__float__", "cpu", "nonzero"):
+        of_tensors = getattr(Tensor, name)
+
+        def waiting(self: Tensor, *given: Any, name: str = name, of_tensors: Any = of_tensors) -> Any:
+            waits.append(name)
+            return of_tensors(self, *given)
+
+        monkeypatch.setattr(Tensor, name, waiting)
+    counts = []
+    for runs in (1, 6):
+        engine = Engine([small(vote="mixed", attack="SF", seed=seed) for seed in range(runs)], at_once=True)
+        engine.round(1)
+        waits.clear()
+        engine.train(2)
+        engine.vote(engine.propose(engine.receive(2)), 2)
+        counts.append(len(waits))
+    assert counts[0] == counts[1] <= 6
+
+
 def test_every_attack_and_every_rule_can_be_run() -> None:
     for attack in ATTACKS:
         assert run(small(attack=attack, rounds=2)).outcome == "completed"
@@ -166,9 +206,9 @@ def test_a_criterion_may_ask_a_second_momentum_which_nobody_is_sent(monkeypatch:
         engine.round(round)
     assert np.isnan(asked[0]).all()  # it has seen too little
     assert np.isfinite(asked[1:]).all()
-    (only,) = engine.runs
-    assert only._second is not None
-    assert not torch.equal(only._second, torch.cat([only._corrupted, only._honest]))
+    (only,), (cohort,) = engine.runs, engine.cohorts
+    assert cohort.second is not None
+    assert not torch.equal(cohort.second[0], torch.cat([only._corrupted, only._honest]))
     # CWM leaves the flipped momenta out, the average does not: to the honest it is the better step.
     assert np.mean(asked[-1]) > 0
 
