@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ostrakon.common.algorithm import momentum
 from ostrakon.common.criteria import gain, rounds_until_heard
+from ostrakon.common.schedule import NONE
 from ostrakon.experiments.one_run import Run
 from ostrakon.experiments.tensors import index, some, to_device
 
@@ -57,6 +58,29 @@ class Cohort:
             _fold(self.second, gradients, present, self._beta)
             self._heard += to_device(np.array(present), self._heard.device)
 
+    def lie(self, round: int, *, at_once: bool) -> None:
+        """Let the corrupted of all its runs send what they do instead of their momenta.
+
+        Args:
+            round: from 1.
+            at_once: mount attacks of many runs at once that can be, as is fastest on a GPU.
+        """
+        alike: dict[str, list[int]] = {}
+        for place, run in enumerate(self.runs):
+            attack = run.attack(round)
+            if run.outcome is not None:
+                continue
+            if not at_once or not all(run.present) or (attack is not None and not attack.side_by_side):
+                run.lie(round)
+            else:
+                alike.setdefault(NONE if attack is None else attack.name, []).append(place)
+        for places in alike.values():
+            attack, momenta = self.runs[places[0]].attack(round), some(self._momenta, places)
+            honest, sent = momenta[:, 2 * self._b :], momenta[:, : self._b]
+            if attack is not None and self._b:
+                sent = attack.send(honest, sent)
+            self._momenta[index(places, momenta.device), self._b : 2 * self._b] = sent
+
     def gains(self, runs: Sequence[Run], models: Tensor, out: Tensor) -> None:
         """Write what the second momenta of its workers say in a vote, if the criteria ask these.
 
@@ -76,6 +100,9 @@ class Cohort:
 
     def close_ranks(self) -> None:
         """Forget the runs that have ended."""
+        for run in self.runs:
+            if run.outcome is not None:
+                run.end()
         places = [place for place, run in enumerate(self.runs) if run.outcome is None]
         self.runs = [self.runs[place] for place in places]
         self._momenta, self._heard = self._momenta[places], self._heard[places]

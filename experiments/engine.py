@@ -65,8 +65,8 @@ class Engine:
 
         Args:
             experiments: as of `run_together`.
-            at_once: compute rules of many runs at once that can be; if not given, on a GPU alone. On a CPU that
-                takes longer than one by one.
+            at_once: compute attacks and rules of many runs at once that can be; if not given, on a GPU alone. On a CPU
+                that takes longer than one by one.
         """
         first = _check_alike(experiments)
         device = resolve_device(first.device)
@@ -121,7 +121,9 @@ class Engine:
 
     def receive(self, round: int) -> list[tuple[Run, Received]]:
         """What comes to the server, in the runs that go on."""
-        return [(run, run.receive(round)) for run in self._going if run.outcome is None]
+        for cohort in self.cohorts:
+            cohort.lie(round, at_once=self._at_once)
+        return [(run, run.receive()) for run in self._going if run.outcome is None]
 
     def propose(self, submissions: Submissions) -> Candidates:
         """Lines 4 and 5: the models to vote on."""

@@ -11,6 +11,7 @@ from ostrakon.common.criteria import CRITERIA, Criterion, nearness
 from ostrakon.experiments.drawing import EVERYBODY
 from ostrakon.experiments.experiment import Experiment, Measurement, Result, Vote
 from ostrakon.experiments.yardsticks import IDEAL
+from ostrakon.worker.attacks import Attack
 from ostrakon.worker.sampling import ATTACK, generator
 
 
@@ -62,9 +63,18 @@ class Run:
             momenta[part] for part in (slice(b), slice(b, 2 * b), slice(2 * b, None), slice(b, None))
         )
 
+    def end(self) -> None:
+        """Keep nothing but the model, so that the memory of those that go on can be given back."""
+        self.theta = self.theta.clone()
+        self.hold(self.theta.new_empty(0, len(self.theta)))
+
+    def attack(self, round: int) -> Attack | None:
+        """What the corrupted mount."""
+        return self._attacks.at(round)
+
     def flipping(self, round: int) -> int:
         """How many workers, the first ones, train on flipped labels."""
-        attack = self._attacks.at(round)
+        attack = self.attack(round)
         return self.experiment.byzantine if attack is not None and attack.flips_labels else 0
 
     @property
@@ -72,22 +82,30 @@ class Run:
         """f of this round: who sends nothing counts as one of those that may lie."""
         return self.experiment.bound - self.present.count(False)
 
-    def receive(self, round: int) -> Received:
-        """What comes to the server: the momenta of the honest, and what the corrupted send instead of theirs."""
-        b = len(self._corrupted)
-        here = [worker for worker, present in enumerate(self.present) if present]
-        everybody = len(here) == len(self.present)
-        honest = self._honest if everybody else self._honest[[worker - b for worker in here if worker >= b]]
-        corrupted = self._corrupted if everybody else self._corrupted[[worker for worker in here if worker < b]]
-        sent = corrupted
-        attack = self._attacks.at(round)
+    def lie(self, round: int) -> None:
+        """Let the corrupted who are there send what they do instead of their momenta."""
+        attack = self.attack(round)
+        honest, corrupted = self._here()
         if attack is not None and len(corrupted):
             rng = generator(self.experiment.seed, ATTACK, EVERYBODY, round)
-            sent = attack.send(honest, corrupted, rng=rng, defence=self._defence)
-        if not everybody:
-            return Received(torch.cat([sent, honest]), honest, here)
-        self._sent.copy_(sent)
-        return Received(self._received, honest, here)
+            corrupted = attack.send(honest, corrupted, rng=rng, defence=self._defence)
+        self._sent[: len(corrupted)] = corrupted
+
+    def receive(self) -> Received:
+        """What comes to the server: what the corrupted send, and the momenta of the honest."""
+        honest, corrupted = self._here()
+        here = [worker for worker, present in enumerate(self.present) if present]
+        everybody = len(here) == len(self.present)
+        rows = self._received if everybody else torch.cat([self._sent[: len(corrupted)], honest])
+        return Received(rows, honest, here)
+
+    def _here(self) -> tuple[Tensor, Tensor]:
+        """The true momenta of the honest and of the corrupted who send something; nothing is copied where all do."""
+        b = len(self._corrupted)
+        if all(self.present):
+            return self._honest, self._corrupted
+        here = [worker for worker, present in enumerate(self.present) if present]
+        return self._honest[[w - b for w in here if w >= b]], self._corrupted[[w for w in here if w < b]]
 
     def nearness(self, inner: Tensor, outer: Tensor) -> Tensor:
         """Whose own momenta are nearer to Inner's step, (n,): see `criteria.nearness`."""

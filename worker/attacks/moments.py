@@ -1,4 +1,7 @@
-"""What attacks need to know of some vectors, (m, d) floating-point; summed in float64, a block of columns at a time."""
+"""What attacks need to know of some vectors, (m, d) floating-point; summed in float64.
+
+Of many rounds at once, (..., m, d), each is what it would be alone: rows are added in the same order.
+"""
 
 import torch
 from torch import Tensor
@@ -11,16 +14,21 @@ _WIDTH = 1 << 14
 
 
 def mean(rows: Tensor) -> Tensor:
-    """The mean, (d,), in memory of its own."""
-    (result,) = means(rows, [range(len(rows))])
-    return result
+    """The means, (..., d), in memory of their own."""
+    if rows.dim() == 2:
+        (result,) = means(rows, [range(len(rows))])
+        return result
+    total = rows[..., 0, :].to(torch.float64, copy=True)
+    for row in rows.unbind(-2)[1:]:
+        total += row
+    return total.div_(rows.shape[-2]).to(rows.dtype, copy=True)
 
 
 def deviation(rows: Tensor) -> Tensor:
-    """The standard deviation of each coordinate, (d,), dividing by m."""
-    result = torch.empty_like(rows[0])
-    for columns in column_blocks(rows.shape[1], _WIDTH):
-        result[columns] = rows[:, columns].double().std(dim=0, correction=0)
+    """The standard deviation of each coordinate, (..., d), dividing by m."""
+    result = torch.empty_like(rows[..., 0, :])
+    for columns in column_blocks(rows.shape[-1], _WIDTH):
+        result[..., columns] = rows[..., columns].double().std(dim=-2, correction=0)
     return result
 
 
