@@ -71,7 +71,7 @@ class Cohort:
             if run.outcome is not None:
                 continue
             if not at_once or not all(run.present) or (attack is not None and not attack.side_by_side):
-                run.lie(round)
+                run.lie(round, at_once=at_once)
             else:
                 alike.setdefault(NONE if attack is None else attack.name, []).append(place)
         for places in alike.values():

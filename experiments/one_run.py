@@ -1,7 +1,7 @@
 """One run in the engine: Algorithm 3 between the passes that it shares with other runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -82,13 +82,13 @@ class Run:
         """f of this round: who sends nothing counts as one of those that may lie."""
         return self.experiment.bound - self.present.count(False)
 
-    def lie(self, round: int) -> None:
-        """Let the corrupted who are there send what they do instead of their momenta."""
+    def lie(self, round: int, *, at_once: bool) -> None:
+        """Let the corrupted who are there send what they do instead of their momenta; see `Cohort.lie`."""
         attack = self.attack(round)
         honest, corrupted = self._here()
         if attack is not None and len(corrupted):
             rng = generator(self.experiment.seed, ATTACK, EVERYBODY, round)
-            corrupted = attack.send(honest, corrupted, rng=rng, defence=self._defence)
+            corrupted = attack.send(honest, corrupted, rng=rng, defence=replace(self._defence, at_once=at_once))
         self._sent[: len(corrupted)] = corrupted
 
     def receive(self) -> Received:

@@ -344,3 +344,16 @@ def test_an_attack_on_many_rounds_at_once_is_what_it_is_on_each() -> None:
         attack("Min-Max").send(honest, corrupted)
     with pytest.raises(OstrakonError, match=r"attack SF takes \(h, d\) and \(b, d\)"):
         attack("SF").send(honest[:2], corrupted)
+
+
+def test_pga_tries_what_it_could_send_at_once_or_one_by_one() -> None:
+    honest, corrupted = torch.from_numpy(HONEST), torch.from_numpy(CORRUPTED)
+    for name in ("Mean2P", "Cent1P", "Avg", "CWTM"):
+        for steps in (3, 13, 20):
+            one_by_one, at_once = (
+                attack(f"PGA(steps={steps})").send(
+                    honest, corrupted, defence=Defence(rule(name), H + B, B, at_once=at_once)
+                )
+                for at_once in (False, True)
+            )
+            assert torch.equal(one_by_one, at_once)

@@ -3,6 +3,7 @@
 Of many rounds at once, (..., m, d), each is what it would be alone: rows are added in the same order.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,3 +37,15 @@ def lengths(rows: Tensor) -> Tensor:
     """The Euclidean norms, (m,) float64."""
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
     return norms
+
+
+def normals(like: Tensor, rng: np.random.Generator) -> Tensor:
+    """Numbers from N(0, 1), of the shape, type and device of `like`, (m, d).
+
+    One row after the other is drawn from rng in float32; on a GPU by a generator of its own, which rng seeds: to draw
+    them on the CPU would take longer than the rest of a round.
+    """
+    if like.is_cuda:
+        own = torch.Generator(like.device).manual_seed(int(rng.integers(2**63)))
+        return torch.randn(like.shape, generator=own, dtype=torch.float32, device=like.device).to(like)
+    return torch.from_numpy(rng.standard_normal(tuple(like.shape), dtype=np.float32)).to(like)

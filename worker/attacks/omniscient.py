@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ostrakon.common.aggregation.distances import Distances, squared_distances_to
 from ostrakon.common.errors import OstrakonError
-from ostrakon.worker.attacks.moments import deviation, lengths, mean
+from ostrakon.worker.attacks.moments import deviation, lengths, mean, normals
 
 Of = Literal["all", "honest", "corrupted"]
 Direction = Literal["std", "sign", "unit"]
@@ -193,7 +193,7 @@ def siege(honest: Tensor, corrupted: Tensor, rng: np.random.Generator, *, radius
     after the thought experiment of the paper, section 4.1.
 
     Args:
-        rng: the rows are drawn from it one after the other, in float32, whatever the device.
+        rng: what the rows are drawn from: see `moments.normals`.
 
     >>> siege(torch.tensor([[1.0, 0], [3, 0]]), torch.tensor([[2.0, 0]]), np.random.default_rng(0)).norm(dim=1)
     tensor([1.5307])
@@ -201,7 +201,7 @@ def siege(honest: Tensor, corrupted: Tensor, rng: np.random.Generator, *, radius
     centre = mean(honest)
     reach = math.sqrt(squared_distances_to(honest, centre).max())
     u = _unit(centre)
-    z = torch.from_numpy(rng.standard_normal(tuple(corrupted.shape), dtype=np.float32)).to(corrupted)
+    z = normals(corrupted, rng)
     z = z - (z @ u)[:, None] * u
     z = z / lengths(z).to(z)[:, None].clamp(min=torch.finfo(z.dtype).tiny)
     return centre + (z - u) * (radius * reach / math.sqrt(2))
