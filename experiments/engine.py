@@ -25,7 +25,7 @@ from ostrakon.experiments.one_run import Received, Run
 from ostrakon.experiments.passes import Vmapped, passes
 from ostrakon.experiments.preferences import preferences
 from ostrakon.experiments.proposals import Candidates, Submissions, propose
-from ostrakon.experiments.tensors import index, some, to_device
+from ostrakon.experiments.tensors import index, some, tf32, to_device
 from ostrakon.experiments.yardsticks import IDEAL
 from ostrakon.worker.sampling import SECOND_MOMENTUM, TRAINING, VOTE
 
@@ -174,8 +174,9 @@ class Engine:
             examples = self._pool.gather(seeds, drawn, [0] * len(losing))
             for choice in (0, 1):
                 self._seed(seeds[0], VOTE, round)  # the same draws for both candidates
-                losses[choice, those] = self._passes.losses(some(models[:, choice], losing), *examples, n)
-            counts[losing] = [one.counts for one in drawn]
+                with tf32():
+                    losses[choice, those] = self._passes.losses(some(models[:, choice], losing), *examples, n)
+            counts[losing] = drawn.counts
         gains, nearness = models.new_full((2, len(runs), n), torch.nan, dtype=torch.float64)
         for cohort in self.cohorts:
             cohort.gains(runs, models, gains)
@@ -195,7 +196,7 @@ class Engine:
             lying = [run.flipping(round) if purpose == TRAINING else 0 for run in runs]
             inputs, labels = self._pool.gather(seeds, drawn, lying)
             self._seed(seeds[0], purpose, round)
-            weights = to_device(np.stack([one.weights for one in drawn]).ravel(), out.device)
+            weights = to_device(drawn.weights.ravel(), out.device)
             self._passes.gradients(self._thetas_of(runs), inputs, labels, weights, out)
         return out
 

@@ -126,32 +126,41 @@ class Pool:
         every = list(holdings.values())
         self._inputs = _joined([one.examples.inputs for one in every])
         self._labels = torch.cat([*(one.examples.labels for one in every), *(one.flipped for one in every)])
-        self._sizes = {seed: one.sizes for seed, one in holdings.items()}
-        self._starts: dict[int, NDArray[np.int64]] = {}
-        self._lies: dict[int, int] = {}  # how far the flipped label of an example is behind the true one
-        first, lie = 0, len(self._inputs)
-        for seed, one in holdings.items():
-            self._starts[seed], self._lies[seed] = first + one.starts, lie - first
-            first, lie = first + len(one.examples), lie + len(one.flipped)
+        self._row = {seed: row for row, seed in enumerate(holdings)}
+        self._sizes = np.stack([one.sizes for one in every])
+        examples, flipped = (np.array([0, *sizes]).cumsum() for sizes in _lengths(every))
+        self._starts = np.stack([first + one.starts for first, one in zip(examples, every, strict=False)])
+        self._lies = examples[-1] + flipped[:-1] - examples[:-1]  # how far a flipped label is behind the true one
 
-    def draw(self, seeds: Sequence[int], batch: int, purpose: int, round: int) -> list[Drawn]:
-        """Draw mini-batches of all workers of R runs, of these seeds; those of one seed draw the same."""
-        once = {seed: draw(self._sizes[seed], batch, seed, purpose, round) for seed in dict.fromkeys(seeds)}
-        return [once[seed] for seed in seeds]
+    def draw(self, seeds: Sequence[int], batch: int, purpose: int, round: int) -> Drawn:
+        """Draw mini-batches of all workers of runs of these seeds; those of one seed draw the same."""
+        once = list(dict.fromkeys(seeds))
+        drawn = draw(self._sizes[self._rows(once)], batch, once, purpose, round)
+        which = [once.index(seed) for seed in seeds]
+        return Drawn(drawn.places[which], drawn.counts[which])
 
-    def gather(self, seeds: Sequence[int], drawn: Sequence[Drawn], lying: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def gather(self, seeds: Sequence[int], drawn: Drawn, lying: Sequence[int]) -> tuple[Tensor, Tensor]:
         """The mini-batches of all workers of R runs, flat: inputs and labels, (R * n * b, ...).
 
         Args:
-            seeds, drawn: of each run.
+            seeds: of each run.
+            drawn: what `draw` drew for them.
             lying: of each run how many workers, the first ones, are given flipped labels.
         """
-        inputs = np.stack([self._starts[seed][:, None] + one.places for seed, one in zip(seeds, drawn, strict=True)])
-        labels = inputs.copy()
-        for run, (seed, liars) in enumerate(zip(seeds, lying, strict=True)):
-            labels[run, :liars] += self._lies[seed]
+        rows = self._rows(seeds)
+        inputs = self._starts[rows][..., None] + drawn.places
+        lies = np.arange(inputs.shape[1]) < np.array(lying)[:, None]
+        labels = inputs + (lies * self._lies[rows][:, None])[..., None]
         places = to_device(np.stack([inputs.ravel(), labels.ravel()]), self._inputs.device)
         return self._inputs[places[0]], self._labels[places[1]]  # not index_select, which would give up the layout
+
+    def _rows(self, seeds: Sequence[int]) -> list[int]:
+        return [self._row[seed] for seed in seeds]
+
+
+def _lengths(holdings: Sequence[Holding]) -> tuple[list[int], list[int]]:
+    """How many examples, and how many flipped labels."""
+    return [len(one.examples) for one in holdings], [len(one.flipped) for one in holdings]
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
