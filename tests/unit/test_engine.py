@@ -131,7 +131,8 @@ def test_rules_of_many_runs_at_once_commit_what_they_do_one_by_one() -> None:
     votes = ("loss", "momentum", "mixed", "proximity", "ideal")
     several = [
         *(small(rule="Mean2P", attack="SF", vote=vote, seed=seed) for vote in votes for seed in (1, 2)),
-        *(small(rule=rule, attack="SV") for rule in ("Avg", "Honest", "Mean1P", "Cent1P", "Cent2P", "CWTM")),
+        *(small(rule=rule, attack="SV") for rule in ("Avg", "Honest", "Mean1P", "Cent1P", "Cent2P", "CWTM", "NNM+Avg")),
+        small(rule="Mean2P", attack="PGA"),
         small(rule="Mean2P", attack="Omn", byzantine=3, gamma=0.1, byzantine_vote="random"),
         small(rule="Mean2P", attack="Mimic", byzantine=1, beta=0.5, momentum="shared"),
         small(rule="Avg", attack="SF(scale=1e38)", gamma=3e38),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ostrakon.common.aggregation import rule
+from ostrakon.common.aggregation import RULES, rule
 from ostrakon.common.aggregation.side_by_side import aggregates
 from ostrakon.experiments.yardsticks import rule_of
 
@@ -82,4 +82,9 @@ def test_a_wide_matrix_goes_through_in_blocks(monkeypatch: pytest.MonkeyPatch) -
     )
     for one, other in zip(whole, of_blocks, strict=True):
         torch.testing.assert_close(one, other)
-    assert rule("CWTM").side_by_side is None
+
+
+def test_of_all_rules_these_can_be_decided_side_by_side() -> None:
+    assert {name for name, one in RULES.items() if one.side_by_side} == set(NAMES) - {"Honest"}
+    for name in ("NNM+Mean1P", "NNM+Avg", "TwoPhase(Mean1P, Avg)"):  # of which a part could be
+        assert rule(name).side_by_side is None
