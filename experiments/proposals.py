@@ -57,12 +57,8 @@ def propose(submissions: Submissions, thetas: Tensor, *, at_once: bool) -> Candi
         if run.experiment.vote == IDEAL and len(found) == 2:
             vectors = torch.stack([one.vector for one in found])
             off[place] = distances_to_the_honest(received.honest, vectors)
-        for choice in (0, 1):
-            models[place, choice] = (
-                step(thetas[place], found[choice].vector, run.experiment.gamma)
-                if choice < len(found)
-                else models[place, 0]
-            )
+        made = [step(thetas[place], one.vector, run.experiment.gamma) for one in found]
+        models[place, 0], models[place, 1] = made[0], made[-1]
     return _standing([run for run, _ in submissions], models, off)
 
 
