@@ -105,3 +105,21 @@ def test_products_are_coarse_in_the_passes_of_the_vote_alone(monkeypatch: pytest
         engine.round(round)
     assert found == {("gradients", before), ("losses", "tf32"), ("answers", before)}
     assert before != "tf32"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_runs_on_a_gpu_come_out_as_on_a_cpu() -> None:
+    attacks = ("none", "LF", "SF", "Omn", "Empire", "SV", "ALIE", "Mimic", "PGA", "Min-Max")
+    rules = ("Avg", "Honest", "Mean1P", "Cent1P", "CWTM")
+    of_cpu, of_gpu = (
+        run_together([small(attack=attack, rule=rule, device=device) for attack in attacks for rule in rules])
+        for device in ("cpu", "cuda")
+    )
+    for one, other in zip(of_cpu, of_gpu, strict=True):
+        assert one.outcome == other.outcome == "completed"
+        np.testing.assert_allclose(one.theta, other.theta, rtol=1e-3, atol=1e-5)
+    for vote in ("loss", "momentum", "mixed", "proximity", "ideal"):
+        several = [
+            small(rule=rule, vote=vote, device="cuda", seed=seed) for rule in ("Mean2P", "Cent2P") for seed in (1, 2)
+        ]
+        assert {one.outcome for one in run_together(several)} == {"completed"}
