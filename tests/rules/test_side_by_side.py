@@ -12,7 +12,7 @@ N, F, D = 9, 3, 60
 NAMES = ("Avg", "Honest", "Cent1P", "Mean1P", "Cent2P", "Mean2P")
 
 
-def rounds(kind: str, count: int = 12) -> Tensor:
+def rounds(kind: str, count: int = 6) -> Tensor:
     """(count, N, D): the first F rows are of liars."""
     made = torch.Generator().manual_seed(count)
     x = torch.randn(count, N, D, generator=made)
@@ -58,10 +58,10 @@ def compare(name: str, x: Tensor, f: int) -> list[bool]:
 @pytest.mark.parametrize("name", NAMES)
 def test_rounds_side_by_side_are_decided_as_alone_where_that_is_sure(name: str) -> None:
     for kind in ("ordinary", "duplicates", "mimics", "huge row", "all equal"):
-        for f in (0, 1, 2, F):
+        for f in (0, 1, F):
             sure = compare(name, rounds(kind), f)
             # Two rows may be each other's farthest in the smallest ball: which is its centre, Gram products cannot say.
-            assert sum(sure) >= (10 if name.startswith("Cent") else 12), (kind, f)
+            assert sum(sure) >= (5 if name.startswith("Cent") else 6), (kind, f)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,9 +69,9 @@ def test_rounds_that_rounding_could_decide_are_not_sure(name: str) -> None:
     for kind in ("tied", "huge rows", "near-identical"):
         for f in (0, 1, F):
             compare(name, rounds(kind), f)
-    assert compare(name, rounds("not finite"), F) == [False, False, False, True] * 3
+    assert compare(name, rounds("not finite"), F) == [False, False, False, True, False, False]
     if name.endswith("P"):
-        assert sum(compare(name, rounds("far from 0"), F)) < 6
+        assert sum(compare(name, rounds("far from 0"), F)) < 3
 
 
 def test_a_wide_matrix_goes_through_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
