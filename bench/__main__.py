@@ -178,7 +178,7 @@ def _engine_table(report: EngineReport) -> Table:
         title=f"{report.rounds_per_second:.1f} rounds a second, runs side by side: {report.runs}; "
         f"a plain product runs at {report.product / 1e9:.0f} GFLOP/s",
     )
-    for heading in ("phase", "ms", "CPU ms", "share", "GFLOP", "GFLOP/s", "of a product"):
+    for heading in ("phase", "ms", "CPU ms", "share", "calls", "GFLOP", "GFLOP/s", "of a product"):
         table.add_column(heading, justify="left" if heading == "phase" else "right", no_wrap=True)
     total = sum(phase.milliseconds for phase in report.phases)
     for phase in report.phases:
@@ -189,6 +189,7 @@ def _engine_table(report: EngineReport) -> Table:
             f"{phase.milliseconds:.1f}",
             f"{phase.cpu_milliseconds:.1f}",
             f"{phase.milliseconds / total:.0%}",
+            f"{phase.calls}",
             *(passes if phase.operations else ()),
         )
     return table

@@ -6,15 +6,18 @@ in the same run. Times are the shortest of all rounds: what a busy neighbour tak
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from ostrakon.experiments.engine import Engine
 from ostrakon.experiments.experiment import Experiment
-from ostrakon.experiments.one_run import Candidates, Received, Run
+from ostrakon.experiments.one_run import Received, Run
+from ostrakon.experiments.proposals import Candidates
 
 PHASES = ("gradients", "attack", "rule", "vote")
 
@@ -24,12 +27,19 @@ _SIDE = {"cpu": 1024, "cuda": 8192}  # of the matrices of the plain product
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase of a round of all runs: milliseconds, also of the CPU, and floating-point operations of its passes."""
+    """One phase of a round of all runs.
+
+    Attributes:
+        milliseconds, cpu_milliseconds: how long it took, and how long the CPU worked.
+        operations: floating-point operations of its passes, and of other products of matrices.
+        calls: how many operations on tensors torch was told of; a GPU is told of about as many.
+    """
 
     name: str
     milliseconds: float
     cpu_milliseconds: float
     operations: int
+    calls: int
 
     @property
     def operations_per_second(self) -> float:
@@ -61,32 +71,34 @@ def measure_engine(experiments: Sequence[Experiment], repeat: int) -> EngineRepo
     device = engine.runs[0].theta.device
     product = _Product(device)
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in (*PHASES, "product")}
-    operations: dict[str, int] = {}
+    operations, calls = dict[str, int](), dict[str, int]()
     for round in range(1, _WARM + repeat + 1):
         counting = round == _WARM
         works: list[tuple[str, Callable[[], object]]] = [*_phases(engine, round), ("product", product)]
         for name, work in works:
-            with FlopCounterMode(display=False) if counting else nullcontext() as counter:
+            with ExitStack() as stack:
+                if counting:
+                    told = stack.enter_context(_Calls())  # type: ignore[no-untyped-call]
+                    counter = stack.enter_context(FlopCounterMode(display=False))
                 taken = _timed(work, device)
-            if counter is not None:
-                operations[name] = counter.get_total_flops()
+            if counting:
+                operations[name], calls[name] = counter.get_total_flops(), told.count
             if round > _WARM:
                 samples[name].append(taken)
     wall, cpu = ({name: 1e3 * min(one[i] for one in taken) for name, taken in samples.items()} for i in (0, 1))
-    phases = tuple(Phase(name, wall[name], cpu[name], operations[name]) for name in PHASES)
+    phases = tuple(Phase(name, wall[name], cpu[name], operations[name], calls[name]) for name in PHASES)
     return EngineReport(len(experiments), phases, operations["product"] / (wall["product"] / 1e3))
 
 
 def _phases(engine: Engine, round: int) -> list[tuple[str, Callable[[], object]]]:
     """A round of the engine, in the parts that are timed."""
-    runs = engine.runs
-    received: list[Received] = []
-    voting: list[tuple[Run, Candidates]] = []
+    received: list[tuple[Run, Received]] = []
+    proposed: list[Candidates] = []
     return [
-        ("gradients", lambda: engine.train(runs, round)),
-        ("attack", lambda: received.extend(run.receive(round) for run in runs)),
-        ("rule", lambda: voting.extend(engine.propose(runs, received))),
-        ("vote", lambda: engine.vote(voting, round)),
+        ("gradients", lambda: engine.train(round)),
+        ("attack", lambda: received.extend(engine.receive(round))),
+        ("rule", lambda: proposed.append(engine.propose(received))),
+        ("vote", lambda: engine.vote(proposed[0], round)),
     ]
 
 
@@ -99,6 +111,16 @@ class _Product:
 
     def __call__(self) -> object:
         return self._a @ self._b
+
+
+class _Calls(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operations on tensors; views are none."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> tuple[float, float]:

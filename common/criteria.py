@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ostrakon.common.algorithm import preference
 
-_BLOCK = 1 << 22  # parameters that are widened to float64 at once
+_BLOCK = 1 << 22  # numbers that are widened to float64 at once; on a GPU, which fewer steps suit, 16 times as many
 _CONCLUSIVE = 2.0  # standard errors
 
 
@@ -154,7 +154,8 @@ def _by_sign(evidence: Evidence, margin: Tensor | float) -> Tensor:
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
     """<left, right> over the last dimension, summed in float64 a block at a time."""
-    blocks = zip(torch.split(left, _BLOCK, dim=-1), torch.split(right, _BLOCK, dim=-1), strict=True)
+    width = max(1, _BLOCK * (16 if left.is_cuda else 1) // left[..., 0].numel())
+    blocks = zip(torch.split(left, width, dim=-1), torch.split(right, width, dim=-1), strict=True)
     products = [torch.linalg.vecdot(one.double(), other.double()) for one, other in blocks]
     return torch.stack(products).sum(dim=0)
 

@@ -5,6 +5,7 @@ engine longer than the draw. Here all workers of a round share one, which follow
 round. The exact mode draws as networked workers do.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +20,12 @@ EVERYBODY = MOST_WORKERS
 
 @dataclass(frozen=True)
 class Drawn:
-    """Mini-batches of n workers.
+    """Mini-batches of the n workers of R runs.
 
     Attributes:
-        places: (n, b) int64, which of its own examples each worker takes; a worker that has no more than b takes all in
-            their order, and behind them its first one for no weight.
-        counts: (n,), how many of them count.
+        places: (R, n, b) int64, which of its own examples each worker takes; a worker that has no more than b takes all
+            in their order, and behind them its first one for no weight.
+        counts: (R, n), how many of them count.
     """
 
     places: NDArray[np.int64]
@@ -32,30 +33,33 @@ class Drawn:
 
     @property
     def weights(self) -> NDArray[np.float32]:
-        """(n, b), what each example counts in its worker's mean."""
-        counts = self.counts[:, None]
-        return np.where(np.arange(self.places.shape[1]) < counts, 1 / counts, 0).astype(np.float32)
+        """(R, n, b), what each example counts in its worker's mean."""
+        counts = self.counts[..., None]
+        return np.where(np.arange(self.places.shape[2]) < counts, 1 / counts, 0).astype(np.float32)
 
 
-def draw(sizes: NDArray[np.int64], batch: int, seed: int, purpose: int, round: int) -> Drawn:
-    """Draw `batch` different examples for each worker; of all, in their order, where there are no more than that.
+def draw(sizes: NDArray[np.int64], batch: int, seeds: Sequence[int], purpose: int, round: int) -> Drawn:
+    """Draw `batch` different examples for each worker of R runs; of all, in their order, where there are no more.
 
     Robert Floyd's way: the k-th draw is among the first `size - batch + k`, and takes the last of these where it falls
     on one that is drawn already. Every set is equally likely.
 
     Args:
-        sizes: (n,), how many examples each worker has.
+        sizes: (R, n), how many examples each worker has.
         batch: b, at least 1.
-        seed, purpose, round: what the draw follows from; purposes as in `worker.sampling`.
+        seeds: of each run.
+        purpose, round: what the draws follow from too; purposes as in `worker.sampling`.
     """
     counts = np.minimum(sizes, batch)
-    last = np.maximum(sizes - batch, 0)[:, None] + np.arange(batch)
-    places = generator(seed, purpose, EVERYBODY, round).integers(0, last + 1)
+    last = np.maximum(sizes - batch, 0)[..., None] + np.arange(batch)
+    places = np.stack(
+        [generator(seed, purpose, EVERYBODY, round).integers(0, its + 1) for seed, its in zip(seeds, last, strict=True)]
+    )
     for k in range(1, batch):
-        repeated = (places[:, :k] == places[:, k, None]).any(axis=1)
+        repeated = (places[..., :k] == places[..., k, None]).any(axis=-1)
         places[repeated, k] = last[repeated, k]
     few = sizes <= batch
     if few.any():
         order = np.arange(batch)
-        places[few] = np.where(order < sizes[few, None], order, 0)
+        places[few] = np.where(order < sizes[few][:, None], order, 0)
     return Drawn(places, counts)

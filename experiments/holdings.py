@@ -1,6 +1,6 @@
 """All examples of all workers in one place on the device, from which a round's mini-batches are gathered at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.data import check_alike, flipped, own_test_data, test_data, worker_data
-from ostrakon.experiments.drawing import Drawn
+from ostrakon.experiments.drawing import Drawn, draw
+from ostrakon.experiments.tensors import to_device
 from ostrakon.worker.sampling import place
 
 
@@ -117,23 +118,49 @@ def test_sets(task: Task, workers: int, seed: int, device: torch.device) -> Test
     return TestSets(place(pooled, device), OwnTests(place(every, device), sizes))
 
 
-def gather(holdings: Sequence[Holding], drawn: Sequence[Drawn], lying: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The mini-batches of all workers of R runs, flat: inputs and labels, (R * n * b, ...).
+class Pool:
+    """What the workers of all seeds hold, in one place: the mini-batches of all runs are gathered at once."""
 
-    Args:
-        holdings, drawn: of each run.
-        lying: of each run how many workers, the first ones, are given flipped labels.
-    """
-    inputs, labels = [], []
-    for holding, one, liars in zip(holdings, drawn, lying, strict=True):
-        places = torch.from_numpy((holding.starts[:, None] + one.places).ravel()).to(holding.examples.inputs.device)
-        inputs.append(holding.examples.inputs[places])
-        true = holding.examples.labels[places]
-        if liars:
-            those = liars * one.places.shape[1]
-            true[:those] = holding.flipped[places[:those]]
-        labels.append(true)
-    return _joined(inputs), _joined(labels)
+    def __init__(self, holdings: Mapping[int, Holding]) -> None:
+        """Takes the holdings of each seed, which nobody needs afterwards."""
+        every = list(holdings.values())
+        self._inputs = _joined([one.examples.inputs for one in every])
+        self._labels = torch.cat([*(one.examples.labels for one in every), *(one.flipped for one in every)])
+        self._row = {seed: row for row, seed in enumerate(holdings)}
+        self._sizes = np.stack([one.sizes for one in every])
+        examples, flipped = (np.array([0, *sizes]).cumsum() for sizes in _lengths(every))
+        self._starts = np.stack([first + one.starts for first, one in zip(examples, every, strict=False)])
+        self._lies = examples[-1] + flipped[:-1] - examples[:-1]  # how far a flipped label is behind the true one
+
+    def draw(self, seeds: Sequence[int], batch: int, purpose: int, round: int) -> Drawn:
+        """Draw mini-batches of all workers of runs of these seeds; those of one seed draw the same."""
+        once = list(dict.fromkeys(seeds))
+        drawn = draw(self._sizes[self._rows(once)], batch, once, purpose, round)
+        which = [once.index(seed) for seed in seeds]
+        return Drawn(drawn.places[which], drawn.counts[which])
+
+    def gather(self, seeds: Sequence[int], drawn: Drawn, lying: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """The mini-batches of all workers of R runs, flat: inputs and labels, (R * n * b, ...).
+
+        Args:
+            seeds: of each run.
+            drawn: what `draw` drew for them.
+            lying: of each run how many workers, the first ones, are given flipped labels.
+        """
+        rows = self._rows(seeds)
+        inputs = self._starts[rows][..., None] + drawn.places
+        lies = np.arange(inputs.shape[1]) < np.array(lying)[:, None]
+        labels = inputs + (lies * self._lies[rows][:, None])[..., None]
+        places = to_device(np.stack([inputs.ravel(), labels.ravel()]), self._inputs.device)
+        return self._inputs[places[0]], self._labels[places[1]]  # not index_select, which would give up the layout
+
+    def _rows(self, seeds: Sequence[int]) -> list[int]:
+        return [self._row[seed] for seed in seeds]
+
+
+def _lengths(holdings: Sequence[Holding]) -> tuple[list[int], list[int]]:
+    """How many examples, and how many flipped labels."""
+    return [len(one.examples) for one in holdings], [len(one.flipped) for one in holdings]
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -2,13 +2,15 @@
 
 from functools import partial
 
+import torch
 from torch import Tensor
 
-from ostrakon.common.aggregation import Aggregate, Cost, Rule, rule
+from ostrakon.common.aggregation import Aggregate, Cost, Rule, rule, side_by_side
 from ostrakon.common.aggregation.distances import squared_distances_to
 from ostrakon.common.aggregation.matrix import PlacedRows
 from ostrakon.common.aggregation.means import means
 from ostrakon.common.aggregation.rule import check_minority
+from ostrakon.common.aggregation.side_by_side import everybody
 from ostrakon.worker.attacks.moments import mean
 
 HONEST = "Honest"
@@ -39,6 +41,7 @@ def rule_of(name: str, byzantine: int) -> Rule:
         Cost("O(n d)", "blocks"),
         "mean of the rows of the honest",
         "a yardstick: no server knows them",
+        side_by_side=lambda x, f: everybody(x, byzantine),
     )
 
 
@@ -51,3 +54,10 @@ def _average_of_the_honest(byzantine: int, x: PlacedRows, f: int) -> tuple[Aggre
 def distances_to_the_honest(honest: Tensor, aggregates: Tensor) -> Tensor:
     """How far the aggregates of a round, (2, d), are from the mean of the honest vectors, (h, d): squared, (2,)."""
     return squared_distances_to(aggregates, mean(honest))
+
+
+def all_distances_to_the_honest(x: Tensor, byzantine: int, aggregates: Tensor) -> Tensor:
+    """The same in R rounds, of aggregates, (R, k, d), and all rows, (R, n, d): (R, k) float64, on their device."""
+    centres = side_by_side.means(x, everybody(x, byzantine).sets)
+    lengths: Tensor = torch.linalg.vector_norm(aggregates.double() - centres, dim=2)
+    return lengths.square()

@@ -19,17 +19,17 @@ _ALIKE = 2.0**-50
 """Rows whose squared distance is below this share of a cluster's cost, by its rows, have costs within 1e-7."""
 
 ClusterCost = Callable[[Tensor], Tensor]
-"""From (n, m) squared distances of n centres to their m nearest rows, ascending, to (n,) costs (equation 5)."""
+"""From (..., m) squared distances of centres to their m nearest rows, ascending, to (...,) costs (equation 5)."""
 
 
 def center_cost(nearest: Tensor) -> Tensor:
     """CenterwO: the largest distance. Squared, which orders centres alike."""
-    return nearest[:, -1]
+    return nearest[..., -1]
 
 
 def mean_cost(nearest: Tensor) -> Tensor:
     """MeanwO: the sum of squared distances."""
-    return nearest.sum(dim=1)
+    return nearest.sum(dim=-1)
 
 
 def center_with_outliers(x: Matrix, f: int) -> Aggregate:

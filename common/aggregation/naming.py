@@ -81,6 +81,7 @@ def _compose(before: PreAggregation, after: Rule) -> Rule:
         ),
         formula=f"{before.formula}; then {after.formula}",
         source=f"{before.source}; {after.source}",
+        side_by_side=None,
     )
 
 

@@ -11,6 +11,7 @@ from ostrakon.common.aggregation import (
     geometric,
     guarantees,
     krum,
+    side_by_side,
     spectral,
     subsets,
 )
@@ -28,6 +29,7 @@ from ostrakon.common.aggregation.rule import (
     check_subsets,
     needs_rows,
 )
+from ostrakon.common.aggregation.side_by_side import Choose
 from ostrakon.common.errors import OstrakonError
 
 _ROWS = Cost("O(n d)", "blocks")
@@ -43,8 +45,11 @@ def _one(
     cost: Cost,
     guarantee: Guarantee | None = None,
     check: Check = check_minority,
+    choose: Choose | None = None,
 ) -> Rule:
-    return Rule(name, False, lambda x, f: (function(x, f),), check, guarantee, cost, formula, source)
+    return Rule(
+        name, False, lambda x, f: (function(x, f),), check, guarantee, cost, formula, source, side_by_side=choose
+    )
 
 
 def _gm(iterations: int = 1, eps: float = 1e-5) -> Rule:
@@ -159,7 +164,9 @@ def _always(rule: Rule) -> Callable[[], Rule]:
 
 RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
     {
-        "Avg": _always(_one("Avg", average, "mean of all rows", "-", _ROWS)),
+        "Avg": _always(
+            _one("Avg", average, "mean of all rows", "-", _ROWS, choose=lambda x, f: side_by_side.everybody(x))
+        ),
         "GM": _gm,
         "CClip": _cclip,
         "CWM": _always(
@@ -224,6 +231,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "the paper",
                 _PAIRS,
                 guarantees.CENTER,
+                choose=lambda x, f: side_by_side.inner(x, f, center_cost),
             )
         ),
         "Mean1P": _always(
@@ -234,6 +242,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "the paper",
                 _PAIRS,
                 guarantees.MEAN,
+                choose=lambda x, f: side_by_side.inner(x, f, mean_cost),
             )
         ),
         "Cent2P": _always(
@@ -246,6 +255,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 _PAIRS,
                 "Inner: as Cent1P; Outer: mean without the f rows in the smallest ball around a row",
                 "the paper",
+                side_by_side=lambda x, f: side_by_side.inner_and_outer(x, f, center_cost),
             )
         ),
         "Mean2P": _always(
@@ -258,6 +268,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 _PAIRS,
                 "Inner: as Mean1P; Outer: mean without the f rows with the least sum of squared distances to a row",
                 "the paper",
+                side_by_side=lambda x, f: side_by_side.inner_and_outer(x, f, mean_cost),
             )
         ),
         "Bulyan": _always(

@@ -57,7 +57,9 @@ def test_where_the_time_of_an_engines_round_goes_is_shown_beside_a_plain_product
     done = CliRunner().invoke(app, ["engine", *words])
     assert done.exit_code == 0, done.output
     assert "runs side by side: 2" in done.output
-    assert [line.split()[0] for line in done.output.splitlines() if "%" in line] == list(PHASES)
+    lines = [line.split() for line in done.output.splitlines() if "%" in line]
+    assert [line[0] for line in lines] == list(PHASES)
+    assert all(int(line[4]) > 0 for line in lines)
     refused = CliRunner().invoke(app, ["engine", "--task", "linear", "--rule", "Mean3P"])
     assert refused.exit_code == 2
     assert "unknown rule 'Mean3P'" in refused.stderr

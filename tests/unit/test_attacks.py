@@ -329,3 +329,31 @@ def test_a_parameter_that_would_turn_an_attack_around_is_refused(text: str) -> N
     with pytest.raises(OstrakonError, match="give a number above 0"):
         attack(text)
     assert attack("ALIE(z=-1)").parameters == {"z": -1}
+
+
+def test_an_attack_on_many_rounds_at_once_is_what_it_is_on_each() -> None:
+    vectors = torch.randn(3, 9, 50, generator=torch.Generator().manual_seed(1))
+    corrupted, honest = vectors[:, :3], vectors[:, 3:]
+    at_once = [name for name, entry in ATTACKS.items() if entry.side_by_side]
+    assert set(at_once) == {"LF", "SF", "Omn", "Empire", "SV", "ALIE", "IPM", "Mimic"}
+    for name in (*at_once, "SF(scale=3)", "Mimic(target=9)", "SV(of='honest')", "ALIE(of='corrupted')"):
+        sent = attack(name).send(honest, corrupted)
+        for rows, its_honest, its_corrupted in zip(sent, honest, corrupted, strict=True):
+            torch.testing.assert_close(rows, attack(name).send(its_honest, its_corrupted), rtol=1e-6, atol=1e-7)
+    with pytest.raises(OstrakonError, match=r"attack Min-Max takes \(h, d\) and \(b, d\)"):
+        attack("Min-Max").send(honest, corrupted)
+    with pytest.raises(OstrakonError, match=r"attack SF takes \(h, d\) and \(b, d\)"):
+        attack("SF").send(honest[:2], corrupted)
+
+
+def test_pga_tries_what_it_could_send_at_once_or_one_by_one() -> None:
+    honest, corrupted = torch.from_numpy(HONEST), torch.from_numpy(CORRUPTED)
+    for name in ("Mean2P", "Cent1P", "Avg", "CWTM"):
+        for steps in (3, 13, 20):
+            one_by_one, at_once = (
+                attack(f"PGA(steps={steps})").send(
+                    honest, corrupted, defence=Defence(rule(name), H + B, B, at_once=at_once)
+                )
+                for at_once in (False, True)
+            )
+            assert torch.equal(one_by_one, at_once)

@@ -166,9 +166,9 @@ def test_a_criterion_may_ask_a_second_momentum_which_nobody_is_sent(monkeypatch:
         engine.round(round)
     assert np.isnan(asked[0]).all()  # it has seen too little
     assert np.isfinite(asked[1:]).all()
-    (only,) = engine.runs
-    assert only._second is not None
-    assert not torch.equal(only._second, torch.cat([only._corrupted, only._honest]))
+    (only,), (cohort,) = engine.runs, engine.cohorts
+    assert cohort.second is not None
+    assert not torch.equal(cohort.second[0], torch.cat([only._corrupted, only._honest]))
     # CWM leaves the flipped momenta out, the average does not: to the honest it is the better step.
     assert np.mean(asked[-1]) > 0
 

@@ -6,10 +6,9 @@ written into. Here `honest` is not looked at and may have no rows.
 """
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from ostrakon.worker.attacks.moments import lengths
+from ostrakon.worker.attacks.moments import lengths, normals
 
 
 def label_flipping(honest: Tensor, corrupted: Tensor) -> Tensor:
@@ -33,10 +32,10 @@ def gaussian(honest: Tensor, corrupted: Tensor, rng: np.random.Generator, *, sca
     """Gauss: `scale * |m_i| * z_i / |z_i|`, z_i from N(0, I). Source: the paper, appendix D.2, with scale 1.
 
     Args:
-        rng: the rows are drawn from it one after the other, in float32, whatever the device.
+        rng: what the rows are drawn from: see `moments.normals`.
 
     >>> gaussian(torch.empty(0, 2), torch.tensor([[3.0, 4.0]]), np.random.default_rng(0)).norm()
     tensor(5.)
     """
-    noise = torch.from_numpy(rng.standard_normal(tuple(corrupted.shape), dtype=np.float32)).to(corrupted)
+    noise = normals(corrupted, rng)
     return noise * (scale * lengths(corrupted) / lengths(noise)).to(corrupted)[:, None]

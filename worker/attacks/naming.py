@@ -32,7 +32,7 @@ def attack(text: str) -> Attack:
             raise OstrakonError(f"attack {name} has no parameter {parameter} (known: {known})")
         _check(f"attack {name} cannot use {parameter} = {value!r}", kinds[parameter], value)
     knows: Knows = "colluding" if parameters.get("of") == "corrupted" else entry.knows
-    return Attack(text.strip(), knows, entry.function, parameters, entry.flips_labels)
+    return Attack(text.strip(), knows, entry.function, parameters, entry.flips_labels, entry.side_by_side)
 
 
 def attack_schedule(text: str | None) -> Schedule[Attack]:

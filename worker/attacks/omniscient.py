@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ostrakon.common.aggregation.distances import Distances, squared_distances_to
 from ostrakon.common.errors import OstrakonError
-from ostrakon.worker.attacks.moments import deviation, lengths, mean
+from ostrakon.worker.attacks.moments import deviation, lengths, mean, normals
 
 Of = Literal["all", "honest", "corrupted"]
 Direction = Literal["std", "sign", "unit"]
@@ -31,8 +31,8 @@ def omniscient(honest: Tensor, corrupted: Tensor, *, factor: float = 2.0) -> Ten
     >>> omniscient(torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0]]))
     tensor([[-10.]])
     """
-    everyone = torch.cat([corrupted, honest])
-    turned = mean(corrupted).sub_(mean(everyone), alpha=factor * len(everyone) / len(corrupted))
+    everyone = torch.cat([corrupted, honest], dim=-2)
+    turned = mean(corrupted).sub_(mean(everyone), alpha=factor * everyone.shape[-2] / corrupted.shape[-2])
     return _all_send(turned, corrupted)
 
 
@@ -93,7 +93,8 @@ def a_little_is_enough(honest: Tensor, corrupted: Tensor, *, z: float | None = N
     """
     rows = _of(of, honest, corrupted)
     if z is None:
-        z = _greatest_z(len(honest) + len(corrupted), len(corrupted))
+        b = corrupted.shape[-2]
+        z = _greatest_z(honest.shape[-2] + b, b)
     return _all_send(mean(rows).sub_(deviation(rows), alpha=z), corrupted)
 
 
@@ -120,7 +121,7 @@ def mimic(honest: Tensor, corrupted: Tensor, *, target: int = 0) -> Tensor:
     >>> mimic(torch.tensor([[1.0], [3.0]]), torch.tensor([[2.0]]), target=1)
     tensor([[3.]])
     """
-    return _all_send(honest[min(target, len(honest) - 1)], corrupted)
+    return _all_send(honest[..., min(target, honest.shape[-2] - 1), :], corrupted)
 
 
 def min_max(honest: Tensor, corrupted: Tensor, *, direction: Direction = "std") -> Tensor:
@@ -192,7 +193,7 @@ def siege(honest: Tensor, corrupted: Tensor, rng: np.random.Generator, *, radius
     after the thought experiment of the paper, section 4.1.
 
     Args:
-        rng: the rows are drawn from it one after the other, in float32, whatever the device.
+        rng: what the rows are drawn from: see `moments.normals`.
 
     >>> siege(torch.tensor([[1.0, 0], [3, 0]]), torch.tensor([[2.0, 0]]), np.random.default_rng(0)).norm(dim=1)
     tensor([1.5307])
@@ -200,7 +201,7 @@ def siege(honest: Tensor, corrupted: Tensor, rng: np.random.Generator, *, radius
     centre = mean(honest)
     reach = math.sqrt(squared_distances_to(honest, centre).max())
     u = _unit(centre)
-    z = torch.from_numpy(rng.standard_normal(tuple(corrupted.shape), dtype=np.float32)).to(corrupted)
+    z = normals(corrupted, rng)
     z = z - (z @ u)[:, None] * u
     z = z / lengths(z).to(z)[:, None].clamp(min=torch.finfo(z.dtype).tiny)
     return centre + (z - u) * (radius * reach / math.sqrt(2))
@@ -209,7 +210,7 @@ def siege(honest: Tensor, corrupted: Tensor, rng: np.random.Generator, *, radius
 def _of(which: Of, honest: Tensor, corrupted: Tensor) -> Tensor:
     if which == "honest":
         return honest
-    return corrupted if which == "corrupted" else torch.cat([corrupted, honest])
+    return corrupted if which == "corrupted" else torch.cat([corrupted, honest], dim=-2)
 
 
 def _direction(which: Direction, honest: Tensor) -> Tensor:
@@ -224,4 +225,4 @@ def _unit(vector: Tensor) -> Tensor:
 
 
 def _all_send(vector: Tensor, corrupted: Tensor) -> Tensor:
-    return vector.expand(len(corrupted), -1)
+    return vector[..., None, :].expand(corrupted.shape)

@@ -26,6 +26,7 @@ class Attack:
         name: as a user writes it, with the parameters that were given.
         knows: what it has to be given.
         flips_labels: whether the corrupted train on `task.flip(labels)`.
+        side_by_side: whether it takes the vectors of many rounds at once, (..., h, d) and (..., b, d).
         function: see `alone.py` and `omniscient.py`; it takes `rng` and `defence` if it names them.
     """
 
@@ -34,6 +35,7 @@ class Attack:
     function: Callable[..., Tensor]
     parameters: Mapping[str, Any]
     flips_labels: bool = False
+    side_by_side: bool = False
 
     @torch.no_grad()
     def send(
@@ -46,6 +48,8 @@ class Attack:
     ) -> Tensor:
         """What the b corrupted send instead of their true vectors, (b, d); nothing is written into.
 
+        Of an attack that goes `side_by_side`, the vectors may be those of many rounds, (..., h, d) and (..., b, d).
+
         Args:
             honest: (h, d) floating-point, the true vectors of the honest, in roster order; may have no rows unless
                 `knows` is `omniscient`.
@@ -57,12 +61,19 @@ class Attack:
             OstrakonError: the shapes are others, it needs honest vectors and there are none, or a random generator or a
                 rule that was not given, or it cannot be used with so many of each.
         """
-        if honest.dim() != 2 or corrupted.dim() != 2 or honest.shape[1] != corrupted.shape[1] or not len(corrupted):
+        dims = honest.dim()
+        if (
+            dims != corrupted.dim()
+            or not (dims == 2 or (dims > 2 and self.side_by_side))
+            or honest.shape[:-2] != corrupted.shape[:-2]
+            or honest.shape[-1] != corrupted.shape[-1]
+            or not corrupted.shape[-2]
+        ):
             raise OstrakonError(
                 f"attack {self.name} takes (h, d) and (b, d) with b at least 1, not {tuple(honest.shape)} and "
                 f"{tuple(corrupted.shape)}"
             )
-        if self.knows == "omniscient" and not len(honest):
+        if self.knows == "omniscient" and not honest.shape[-2]:
             raise OstrakonError(f"attack {self.name} needs the vectors of honest workers, and there are none")
         given = {"rng": rng, "defence": defence}
         needed = {name: given[name] for name in inspect.signature(self.function).parameters.keys() & given.keys()}
@@ -93,6 +104,7 @@ class Entry:
     function: Callable[..., Tensor]
     knows: Knows
     flips_labels: bool = False
+    side_by_side: bool = False
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
@@ -103,16 +115,16 @@ class Entry:
 
 ATTACKS: Mapping[str, Entry] = MappingProxyType(
     {
-        "LF": Entry(alone.label_flipping, "alone", flips_labels=True),
-        "SF": Entry(alone.sign_flipping, "alone"),
+        "LF": Entry(alone.label_flipping, "alone", flips_labels=True, side_by_side=True),
+        "SF": Entry(alone.sign_flipping, "alone", side_by_side=True),
         "Gauss": Entry(alone.gaussian, "alone"),
-        "Omn": Entry(omniscient.omniscient, "omniscient"),
-        "Empire": Entry(omniscient.empire, "omniscient"),
-        "SV": Entry(omniscient.scaled_variance, "omniscient"),
+        "Omn": Entry(omniscient.omniscient, "omniscient", side_by_side=True),
+        "Empire": Entry(omniscient.empire, "omniscient", side_by_side=True),
+        "SV": Entry(omniscient.scaled_variance, "omniscient", side_by_side=True),
         "PGA": Entry(tailored.projected_gradient_ascent, "omniscient"),
-        "ALIE": Entry(omniscient.a_little_is_enough, "omniscient"),
-        "IPM": Entry(omniscient.inner_product_manipulation, "omniscient"),
-        "Mimic": Entry(omniscient.mimic, "omniscient"),
+        "ALIE": Entry(omniscient.a_little_is_enough, "omniscient", side_by_side=True),
+        "IPM": Entry(omniscient.inner_product_manipulation, "omniscient", side_by_side=True),
+        "Mimic": Entry(omniscient.mimic, "omniscient", side_by_side=True),
         "Min-Max": Entry(omniscient.min_max, "omniscient"),
         "Min-Sum": Entry(omniscient.min_sum, "omniscient"),
         "sneak": Entry(omniscient.sneak, "omniscient"),

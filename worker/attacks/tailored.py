@@ -1,15 +1,21 @@
 """The attack that simulates the rule it attacks. Its vectors are those of `omniscient.py`."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from ostrakon.common.aggregation import Rule
 from ostrakon.common.aggregation.distances import squared_distances_to
+from ostrakon.common.aggregation.side_by_side import aggregates
 from ostrakon.common.errors import OstrakonError
 from ostrakon.worker.attacks.moments import mean
+
+_AT_ONCE = 16
+"""Trials on the rule at once: so few that their rows fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,8 @@ class Defence:
     rule: Rule
     n: int
     f: int
+    at_once: bool = False
+    """Whether to try many vectors on the rule at once, if it can, as is fastest on a GPU."""
 
 
 def projected_gradient_ascent(
@@ -70,12 +78,32 @@ def projected_gradient_ascent(
     # The corrupted first, as on the roster of `ostrakon up`: some rules care who is where.
     rows = torch.cat([corrupted, honest])
     f = max(0, defence.f - (defence.n - len(rows)))
-    worst, sent = -1.0, centre
-    for k in range(steps):
-        candidate = torch.add(centre, w, alpha=unit * ratio**k)
-        rows[:b] = candidate
-        results = torch.stack([aggregate.vector for aggregate in defence.rule.aggregate(rows, f)])
-        harm = float(squared_distances_to(results, centre).min())
+    gammas = [unit * ratio**k for k in range(steps)]
+
+    def tried(gamma: float) -> Tensor:
+        rows[:b] = torch.add(centre, w, alpha=gamma)
+        return rows
+
+    worst, sent = -1.0, 0.0
+    for gamma, harm in zip(gammas, _harms(defence, map(tried, gammas), f, centre), strict=True):
         if harm > worst:
-            worst, sent = harm, candidate
-    return sent.expand(b, -1)
+            worst, sent = harm, gamma
+    return torch.add(centre, w, alpha=sent).expand(b, -1)
+
+
+def _harms(defence: Defence, trials: Iterator[Tensor], f: int, centre: Tensor) -> Iterator[float]:
+    """The harm of the rows of each trial, (n, d), which may all be in the same memory."""
+    rule = defence.rule
+    if not defence.at_once or rule.side_by_side is None:
+        yield from (_harm(rule, rows, f, centre) for rows in trials)
+        return
+    while some := [rows.clone() for rows in islice(trials, _AT_ONCE)]:
+        vectors, sure = aggregates(rule.side_by_side, torch.stack(some), f)
+        harms = torch.linalg.vector_norm(vectors.double() - centre, dim=2).square().amin(dim=1)
+        for rows, harm, certain in zip(some, *torch.stack([harms, sure.to(harms)]).tolist(), strict=True):
+            yield harm if certain else _harm(rule, rows, f, centre)
+
+
+def _harm(rule: Rule, rows: Tensor, f: int, centre: Tensor) -> float:
+    results = torch.stack([aggregate.vector for aggregate in rule.aggregate(rows, f)])
+    return float(squared_distances_to(results, centre).min())

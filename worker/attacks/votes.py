@@ -52,10 +52,13 @@ def _at_random(honest: Choice, rng: np.random.Generator) -> Choice:
 PIVOTAL = "pivotal"
 """The name of the vote that colluders agree upon, see `pivotal`."""
 
+RANDOM = "random"
+"""The name of the vote that needs random numbers; no other draws any."""
+
 VOTES: dict[str, ByzantineVote] = {
     "larger-loss": lambda honest, rng: larger_loss(honest),
     "inner": lambda honest, rng: "inner",
     "outer": lambda honest, rng: "outer",
-    "random": _at_random,
+    RANDOM: _at_random,
     "silent": lambda honest, rng: None,
 }

@@ -1,0 +1,180 @@
+"""Rules on the rows of R rounds at once: for a GPU, which takes longer to be told of an operation than to do it.
+
+x is (R, n, d) float32 here. Nothing waits for the device: what a rule decides stays there, with whether it is sure. It
+is where no rounding can have changed the decision; the others are for `Rule.aggregate`, whose decisions these are.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ostrakon.common.aggregation.clustering import ClusterCost
+from ostrakon.common.aggregation.matrix import column_blocks
+
+_BLOCK_BYTES = 256 << 20
+"""What a block of columns may take as float64."""
+
+_AS_CLOSE = 2.0**-38
+"""Distances closer than this, relatively, are not told apart: `Distances` knows them to 1e-12."""
+
+
+class Chosen(NamedTuple):
+    """What a rule decides in each of R rounds: the rows that its k aggregates are the means of."""
+
+    sets: Tensor
+    """(R, k, n) bool."""
+
+    sure: Tensor
+    """(R,) bool."""
+
+
+Choose = Callable[[Tensor, int], Chosen]
+"""From x and f."""
+
+
+def aggregates(choose: Choose, x: Tensor, f: int) -> tuple[Tensor, Tensor]:
+    """Apply a rule to R rounds.
+
+    Args:
+        choose: `Rule.side_by_side`.
+        x: (R, n, d) float32, of each round the rows of the whole roster.
+        f: as of `Rule.aggregate`, in every round.
+
+    Returns:
+        The k aggregates of each round, (R, k, d), and of each round whether they are those of `Rule.aggregate`, but for
+        the rounding of sums, (R,) bool; of rows that are not finite they never are.
+    """
+    sets, sure = choose(x, f)
+    return means(x, sets), sure & x.sum(dim=2).isfinite().all(dim=1)
+
+
+def everybody(x: Tensor, first: int = 0) -> Chosen:
+    """All rows from the first-th on."""
+    rounds, n, _ = x.shape
+    rows = torch.arange(n, device=x.device) >= first
+    return Chosen(rows.expand(rounds, 1, n), rows.new_ones(rounds))
+
+
+def inner(x: Tensor, f: int, cost: ClusterCost) -> Chosen:
+    """The n-f rows of the tightest cluster: `clustering.center_with_outliers` and `mean_with_outliers`."""
+    if not f:
+        return everybody(x)
+    inside, sure = tightest_clusters(_measured(x), x.shape[1] - f, cost)
+    return Chosen(inside[:, None], sure)
+
+
+def inner_and_outer(x: Tensor, f: int, cost: ClusterCost) -> Chosen:
+    """The n-f rows of the tightest cluster, and all but the f rows of the tightest: `clustering.inner_and_outer`."""
+    if not f:
+        sets, sure = everybody(x)
+        return Chosen(sets.expand(-1, 2, -1), sure)
+    measured = _measured(x)
+    inside, inner_sure = tightest_clusters(measured, x.shape[1] - f, cost)
+    left_out, outer_sure = tightest_clusters(measured, f, cost)
+    return Chosen(torch.stack([inside, ~left_out], dim=1), inner_sure & outer_sure)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Squared distances, (R, n, n) float64, between what the exact ones are, and of each row the first that equals it.
+
+    Rows that are equal are as far from every other row, and 0 from each other, to the last bit.
+    """
+
+    squared: Tensor
+    low: Tensor
+    high: Tensor
+    first_equal: Tensor
+
+
+def _measured(x: Tensor) -> _Measured:
+    """Gram products in float64: what they lose of near rows far from 0, the bounds say.
+
+    No row is taken for a reference: a liar could be it.
+    """
+    rounds, n, d = x.shape
+    products = x.new_zeros(rounds, n, n, dtype=torch.float64)
+    for columns in column_blocks(d, _width(x)):
+        block = x[:, :, columns].double()
+        products.baddbmm_(block, block.mT)
+    lengths = products.diagonal(dim1=1, dim2=2)
+    lengths = lengths[:, :, None] + lengths[:, None, :]
+    squared = (lengths - products - products.mT).clamp_(min=0)
+    # Each product of d terms is off by at most d roundings of |a| |b| (Higham 2002, section 3.1).
+    error = 2 * (d + 16) * 2.0**-53 * lengths + _AS_CLOSE * squared
+    first = _first_equal(x, squared <= error)
+    squared, error = (_of_first(one, first) for one in (squared, error))
+    equal = first[:, :, None] == first[:, None, :]
+    squared.masked_fill_(equal, 0)
+    error.masked_fill_(equal, 0)
+    return _Measured(squared, (squared - error).clamp_(min=0), squared + error, first)
+
+
+def tightest_clusters(measured: _Measured, size: int, cost: ClusterCost) -> Chosen:
+    """The `size` rows nearest to the row whose cluster costs least, of each round: `clustering.tightest_cluster`.
+
+    Returns:
+        Them, (R, n) bool. It is sure that they are where all centres that may cost least have this cluster for certain.
+    """
+    n = measured.squared.shape[1]
+    values, order = measured.squared.sort(dim=2, stable=True)
+    members = torch.zeros_like(order, dtype=torch.bool).scatter_(2, order[:, :, :size], True)
+    least, most = (cost(one.sort(dim=2).values[..., :size]) for one in (measured.low, measured.high))
+    best = cost(values[..., :size]).argmin(dim=1, keepdim=True)
+    chosen = members.take_along_dim(best[:, :, None], dim=1)
+    certain = _certain(measured, members, order[:, :, size - 1])
+    limit = most.gather(1, best)
+    rivals = (least < limit) | ((least == limit) & (torch.arange(n, device=best.device) <= best))
+    return Chosen(chosen[:, 0], (~rivals | certain & (members == chosen).all(dim=2)).all(dim=1))
+
+
+def _certain(measured: _Measured, members: Tensor, last: Tensor) -> Tensor:
+    """Whether each row's nearest rows, `members`, are these for certain; `last` is the farthest of them. (R, n).
+
+    Of rows that equal the last one the first are members: a tie that no rounding changes.
+    """
+    first = measured.first_equal
+    as_last = first[:, None, :] == first.gather(1, last)[:, :, None]
+    others = measured.low.masked_fill(members | as_last, torch.inf).amin(dim=2)
+    farthest = measured.high.masked_fill(~members, 0).amax(dim=2)
+    before_last = measured.high.masked_fill(~members | as_last, -1).amax(dim=2)
+    split = (as_last & ~members).any(dim=2)
+    ordered = before_last < measured.low.take_along_dim(last[:, :, None], dim=2)[:, :, 0]
+    return (farthest < others) & (~split | ordered)
+
+
+def means(x: Tensor, sets: Tensor) -> Tensor:
+    """The means of k sets of rows in each of R rounds, (R, k, d), summed in float64.
+
+    Args:
+        x: (R, n, d) float32, finite.
+        sets: (R, k, n) bool, none empty.
+    """
+    result = x.new_empty(*sets.shape[:2], x.shape[2])
+    weights, counts = sets.double(), sets.sum(dim=2, keepdim=True)
+    for columns in column_blocks(x.shape[2], _width(x)):
+        result[:, :, columns] = (weights @ x[:, :, columns].double()).div_(counts)
+    return result
+
+
+def _first_equal(x: Tensor, possible: Tensor) -> Tensor:
+    """Of each row the first that may equal it, if it does; else itself. (R, n)."""
+    rounds, n, d = x.shape
+    first = possible.byte().argmax(dim=2)
+    equal = possible.new_ones(rounds, n)
+    for columns in column_blocks(d, _width(x)):
+        block = x[:, :, columns]
+        equal &= (block == block.take_along_dim(first[:, :, None], dim=1)).all(dim=2)
+    return torch.where(equal, first, torch.arange(n, device=x.device))
+
+
+def _of_first(pairs: Tensor, first: Tensor) -> Tensor:
+    """What is known of each pair, (R, n, n), replaced by what is known of the first rows that equal the two."""
+    return pairs.take_along_dim(first[:, :, None], dim=1).take_along_dim(first[:, None, :], dim=2)
+
+
+def _width(x: Tensor) -> int:
+    return max(1, _BLOCK_BYTES // (8 * x.shape[0] * x.shape[1]))
