@@ -50,6 +50,7 @@ def test_a_revoked_worker_is_out_without_a_restart_and_the_others_go_on(cluster:
     wait_for(lambda: run.committed() >= before + 3, "rounds after a restart")
     assert run.entries()[-1].revoked == ("w04",)
     assert all(workers[name].alive for name in run.roster[:4])
+    run.stop()
     audit(run.run)
 
 
@@ -69,4 +70,5 @@ def test_every_certificate_can_be_renewed_under_a_run_and_no_round_is_lost(clust
     wait_for(lambda: run.committed() >= before + 5, "rounds over new connections")
     assert server.alive and all(worker.alive for worker in workers)
     assert all(entry.missing == {} for entry in run.entries())
+    run.stop()
     audit(run.run)
