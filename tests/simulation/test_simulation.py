@@ -18,8 +18,8 @@ from tests.simulation.world import World
 BLOCKS, SIZE = 2, 30
 SEEDS = 600  # that it may take until everything has happened
 
-# Where everything happened when last it was looked for, in short runs: before anywhere else.
-HAPPENED_IN = (420, 451, 312, 282, 64, 332, 11, 530)
+# Short runs in which everything happens, as `python -m tests.simulation.seeds` found them last: looked at first.
+HAPPENED_IN = (460, 150, 548, 403, 411, 31, 281)
 
 # What has to happen somewhere in the runs: a simulation that has become tame shows nothing.
 HAPPENS = {
