@@ -20,7 +20,7 @@ def renew(page: Path, name: str, content: str) -> None:
     """
     start = f"<!-- {name} -->"
     place = re.compile(rf"(?<={re.escape(start)}\n).*?(?=<!-- its end -->)", re.DOTALL)
-    text, places = place.subn(lambda _: f"\n{content}\n\n", page.read_text(encoding="utf-8"))
+    text, places = place.subn(lambda _: f"\n{content}\n\n", page.read_text(encoding="utf-8"), count=1)
     if not places:
         raise OstrakonError(f"{page} has no line {start} with a line <!-- its end --> after it")
     page.write_text(text, encoding="utf-8")

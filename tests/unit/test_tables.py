@@ -12,6 +12,7 @@ import pytest
 
 from ostrakon.cli.main import run as command
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.markdown import renew
 from ostrakon.common.tasks.contract import Examples
 from ostrakon.experiments import experiment
 from ostrakon.experiments import run as run_alone
@@ -317,3 +318,12 @@ def test_tensorboard_is_written_where_it_is_installed(tmp_path: Path) -> None:
     one = experiment(task="linear", rounds=2)
     tell("a-run", one, run_alone(one).accuracy)
     assert [file.name.startswith("events") for file in (tmp_path / "a-run").iterdir()] == [True]
+
+
+def test_an_empty_place_on_a_page_is_filled_and_the_next_one_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- one -->\n<!-- its end -->\nbetween\n<!-- two -->\nold\n<!-- its end -->\n")
+    renew(page, "one", "new")
+    assert page.read_text() == (
+        "<!-- one -->\n\nnew\n\n<!-- its end -->\nbetween\n<!-- two -->\nold\n<!-- its end -->\n"
+    )
