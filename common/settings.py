@@ -59,6 +59,12 @@ def read(kind: type[S], path: Path) -> S:
     return build(kind, read_toml(path), source=str(path))
 
 
+def passed_on(kind: type[S], whole: Settings, **own: Any) -> S:
+    """One process's settings: what the whole has under the same names, and what is the process's own."""
+    shared = kind.model_fields.keys() & type(whole).model_fields.keys()
+    return kind(**{name: getattr(whole, name) for name in shared} | own)
+
+
 def build(kind: type[S], values: dict[str, Any], *, source: str) -> S:
     """Check plain values into settings; `source` says where they came from.
 

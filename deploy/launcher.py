@@ -15,6 +15,7 @@ from rich.console import Console
 from ostrakon.common.command import called
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.run_files import LEDGER
+from ostrakon.common.settings import passed_on
 from ostrakon.deploy import launch_settings, processes
 from ostrakon.deploy.apart import apart
 from ostrakon.deploy.ending import forget_ending, keep_ending
@@ -23,7 +24,7 @@ from ostrakon.deploy.live import Progress, table
 from ostrakon.deploy.processes import USER_ERROR
 from ostrakon.deploy.record import is_over, read_record
 from ostrakon.deploy.run_folder import Collusion, RunFolder
-from ostrakon.deploy.settings import RunSettings, passed_on
+from ostrakon.deploy.settings import RunSettings
 from ostrakon.deploy.stopping import CALLED_OFF, Stop, Stopped
 from ostrakon.deploy.watch import Watch
 from ostrakon.worker.settings import WorkerSettings

@@ -17,8 +17,8 @@ from ostrakon.common.files import write_atomically
 from ostrakon.common.identity.revocation import read_revoked, revocation_list
 from ostrakon.common.run_files import LEDGER, LONGEST_LEDGER, SETTINGS
 from ostrakon.common.setting_types import Settings, is_unicode
-from ostrakon.common.settings import TlsFiles, read
-from ostrakon.deploy.settings import RunSettings, passed_on
+from ostrakon.common.settings import TlsFiles, passed_on, read
+from ostrakon.deploy.settings import RunSettings
 from ostrakon.server.settings import ServerSettings
 from ostrakon.worker.testbed.settings import AdversarySettings, Byzantine, WorkerFile
 

@@ -4,7 +4,7 @@ What a process of the run has under the same name is passed on to it: to offer o
 """
 
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -14,8 +14,6 @@ from ostrakon.common.settings import Machine, same_as
 from ostrakon.server.settings import Quorum, ServerSettings, check_bound
 from ostrakon.worker.settings import EvaluatorSettings, Vote, WorkerSettings
 from ostrakon.worker.testbed.settings import VOTES, Byzantine, ByzantineVote, Company, says_nothing
-
-S = TypeVar("S", bound=Settings)
 
 
 class Liars(Byzantine):
@@ -106,12 +104,6 @@ class RunSettings(Settings):
             return tuple(each for each in self.team for _ in range(each.count))
         each = Liars(attack=self.attack, byzantine_vote=self.byzantine_vote, fault=self.fault)
         return (each,) * self.byzantine
-
-
-def passed_on(kind: type[S], run: RunSettings, **own: Any) -> S:
-    """A process's settings: what the run has under the same names, and what is the process's own."""
-    shared = kind.model_fields.keys() & RunSettings.model_fields.keys()
-    return kind(**{name: getattr(run, name) for name in shared} | own)
 
 
 def _members(team: Any) -> int:

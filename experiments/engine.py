@@ -88,7 +88,7 @@ class Engine:
                 made,
                 model,
                 seed=seed,
-                training=held.of_worker(0),
+                training=held.training.of_workers()[0],
                 test=held.tests.pooled,
                 batch=first.batch,
                 vote_batch=first.vote_batch,

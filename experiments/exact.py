@@ -13,6 +13,7 @@ from ostrakon.common.device import resolve_device
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.settings import passed_on
 from ostrakon.common.tasks.contract import Task
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
@@ -147,12 +148,7 @@ class _Run:
 
 def _learner(experiment: Experiment, made: Task, worker: int) -> LocalLearner:
     """One worker's own computing."""
-    settings = WorkerSettings.model_validate(
-        {
-            name: getattr(experiment, name)
-            for name in WorkerSettings.model_fields.keys() & Experiment.model_fields.keys()
-        }
-    )
+    settings = passed_on(WorkerSettings, experiment)
     flips = worker < experiment.byzantine and any(attack.flips_labels for attack in experiment.attacks.all())
     learner = FlippingLearner(settings, made, experiment.attacks) if flips else LocalLearner(settings, made)
     learner.begin(worker, experiment.workers)

@@ -16,8 +16,8 @@ from ostrakon.worker.sampling import place
 
 
 @dataclass(frozen=True)
-class OwnTests:
-    """Test sets of the n workers.
+class Shares:
+    """Examples of the n workers.
 
     Attributes:
         examples: one worker's behind the other's, on the device.
@@ -27,20 +27,25 @@ class OwnTests:
     examples: Examples
     sizes: NDArray[np.int64]
 
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(n,), where each worker's begin."""
+        starts: NDArray[np.int64] = self.sizes.cumsum() - self.sizes
+        return starts
+
+    def of_workers(self) -> list[Examples]:
+        """One for each worker."""
+        parts = (torch.split(one, self.sizes.tolist()) for one in (self.examples.inputs, self.examples.labels))
+        return [Examples(inputs, labels) for inputs, labels in zip(*parts, strict=True)]
+
     def mean_of_workers(self, right: Tensor) -> float:
         """The mean over the workers of the share of each one's examples that are answered rightly.
 
         Args:
             right: (examples,) bool.
         """
-        starts = self.sizes.cumsum() - self.sizes
-        counts = np.add.reduceat(right.cpu().numpy().astype(np.int64), starts)
+        counts = np.add.reduceat(right.cpu().numpy().astype(np.int64), self.starts)
         return float((counts / self.sizes).mean())
-
-    def of_workers(self) -> list[Examples]:
-        """One for each worker."""
-        parts = (torch.split(one, self.sizes.tolist()) for one in (self.examples.inputs, self.examples.labels))
-        return [Examples(inputs, labels) for inputs, labels in zip(*parts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -53,30 +58,22 @@ class TestSets:
     """
 
     pooled: Examples
-    own: OwnTests | None
+    own: Shares | None
 
 
 @dataclass(frozen=True)
 class Holding:
-    """What the n workers of one seed hold: their examples one behind the other, and the test data.
+    """What the n workers of one seed hold, and the test data.
 
     Attributes:
-        examples: on the device.
+        training: what each trains on.
         flipped: the labels that label-flipping workers (LF) train on, of the first workers' examples alone.
-        starts, sizes: (n,), where each worker's begin, and how many there are.
         tests: what models are measured on.
     """
 
-    examples: Examples
+    training: Shares
     flipped: Tensor
-    starts: NDArray[np.int64]
-    sizes: NDArray[np.int64]
     tests: TestSets
-
-    def of_worker(self, worker: int) -> Examples:
-        """The examples of one worker."""
-        own = slice(self.starts[worker], self.starts[worker] + self.sizes[worker])
-        return Examples(self.examples.inputs[own], self.examples.labels[own])
 
 
 def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.device) -> Holding:
@@ -91,16 +88,8 @@ def hold(task: Task, workers: int, seed: int, flipping: int, device: torch.devic
     own = [worker_data(task, worker, workers, seed) for worker in range(workers)]
     tests = test_sets(task, workers, seed, device)
     check_alike(own[0], tests.pooled)
-    sizes = np.array([len(one) for one in own], dtype=np.int64)
     lies = [flipped(task, one, worker, seed).labels for worker, one in enumerate(own[:flipping])]
-    every = Examples(torch.cat([one.inputs for one in own]), torch.cat([one.labels for one in own]))
-    return Holding(
-        place(every, device),
-        torch.cat(lies).to(device) if lies else every.labels[:0].to(device),
-        sizes.cumsum() - sizes,
-        sizes,
-        tests,
-    )
+    return Holding(_shares(own, device), torch.cat([own[0].labels[:0], *lies]).to(device), tests)
 
 
 def test_sets(task: Task, workers: int, seed: int, device: torch.device) -> TestSets:
@@ -111,11 +100,12 @@ def test_sets(task: Task, workers: int, seed: int, device: torch.device) -> Test
     """
     pooled = test_data(task, seed)
     own = own_test_data(task, workers, seed, pooled)
-    if own is None:
-        return TestSets(place(pooled, device), None)
-    sizes = np.array([len(one) for one in own], dtype=np.int64)
+    return TestSets(place(pooled, device), None if own is None else _shares(own, device))
+
+
+def _shares(own: Sequence[Examples], device: torch.device) -> Shares:
     every = Examples(torch.cat([one.inputs for one in own]), torch.cat([one.labels for one in own]))
-    return TestSets(place(pooled, device), OwnTests(place(every, device), sizes))
+    return Shares(place(every, device), np.array([len(one) for one in own], dtype=np.int64))
 
 
 class Pool:
@@ -124,12 +114,13 @@ class Pool:
     def __init__(self, holdings: Mapping[int, Holding]) -> None:
         """Takes the holdings of each seed, which nobody needs afterwards."""
         every = list(holdings.values())
-        self._inputs = _joined([one.examples.inputs for one in every])
-        self._labels = torch.cat([*(one.examples.labels for one in every), *(one.flipped for one in every)])
+        training = [one.training for one in every]
+        self._inputs = _joined([one.examples.inputs for one in training])
+        self._labels = torch.cat([*(one.examples.labels for one in training), *(one.flipped for one in every)])
         self._row = {seed: row for row, seed in enumerate(holdings)}
-        self._sizes = np.stack([one.sizes for one in every])
+        self._sizes = np.stack([one.sizes for one in training])
         examples, flipped = (np.array([0, *sizes]).cumsum() for sizes in _lengths(every))
-        self._starts = np.stack([first + one.starts for first, one in zip(examples, every, strict=False)])
+        self._starts = np.stack([first + one.starts for first, one in zip(examples, training, strict=False)])
         self._lies = examples[-1] + flipped[:-1] - examples[:-1]  # how far a flipped label is behind the true one
 
     def draw(self, seeds: Sequence[int], batch: int, purpose: int, round: int) -> Drawn:
@@ -160,7 +151,7 @@ class Pool:
 
 def _lengths(holdings: Sequence[Holding]) -> tuple[list[int], list[int]]:
     """How many examples, and how many flipped labels."""
-    return [len(one.examples) for one in holdings], [len(one.flipped) for one in holdings]
+    return [len(one.training.examples) for one in holdings], [len(one.flipped) for one in holdings]
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

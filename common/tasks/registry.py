@@ -41,15 +41,10 @@ def task(name: str, data: Path | None = None, seed: int = 1, options: Mapping[st
         OstrakonError: nothing has this name, its module cannot be imported, it is no usable `Task`, or it cannot use
             `data` or an option.
     """
-    if name in _BUILT_IN:
-        if data is not None and name not in _READING_DATA:
-            raise OstrakonError(f"task {name} makes its own data, but data = {data} was given: remove the setting data")
-    elif ":" not in name:
-        raise unknown("task", name, (*_BUILT_IN, "package.module:MyTask"))
-    elif ".py:" in name:
-        raise OstrakonError(f"task {name!r}: write {name.replace('.py:', ':')}, the module without its .py")
+    if data is not None and name in _BUILT_IN and name not in _READING_DATA:
+        raise OstrakonError(f"task {name} makes its own data, but data = {data} was given: remove the setting data")
     seed_generators(torch.device("cpu"), seed, TASK)
-    found = _find(_BUILT_IN.get(name, name))
+    found = _named(name)
     try:
         with user_code(f"task {name!r}"):
             _check_options(name, found, options or {})
@@ -62,17 +57,43 @@ def task(name: str, data: Path | None = None, seed: int = 1, options: Mapping[st
         raise
 
 
+def takes(name: str, option: str) -> bool:
+    """Whether the task called `name` takes an option, as far as its parameters say.
+
+    Raises:
+        OstrakonError: as `task`, for the name.
+    """
+    known = _options(_named(name))
+    return known is None or option in known
+
+
 def _check_options(name: str, found: type[Task], options: Mapping[str, Any]) -> None:
-    parameters = list(inspect.signature(found).parameters.values())
-    if any(each.kind is each.VAR_KEYWORD for each in parameters):
-        return  # the task looks at them itself
-    by_place = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
-    known = [*by_place[1:], *(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)]  # the first is data
+    known = _options(found)
+    if known is None:
+        return
     for option in options:
         if option not in known:
             if not known:
                 raise OstrakonError(f"task {name} takes no options, but {option} was given: remove it")
             raise unknown(f"option of task {name}", option, known)
+
+
+def _options(found: type[Task]) -> list[str] | None:
+    """The names of the options that a task takes; None where it takes any, and looks at them itself."""
+    parameters = list(inspect.signature(found).parameters.values())
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return None
+    by_place = [each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD]
+    return [*by_place[1:], *(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)]  # the first is data
+
+
+def _named(name: str) -> type[Task]:
+    if name not in _BUILT_IN:
+        if ":" not in name:
+            raise unknown("task", name, (*_BUILT_IN, "package.module:MyTask"))
+        if ".py:" in name:
+            raise OstrakonError(f"task {name!r}: write {name.replace('.py:', ':')}, the module without its .py")
+    return _find(_BUILT_IN.get(name, name))
 
 
 def _find(name: str) -> type[Task]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.settings import build
+from ostrakon.common.tasks.registry import takes
 from ostrakon.experiments.experiment import Experiment
 from ostrakon.experiments.tables.paper import Setting, paper
 from ostrakon.experiments.tables.plan import Cell
@@ -20,8 +21,6 @@ DATA: Mapping[Setting, tuple[str, str]] = MappingProxyType(
     }
 )
 """The task of each setting of the paper, and how its data are partitioned."""
-
-_MADE_UP = ("glyphs", "linear")  # built-in tasks that have no partition
 
 
 @dataclass(frozen=True)
@@ -67,9 +66,10 @@ class Conditions:
         }
 
     def _options(self) -> dict[str, Any]:
-        if self.chosen.task in _MADE_UP:
+        task = self.chosen.task or DATA[self.setting][0]
+        if not takes(task, "partition"):
             raise OstrakonError(
-                f"task {self.chosen.task} cannot be partitioned by classes, as a heterogeneous table needs: use "
+                f"task {task} cannot be partitioned by classes, as a heterogeneous table needs: use "
                 "femnist, cifar10 or a task of your own with an option `partition`"
             )
         return {"partition": f"dirichlet(alpha=0.1,total={self.chosen.total:g})"}

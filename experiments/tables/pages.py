@@ -94,8 +94,9 @@ def _measured_with(filled: Sequence[Filled], seeds: int) -> str:
         f"data {first.data.name if first.data else 'none'}; "
         f"options {_all(options_of(one) or 'none' for one in experiments)}; {first.workers} workers, "
         f"{_all(str(one.byzantine) for one in experiments)} of them Byzantine, "
-        f"f = {_all(str(one.bound) for one in experiments)}; {first.rounds} rounds; seeds 1 to {seeds}; "
-        f"batch {first.batch}; gamma {first.gamma:g}; beta {first.beta:g}; "
+        f"f = {_all(str(one.bound) for one in experiments)}; {first.rounds} rounds; "
+        f"{f'seeds 1 to {seeds}' if seeds > 1 else 'seed 1'}; batch {first.batch}; "
+        f"gamma {first.gamma:g}; beta {first.beta:g}; "
         f"votes by {_all(_vote(one) for one in experiments if one.made_rule.two_phase)}, those of liars for the larger "
         f"loss; computed on {_all(record.device for record in records)}.",
         "Accuracy is the mean over the workers' own test sets; a run that diverged counts as 0. The deviation is over "

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from ostrakon.common.pictures import COLOURS, GRID, QUIET, TEXT, as_png
@@ -12,14 +13,14 @@ from ostrakon.experiments.tables.plan import Plan
 from ostrakon.experiments.tables.summary import Filled
 
 _ACROSS = 3  # panels of curves in a row
-_DARK = 0.45  # accuracy below which text is white
+_SHADES = LinearSegmentedColormap.from_list("accuracy", ["#F0A882", "#FFFFFF", "#8EC3E6"])  # dark text is read on all
 
 
 def picture(plan: Plan, filled: Sequence[Filled], seeds: int) -> bytes:
     """The accuracy of each cell as a coloured field, or over the rounds as a curve in a panel for each attack."""
     first = filled[0].cell.experiment
     options = [options_of(one.cell.experiment) for one in filled]
-    counts = f"{first.workers} workers", f"{first.rounds} rounds", f"{seeds} seeds"
+    counts = f"{first.workers} workers", f"{first.rounds} rounds", f"{seeds} seed{'s' * (seeds != 1)}"
     setting = ", ".join([*dict.fromkeys(text for text in options if text), *counts])
     figure = _fields(plan, filled) if plan.kind == "table" else _curves(plan, filled)
     figure.suptitle(f"{plan.name}: {plan.title} ({setting})", x=0.01, ha="left", fontsize=10, color=TEXT)
@@ -39,10 +40,9 @@ def _fields(plan: Plan, filled: Sequence[Filled]) -> Figure:
             if one.cell.block == block:
                 at = rows.index(one.cell.row), columns.index(one.cell.column)
                 values[at] = np.nan if one.accuracy is None else one.accuracy.mean
-                colour = "white" if values[at] < _DARK else TEXT
                 text = number(one.accuracy, one.cell.paper)
-                panel.text(at[1], at[0], text, ha="center", va="center", fontsize=7.5, color=colour)
-        panel.imshow(values, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+                panel.text(at[1], at[0], text, ha="center", va="center", fontsize=7.5, color=TEXT)
+        panel.imshow(values, vmin=0, vmax=1, cmap=_SHADES, aspect="auto")
         panel.set_xticks(range(len(columns)), columns)
         panel.set_yticks(range(len(rows)), rows, fontsize=8)
         panel.set_title(block, loc="left", fontsize=9, color=QUIET)

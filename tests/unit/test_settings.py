@@ -12,10 +12,10 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity, parse
 from ostrakon.common.ids import check_id
 from ostrakon.common.setting_types import MOST_WORKERS, Settings
-from ostrakon.common.settings import build, read
+from ostrakon.common.settings import build, passed_on, read
 from ostrakon.deploy.launch_settings import new_run
 from ostrakon.deploy.launch_settings import parse as parse_words
-from ostrakon.deploy.settings import Liars, RunSettings, passed_on
+from ostrakon.deploy.settings import Liars, RunSettings
 from ostrakon.server.settings import ServerSettings
 from ostrakon.worker.testbed.settings import AdversarySettings, Byzantine, WorkerFile
 
