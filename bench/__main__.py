@@ -1,8 +1,9 @@
-"""Command line: `python -m ostrakon.bench aggregation`, `... attacks`, `... engine`."""
+"""Command line: `python -m ostrakon.bench aggregation`, `... attacks`, `... engine`, `... network`."""
 
 import json
 import sys
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,9 @@ from rich.table import Table
 from ostrakon.bench.aggregation import DEFAULT, Report, measure, slowdowns
 from ostrakon.bench.attacks import PLACE, ROWS, RULES, Setting, accuracy, markdown
 from ostrakon.bench.engine import EngineReport, measure_engine
+from ostrakon.bench.network.picture import draw_network
+from ostrakon.bench.network.report import measure_network
+from ostrakon.bench.network.show import network_tables
 from ostrakon.bench.plot import draw
 from ostrakon.bench.rows import HOSTILE
 from ostrakon.common.aggregation import rule
@@ -23,6 +27,7 @@ from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.markdown import renew
 from ostrakon.common.runtime import prepare
+from ostrakon.deploy.processes import start_fork_server
 from ostrakon.experiments.experiment import experiment
 
 app = typer.Typer(help="Measurements, with their limits beside them.", no_args_is_help=True, add_completion=False)
@@ -136,6 +141,41 @@ def engine(
         several = [experiment(**setting, **sizes, seed=seed) for seed in range(1, runs + 1)]
         console = Console() if sys.stdout.isatty() else Console(width=120)
         console.print(_engine_table(measure_engine(several, repeat)))
+    except OstrakonError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def network(
+    n: Annotated[str, typer.Option("--n", help="workers, several with ; between them")] = "10",
+    d: Annotated[str, typer.Option("--d", help="parameters, several with ; between them")] = "100000;1000000",
+    rules: Annotated[str, typer.Option("--rules", help="which, with ; between them")] = "Avg;Mean2P",
+    seconds: Annotated[float, typer.Option("--seconds", min=0, help="how long each is measured")] = 6,
+    flower: Annotated[
+        str | None, typer.Option("--flower", help="an interpreter that has flwr, to measure beside ours")
+    ] = None,
+    write: Annotated[Path | None, typer.Option("--json", help="write the rows to this file")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", help="draw the server's costs here")] = None,
+) -> None:
+    """Rounds of a real server and workers on this machine, beside the least that moving their bytes costs.
+
+    All figures are of one round. The floors move the same bytes through a bare gRPC stream, and through TLS on bare
+    sockets, in the same run.
+    """
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    start_fork_server()
+    rows = []
+    try:
+        for workers, size in product(*(map(int, words.split(";")) for words in (n, d))):
+            several = measure_network([name.strip() for name in rules.split(";")], workers, size, seconds, flower)
+            for table in network_tables(several):
+                console.print(table)
+            rows += several
+        if write is not None:
+            write.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+        if plot is not None:
+            draw_network(plot, rows)
     except OstrakonError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

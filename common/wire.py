@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ostrakon.common.reasons import Reason
 from ostrakon.v1 import parameter_server_pb2 as pb
 
-PROTOCOL = 2
+PROTOCOL = 3
 CHUNK_BYTES = 1 << 20  # smaller costs CPU, larger is slower, and this fits gRPC's default message limit
 
 MOST_OPEN_CALLS = 8  # of one identity, that a server keeps open; an honest worker has one or two
@@ -65,7 +65,8 @@ class Receiver:
         Raises:
             WireError: it does not begin where the last one ended, is empty, or goes past the end.
         """
-        size = len(chunk.data)
+        data = chunk.data  # once: each time it is asked for, it is copied
+        size = len(data)
         if chunk.offset != self._received:
             raise WireError(
                 Reason.WRONG_OFFSET, f"expected a chunk at byte {self._received}, got one at {chunk.offset}"
@@ -77,8 +78,8 @@ class Receiver:
                 Reason.TOO_MUCH_DATA,
                 f"expected {len(self._bytes)} bytes in all, got at least {self._received + size}",
             )
-        self._bytes[self._received : self._received + size] = chunk.data
-        self._sha256.update(chunk.data)
+        self._bytes[self._received : self._received + size] = data
+        self._sha256.update(data)
         self._received += size
 
     def finish(self, digest: str) -> None:

@@ -139,6 +139,11 @@ class Child:
         return len(self.deaths) >= times and len(last) == 1
 
     @property
+    def pid(self) -> int:
+        """Of the process; 0 while there is none."""
+        return 0 if self._process is None else self._process.pid or 0
+
+    @property
     def alive(self) -> bool:
         """Whether it lives, as far as was taken in."""
         return self._process is not None

@@ -6,6 +6,7 @@ It starts in this order: take the run's lock, bind the port, draw a larger term,
 import asyncio
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ostrakon.common.identity.revocation import revocation_list
 from ostrakon.common.lifetime import stop_event
 from ostrakon.common.model_file import write_model
 from ostrakon.common.run_files import AVERAGE, LAST, LEDGER, METRICS, MODELS
-from ostrakon.common.runtime import prepare, process_age, run_to_exit, start_log
+from ostrakon.common.runtime import name_thread, prepare, process_age, run_to_exit, start_log
 from ostrakon.common.safetensors_file import sweep
 from ostrakon.common.settings import read
 from ostrakon.server.core.aggregator import Aggregator
@@ -43,6 +44,7 @@ from ostrakon.server.storage.parentage import metadata_of
 log = structlog.get_logger()
 
 LOCK = "server.lock"
+FILES = "files"  # name of the threads that read, write and hash
 
 
 def main(config: Path, log_file: Path | None, take_over: bool = False) -> None:
@@ -69,7 +71,9 @@ def serve(settings: ServerSettings, *, take_over: bool = False) -> None:
 
 
 async def _serve(settings: ServerSettings, chosen: Rule, clock: Clock, started: float) -> None:
-    stop = stop_event(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(None, FILES, name_thread, (FILES,)))
+    stop = stop_event(loop)
     server = listening(settings)
     front = Front()
     server.add_generic_rpc_handlers((front,))

@@ -143,9 +143,10 @@ class Judged:
 
 @dataclass(frozen=True)
 class Decided:
-    """The round is committed."""
+    """The round is committed; `next_base` is the model that the next one starts from, where that is known and held."""
 
     round: int
+    next_base: str = ""
 
 
 @dataclass(frozen=True)
@@ -202,19 +203,23 @@ def advance(part: Part, event: Event) -> Action:
             return End(outcome)
         case Received(round, base, _):
             _learn_committed(part, round - 1)
-            part.round, part.base = round, base
-            return Train(round, base)
+            return _begin(part, round, base)
         case Trained():
             return Submit(part.round, part.base)
         case Submitted():
             return _submitted(part)
         case Judged():
             return Vote(part.round)
-        case Decided(round):
+        case Decided(round, next_base):
             _learn_committed(part, round)
-            return Receive(part.done)
+            return _begin(part, round + 1, next_base) if next_base and part.done == round else Receive(part.done)
         case Failed(status, reason, sentence):
             return _failed(part, status, reason, sentence)
+
+
+def _begin(part: Part, round: int, base: str) -> Action:
+    part.round, part.base = round, base
+    return Train(round, base)
 
 
 def _learn_committed(part: Part, round: int) -> None:

@@ -223,7 +223,8 @@ class Session:
         models = await receive_models(self._transport.propose(request))
         self._check(models.stamp)
         if models.header.HasField("decided"):
-            return self._decided(round, models.header.decided)
+            self._adopt(models.header.decided)
+            return Decided(round)
         inner, outer = models.header.digests
         self._keep(models, [*self._held, inner, outer])
         self._ballot = await self._offload(self._learner.judge, round, self._held[inner], self._held[outer])
@@ -242,7 +243,9 @@ class Session:
             )
         )
         self._check(response.stamp)
-        return self._decided(round, response.commit)
+        self._adopt(response.commit)
+        begun = response.stamp.round == round + 1 and response.phase == pb.RUN_PHASE_COLLECTING
+        return Decided(round, response.commit.digest if begun and response.commit.digest in self._held else "")
 
     def _check(self, stamp: pb.Stamp) -> None:
         """An answer counts only if the server that we have joined gave it: no older one, of no other run."""
@@ -253,10 +256,10 @@ class Session:
                 f"an answer of run {stamp.run}, term {stamp.term} came to run {self._run}, term {self._part.term}",
             )
 
-    def _decided(self, round: int, commit: pb.Commit) -> Event:
+    def _adopt(self, commit: pb.Commit) -> None:
+        """Remember what was committed, and keep its model alone."""
         self._head = commit.head
         self._held = {name: vector for name, vector in self._held.items() if name == commit.digest}
-        return Decided(round)
 
     def _keep(self, models: Models, digests: list[str]) -> None:
         known = self._held | models.vectors

@@ -5,14 +5,18 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from ostrakon.common.runtime import name_thread
+
 T = TypeVar("T")
+
+THREAD = "task"  # its name
 
 
 class TaskThread:
     """Much of what tasks use belongs to the thread that made it: a connection to SQLite, say."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="task")
+        self._thread = ThreadPoolExecutor(1, THREAD, name_thread, (THREAD,))
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function there, and wait for it."""

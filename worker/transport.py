@@ -74,27 +74,36 @@ async def receive_models(parts: AsyncIterator[pb.ModelPart], *, verify: bool = T
         CallFailed: the stream failed (from `parts`), or what came is not what its header announced (INTERNAL).
     """
     first = await anext(parts, None)
-    if first is None or first.WhichOneof("part") != "header":
+    if first is None or not first.HasField("header"):
         raise CallFailed("INTERNAL", None, "the server's stream of models has no header")
     header = first.header
     vectors: dict[str, Vector] = {}
+    chunks = _chunks(first, parts)
     try:
         for digest in header.follow:
             vector = _memory(header.parameters)
             receiver = Receiver(vector)
             while not receiver.complete:
-                part = await anext(parts, None)
-                if part is None:
+                chunk = await anext(chunks, None)
+                if chunk is None:
                     raise WireError(Reason.WRONG_LENGTH, f"the stream ended inside model {digest[:12]}")
-                receiver.write(part.chunk)
+                receiver.write(chunk)
             if verify:
                 receiver.finish(digest)
             vectors[digest] = vector
-        if await anext(parts, None) is not None:  # read to the end: the server then knows that we have it all
+        if await anext(chunks, None) is not None:  # read to the end: the server then knows that we have it all
             raise WireError(Reason.TOO_MUCH_DATA, "more follows the announced models")
     except WireError as error:
         raise CallFailed("INTERNAL", None, f"a damaged model came from the server: {error}") from None
     return Models(first.stamp, header, vectors)
+
+
+async def _chunks(first: pb.ModelPart, others: AsyncIterator[pb.ModelPart]) -> AsyncIterator[pb.Chunk]:
+    """Those of a stream whose first part has the header."""
+    if first.HasField("chunk"):
+        yield first.chunk
+    async for part in others:
+        yield part.chunk
 
 
 def _memory(parameters: int) -> Vector:

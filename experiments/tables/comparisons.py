@@ -19,7 +19,7 @@ _ALL = (*TAILORED, "ALIE", "Mimic", "Min-Max")
 _PAPERS_VOTE = "loss on 3"
 VOTES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
-        "average of the honest": {"rule": HONEST},
+        "average of the honest": {"rule": HONEST, "attack": "none"},  # the same beside every attack: computed once
         "ideal vote": {"vote": IDEAL},
         _PAPERS_VOTE: {"vote": "loss"},
         "loss on 16": {"vote": "loss", "vote_batch": 16},

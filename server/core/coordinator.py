@@ -22,7 +22,7 @@ from ostrakon.common.runtime import peak_bytes
 from ostrakon.server.core import round as rounds
 from ostrakon.server.core.aggregator import Aggregator, Candidate
 from ostrakon.server.core.commit import Offload, check_not_taken_over, make_durable
-from ostrakon.server.core.metrics import Metrics, Traffic
+from ostrakon.server.core.metrics import Metrics, Stopwatch, Traffic
 from ostrakon.server.core.proposal import Proposal, entry_of
 from ostrakon.server.core.refusal import Refusals
 from ostrakon.server.core.revocation import seated
@@ -85,11 +85,13 @@ class Coordinator:
 
         self.started = clock.now() if started is None else started
         self.traffic = Traffic()
+        self._stopwatch = Stopwatch(clock.now)
         self._counted = Traffic()  # what earlier rounds' metrics hold already
         self.seconds_to_first_commit: float | None = None
         self._action: rounds.Action | None = None
         self._failure: OstrakonError | None = None
-        self._changed = asyncio.Event()
+        self._stirred = asyncio.Event()  # something has happened to the round: `run` looks at it
+        self._changed = asyncio.Event()  # calls that wait may be answered now
         self.round = self._open_round(patience=settings.join_timeout)
 
     @property
@@ -138,7 +140,7 @@ class Coordinator:
                 action, self._action = self._action, None
                 return action
             deadline = self.round.deadline()
-            await self.clock.wait(self._changed, stalled if deadline is None else deadline)
+            await self.clock.wait(self._stirred, stalled if deadline is None else deadline)
             if self.clock.now() >= stalled and (why := self.waiting()):
                 stalled = math.inf  # said once a phase
                 log.warning("waiting", why=why)
@@ -147,14 +149,23 @@ class Coordinator:
 
     def step(self, event: rounds.Event) -> None:
         """Let one event happen to the round; what is to be done about it is done by `run`."""
+        phase = self.round.phase
         action = rounds.advance(self.round, event, self.clock.now())
         if action is not None:
             self._action = action
-        if action is not None or not isinstance(event, rounds.Tick):
+        if self.round.phase is not phase:
+            self._stopwatch.lap(phase.value)
             self.notify()
+        elif not isinstance(event, rounds.Tick):
+            self._stir()
+
+    def _stir(self) -> None:
+        self._stirred.set()
+        self._stirred = asyncio.Event()
 
     def notify(self) -> None:
-        """Wake everybody who waits for a change of state."""
+        """Wake everybody who waits for a change of state: hundreds of calls, where there are as many workers."""
+        self._stir()
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -288,6 +299,7 @@ class Coordinator:
         self.reported_loss = median(finite) if finite else None
         if self.seconds_to_first_commit is None:
             self.seconds_to_first_commit = self.elapsed()
+        self._stopwatch.lap(round.phase.value)
         tally = Counter(vote.choice for vote in entry.votes)
         self._metrics.record(
             "round",
@@ -300,6 +312,7 @@ class Coordinator:
             bytes_received=self.traffic.received - self._counted.received,
             bytes_sent=self.traffic.sent - self._counted.sent,
             thin=entry.thin,
+            phases=self._stopwatch.phases(),
             late_votes=self.traffic.late_votes - self._counted.late_votes,
             peak_bytes=peak_bytes(),
         )

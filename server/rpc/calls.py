@@ -200,7 +200,7 @@ class Calls:
         entry = state.chain.head if number == state.head_round else await state.offload(state.ledger.entry, number)
         if entry is None:
             raise Refused(Reason.WRONG_ROUND, f"round {number} was never committed")
-        return pb.VoteResponse(stamp=self._messages.stamp(), commit=commit_message(entry))
+        return pb.VoteResponse(stamp=self._messages.stamp(), commit=commit_message(entry), phase=run_phase(state))
 
     def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
         """Where the run stands."""

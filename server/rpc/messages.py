@@ -15,7 +15,9 @@ class Messages:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
-        self._serialised: dict[str, list[bytes]] = {}  # models for the readers of `_round`, by digest
+        # For the readers of `_round`: models by digest, and first parts by what they say before the first chunk.
+        self._serialised: dict[str, list[bytes]] = {}
+        self._first: dict[bytes, bytes] = {}
         self._round = 0
 
     def stamp(self, round: int | None = None) -> pb.Stamp:
@@ -27,14 +29,16 @@ class Messages:
     def models(self, vectors: dict[str, Vector], holds: Iterable[str]) -> Iterator[bytes]:
         """A header that names these models, then the bytes of those that the reader does not hold."""
         if self._round != self._coordinator.head_round:
-            self._round, self._serialised = self._coordinator.head_round, {}
+            self._round, self._serialised, self._first = self._coordinator.head_round, {}, {}
         held = set(holds)
         follow = [digest for digest in vectors if digest not in held]
         # Everything is serialised before the first yield: a slow reader keeps its own round's bytes.
-        messages = [self._header(list(vectors), follow).SerializeToString()]
-        for digest in follow:
-            messages += self._once(digest, vectors[digest])
-        yield from messages
+        header = self._header(list(vectors), follow).SerializeToString()
+        chunks = [chunk for digest in follow for chunk in self._once(digest, vectors[digest])]
+        if chunks and header not in self._first:
+            self._first[header] = header + chunks[0]  # parts that are put together are one with the fields of both
+        yield self._first[header] if chunks else header
+        yield from chunks[1:]
 
     def decided(self, entry: Entry) -> bytes:
         """A header without models: the round is committed already."""
@@ -47,7 +51,7 @@ class Messages:
         """The average of the committed iterates."""
         # That of the header's round, however slowly it is read.
         average = self._chunks(self._coordinator.chain.average())
-        yield self._header([AVERAGE], [AVERAGE]).SerializeToString()
+        yield self._header([AVERAGE], [AVERAGE]).SerializeToString() + next(average)
         yield from average
 
     def _header(self, digests: list[str], follow: list[str]) -> pb.ModelPart:

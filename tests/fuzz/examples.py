@@ -99,10 +99,13 @@ def models() -> list[bytes]:
     stamp = pb.Stamp(protocol=PROTOCOL, run=RUN, term=3, round=9)
     held = pb.ModelHeader(digests=names, parameters=D)
     sent = pb.ModelHeader(digests=names, follow=names, parameters=D)
-    bodies = [pb.ModelPart(stamp=stamp, chunk=chunk) for vector in (one, other) for chunk in chunks(vector)]
+    first, *others = (chunk for vector in (one, other) for chunk in chunks(vector))
     return [
         _sent(pb.ModelPart(stamp=stamp, header=held)),
-        _sent(pb.ModelPart(stamp=stamp, header=sent), *bodies),
+        _sent(
+            pb.ModelPart(stamp=stamp, header=sent, chunk=first),
+            *(pb.ModelPart(stamp=stamp, chunk=chunk) for chunk in others),
+        ),
     ]
 
 

@@ -70,7 +70,7 @@ def _listen(kind: Any, keep: Any) -> None:
 
     async def hearing_stream(self: Any, *call: Any) -> AsyncIterator[Any]:
         async for part in stream(self, *call):
-            if part.WhichOneof("part") == "header":
+            if part.HasField("header"):
                 header = part.header
                 keep(part.stamp, header.decided.head if header.HasField("decided") else header.head)
             yield part

@@ -71,3 +71,29 @@ def test_the_same_benchmark_runs_on_a_gpu(tmp_path: Path) -> None:
     done = bench("--device", "cuda", "--n", "9", "--f", "2", "--json", str(file))
     assert done.exit_code == 0, done.output
     assert all(row["peak_bytes"] >= 0 for row in json.loads(file.read_text()))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has used is read from /proc")
+def test_a_round_of_the_network_is_measured_beside_the_least_that_its_bytes_cost(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    words = ["--n", "5", "--d", "2000", "--rules", "Mean2P", "--seconds", "0", "--json", str(file)]
+    done = CliRunner().invoke(app, ["network", *words])
+    assert done.exit_code == 0, done.output
+    ours, *floors = json.loads(file.read_text())
+    assert [ours["what"], *(floor["what"] for floor in floors)] == [
+        *("Mean2P", "gRPC stream, as Mean2P", "TLS sockets, as Mean2P")
+    ]
+    vector = 4 * 2000
+    assert 5 * vector < ours["received"] < 5 * vector + 5000  # one momentum of each, and headers
+    assert 5 * vector < ours["sent"] < 10 * vector + 10000  # both candidates to each, as long as the vote is open
+    assert list(ours["phases"]) == ["collecting", "aggregating", "voting", "committing"]
+    assert ours["threads"].keys() >= {"files"}
+    for row in (ours, *floors):
+        assert min(row[name] for name in ("rounds_per_second", "server_cpu", "worker_cpu", "peak_bytes")) > 0
+
+
+def test_what_cannot_be_measured_on_the_network_is_a_sentence() -> None:
+    start_fork_server()
+    done = CliRunner().invoke(app, ["network", "--n", "4", "--rules", "Mean3P"])
+    assert (done.exit_code, done.stderr[:28]) == (2, "error: unknown rule 'Mean3P'")

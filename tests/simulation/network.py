@@ -364,7 +364,7 @@ class Line:
             call.say(request.SerializeToString())
             while (raw := await call.hear()) is not None:
                 part = pb.ModelPart.FromString(raw)
-                if part.WhichOneof("part") == "header":
+                if part.HasField("header"):
                     self._network.hear(self._caller, kind, part)
                 yield part
         finally:

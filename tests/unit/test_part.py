@@ -87,6 +87,13 @@ def test_a_round_that_needed_no_vote_is_followed_by_the_next() -> None:
     assert advance(part, Decided(4)) == Receive(4)
 
 
+def test_the_answer_to_a_vote_may_begin_the_next_round() -> None:
+    part = at_round(4)
+    assert advance(part, Decided(4, "winner")) == Train(5, "winner")
+    assert (part.round, part.base, part.committed) == (5, "winner", 4)
+    assert advance(part, Decided(3, "older")) == Receive(4)  # of a round that is long done
+
+
 @pytest.mark.parametrize("reason", [Reason.LATE_SUBMISSION, Reason.ALREADY_SUBMITTED])
 def test_who_comes_late_still_votes(reason: Reason) -> None:
     assert advance(at_round(4), failed(reason)) == Inspect(4, "base")

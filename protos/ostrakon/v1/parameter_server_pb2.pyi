@@ -342,12 +342,14 @@ class Commit(_message.Message):
     def __init__(self, head: _Optional[_Union[Head, _Mapping]] = ..., winner: _Optional[_Union[Choice, str]] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class VoteResponse(_message.Message):
-    __slots__ = ("stamp", "commit")
+    __slots__ = ("stamp", "commit", "phase")
     STAMP_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     commit: Commit
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ...) -> None: ...
+    phase: RunPhase
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("reason", "term", "round")

@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -48,7 +49,7 @@ class Genesis:
     parent: Parent | None = None  # whose model is theta_0
     constants: str | None = None  # digest of what the model holds beside theta; None: nothing, or not recorded
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Hexadecimal SHA-256 of the canonical JSON."""
         return _sha256(self.to_json())
@@ -107,7 +108,7 @@ class Entry:
     previous: str  # hash of entry t-1, of the genesis where t = 1
     revoked: tuple[str, ...] = ()  # workers shut out; one that is not among the missing has no seat any more
 
-    @property
+    @cached_property
     def hash(self) -> str:
         """Hexadecimal SHA-256 of the canonical JSON."""
         return _sha256(self.to_json())
