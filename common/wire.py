@@ -1,4 +1,4 @@
-"""Vectors on the wire: little-endian float32 in chunks of 1 MiB, written once, received where they belong."""
+"""Vectors on the wire: little-endian values in chunks of 1 MiB, written once, received where they belong."""
 
 import hashlib
 from collections.abc import Iterator
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from ostrakon.common.bf16 import Half
 from ostrakon.common.reasons import Reason
 from ostrakon.v1 import parameter_server_pb2 as pb
 
@@ -32,8 +33,8 @@ class WireError(Exception):
         self.reason = reason
 
 
-def chunks(vector: Vector) -> Iterator[pb.Chunk]:
-    """Cut a (d,) float32 vector into chunks, in order."""
+def chunks(vector: Vector | Half) -> Iterator[pb.Chunk]:
+    """Cut a vector (d,) into chunks, in order."""
     data = vector.data.cast("B")
     for offset in range(0, len(data), CHUNK_BYTES):
         yield pb.Chunk(offset=offset, data=bytes(data[offset : offset + CHUNK_BYTES]))
@@ -42,9 +43,8 @@ def chunks(vector: Vector) -> Iterator[pb.Chunk]:
 class Receiver:
     """Writes chunks into memory that was reserved for them, and accepts nothing else."""
 
-    def __init__(self, memory: Vector) -> None:
-        """`memory`: (d,) float32, contiguous; it is written from its start to its end."""
-        self._memory = memory
+    def __init__(self, memory: Vector | Half) -> None:
+        """`memory`: (d,), contiguous; it is written from its start to its end."""
         self._bytes = memory.data.cast("B")
         self._received = 0
         self._sha256 = hashlib.sha256()
@@ -94,18 +94,16 @@ class Receiver:
         if found != digest:
             raise WireError(Reason.WRONG_DIGEST, f"the bytes have digest {found}, the header announced {digest}")
 
-    def check_finite(self) -> None:
-        """Refuse a received vector with NaN or Inf in it.
 
-        Raises:
-            WireError: a value is not finite.
-        """
-        step = CHUNK_BYTES // 4  # in blocks: no (d,) temporary
-        for start in range(0, len(self._memory), step):
-            block = self._memory[start : start + step]
-            finite = np.isfinite(block)
-            if not finite.all():
-                index = start + int(np.argmin(finite))
-                raise WireError(
-                    Reason.NOT_FINITE, f"value {index} is {self._memory[index]}; every value must be finite"
-                )
+def check_finite(vector: Vector) -> None:
+    """Refuse a received vector (d,) with NaN or Inf in it.
+
+    Raises:
+        WireError: a value is not finite.
+    """
+    step = CHUNK_BYTES // 4  # in blocks: no (d,) temporary
+    for start in range(0, len(vector), step):
+        finite = np.isfinite(vector[start : start + step])
+        if not finite.all():
+            index = start + int(np.argmin(finite))
+            raise WireError(Reason.NOT_FINITE, f"value {index} is {vector[index]}; every value must be finite")

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from ostrakon.common.bf16 import Wire
 from ostrakon.common.schedule import NONE
 from ostrakon.common.setting_types import FewerWorkers, Options, Settings, Workers
 from ostrakon.common.settings import Machine, same_as
@@ -53,6 +54,7 @@ class RunSettings(Settings):
     vote: Vote = same_as(WorkerSettings, "vote")
     vote_batch: int = same_as(WorkerSettings, "vote_batch")
     quorum: Quorum = same_as(ServerSettings, "quorum")
+    wire: Wire = same_as(ServerSettings, "wire")
     device: str = same_as(Machine, "device")
     port: int = Field(0, ge=0, le=65535, description="port of the server; 0 picks a free one")
     evaluate_every: int = same_as(

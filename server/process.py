@@ -114,7 +114,7 @@ def _aggregator(settings: ServerSettings, chosen: Rule, parameters: int) -> Aggr
     device = resolve_device(settings.device)
     own = chosen.cost.vectors(len(settings.roster), settings.f) if device.type == "cpu" else 0
     log.info("host memory", at_most_bytes=host_memory(settings, parameters, own), rule=chosen.cost.memory)
-    return Aggregator(chosen, len(settings.roster), parameters, device)
+    return Aggregator(chosen, len(settings.roster), parameters, device, settings.wire)
 
 
 class ResultFiles:

@@ -5,6 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ostrakon.common.bf16 import Wire
 from ostrakon.common.names import written
 from ostrakon.common.setting_types import (
     MOST_WORKERS,
@@ -35,6 +36,7 @@ class ServerSettings(Settings):
     gamma: Rate = Field(description="learning rate")
     # Synchronous: silent workers count as some of the f; asynchronous: needs 2f+1 and keeps the full f.
     quorum: Quorum = Field("synchronous", description="synchronous or asynchronous")
+    wire: Wire = Field("float32", description="float32, or bf16: momenta and aggregates travel in half the bytes")
 
     # Where and how this process runs.
     rounds: Count = Field(description="rounds to commit")
@@ -70,7 +72,7 @@ class ServerSettings(Settings):
 
     def identity(self) -> dict[str, Any]:
         """The settings that make this run the run it is, as plain JSON values."""
-        found = self.model_dump(mode="json", include={"task", "rule", "roster", "f", "gamma", "quorum"})
+        found = self.model_dump(mode="json", include={"task", "rule", "roster", "f", "gamma", "quorum", "wire"})
         return {**found, "task": self.learns}
 
     @property

@@ -3,10 +3,13 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
 
+from ostrakon.common.bf16 import ErrorFeedback, Wire, candidate
 from ostrakon.common.choice import Ballot, Outcome
 from ostrakon.common.clock import Clock
 from ostrakon.common.errors import OstrakonError
@@ -106,6 +109,8 @@ class Session:
         self._part = Part()
         self._run = ""
         self._gamma = 0.0
+        self._wire: Wire = "float32"
+        self._feedback = ErrorFeedback()
         self._head = pb.Head()
         self._held: dict[str, Vector] = {}  # committed model and, between Propose and the commit, both candidates
         self._momentum: Momentum | None = None
@@ -146,7 +151,7 @@ class Session:
             case Receive(after):
                 return await self._receive(after)
             case Train(round, base):
-                self._momentum = await self._offload(self._learner.momentum, round, base, self._held[base])
+                self._momentum = await self._offload(self._trained, round, base)
                 return Trained()
             case Submit(_, base):
                 response = await self._transport.submit(self._submission(base))
@@ -181,6 +186,7 @@ class Session:
         request.MergeFrom(self._built_for)
         response = await self._transport.join(request)
         self._run, self._gamma = response.stamp.run, response.gamma
+        self._wire = "bf16" if response.wire == pb.WIRE_BF16 else "float32"
         return response
 
     async def _unreadable(self, place: pb.JoinResponse) -> str | None:
@@ -220,7 +226,8 @@ class Session:
         # Between the submission and the candidates, while others submit.
         await self._offload(self._learner.prepare, round, base, self._held[base], self._gamma)
         request = pb.ProposeRequest(stamp=self._stamp(), holds=list(self._held), session=self._name)
-        models = await receive_models(self._transport.propose(request))
+        form = None if self._wire == "float32" else partial(candidate, self._held[base], gamma=self._gamma)
+        models = await receive_models(self._transport.propose(request), form=form)
         self._check(models.stamp)
         if models.header.HasField("decided"):
             self._adopt(models.header.decided)
@@ -268,9 +275,15 @@ class Session:
     def _stamp(self) -> pb.Stamp:
         return pb.Stamp(protocol=PROTOCOL, run=self._run, term=self._part.term, round=self._part.round)
 
+    def _trained(self, round: int, base: str) -> Momentum:
+        momentum = self._learner.momentum(round, base, self._held[base])
+        if self._wire == "bf16" and momentum.finite:
+            return replace(momentum, vector=self._feedback(round, base, momentum.vector))
+        return momentum
+
     def _submission(self, base: str) -> Submission:
         momentum = self._momentum
         if momentum is None:
             raise RuntimeError("a submission without a momentum")
         vector = momentum.vector if momentum.finite else None
-        return Submission(self._stamp(), self._name, base, self._parameters, vector, momentum.loss)
+        return Submission(self._stamp(), self._name, base, self._parameters, vector, momentum.loss, self._wire)

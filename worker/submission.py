@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from ostrakon.common.bf16 import Half, Wire, rounded
 from ostrakon.common.digest import digest
 from ostrakon.common.wire import Vector, chunks
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -21,6 +22,7 @@ class Submission:
         vector: (d,) float32, contiguous; None where the gradient is not finite. It is no copy: nobody writes into it
             until the call is over, and who keeps it longer copies it.
         loss: mean loss of the mini-batch.
+        wire: how it travels; values that are none of bfloat16 are rounded.
     """
 
     stamp: pb.Stamp
@@ -29,11 +31,17 @@ class Submission:
     parameters: int
     vector: Vector | None
     loss: float = 0.0
+    wire: Wire = "float32"
+
+    @cached_property
+    def sent(self) -> Vector | Half | None:
+        """What travels, (d,)."""
+        return rounded(self.vector) if self.wire == "bf16" and self.vector is not None else self.vector
 
     @cached_property
     def digest(self) -> str:
-        """The digest of the vector; empty where there is none."""
-        return "" if self.vector is None else digest(self.vector)
+        """The digest of what travels; empty where that is nothing."""
+        return "" if self.sent is None else digest(self.sent)
 
     async def parts(self) -> AsyncIterator[pb.MomentumPart]:
         """The parts of the stream; every one carries the stamp."""
@@ -46,6 +54,6 @@ class Submission:
             not_finite=self.vector is None,
         )
         yield pb.MomentumPart(stamp=self.stamp, header=header)
-        if self.vector is not None:
-            for chunk in chunks(self.vector):
+        if self.sent is not None:
+            for chunk in chunks(self.sent):
                 yield pb.MomentumPart(stamp=self.stamp, chunk=chunk)

@@ -1,11 +1,13 @@
 """The worker's way to the server, as its session sees it, and models as they arrive."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
+from ostrakon.common.bf16 import Half
+from ostrakon.common.digest import digest
 from ostrakon.common.reasons import Reason
 from ostrakon.common.wire import Receiver, Vector, WireError
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -63,12 +65,15 @@ class Models:
     vectors: dict[str, Vector]
 
 
-async def receive_models(parts: AsyncIterator[pb.ModelPart], *, verify: bool = True) -> Models:
+async def receive_models(
+    parts: AsyncIterator[pb.ModelPart], *, verify: bool = True, form: Callable[[Half], Vector] | None = None
+) -> Models:
     """Read a stream of models into memory reserved for them, (d,) float32 each.
 
     Args:
         parts: the stream.
         verify: check each vector against its digest; off where the name is no digest (the average).
+        form: makes a model of each vector (d,) of bfloat16 that comes in its place.
 
     Raises:
         CallFailed: the stream failed (from `parts`), or what came is not what its header announced (INTERNAL).
@@ -80,17 +85,20 @@ async def receive_models(parts: AsyncIterator[pb.ModelPart], *, verify: bool = T
     vectors: dict[str, Vector] = {}
     chunks = _chunks(first, parts)
     try:
-        for digest in header.follow:
-            vector = _memory(header.parameters)
-            receiver = Receiver(vector)
+        for name in header.follow:
+            memory = _memory(header.parameters, np.float32 if form is None else np.uint16)
+            receiver = Receiver(memory)
             while not receiver.complete:
                 chunk = await anext(chunks, None)
                 if chunk is None:
-                    raise WireError(Reason.WRONG_LENGTH, f"the stream ended inside model {digest[:12]}")
+                    raise WireError(Reason.WRONG_LENGTH, f"the stream ended inside model {name[:12]}")
                 receiver.write(chunk)
+            if form is not None:
+                vectors[name] = _formed(form, memory, name)
+                continue
             if verify:
-                receiver.finish(digest)
-            vectors[digest] = vector
+                receiver.finish(name)
+            vectors[name] = memory
         if await anext(chunks, None) is not None:  # read to the end: the server then knows that we have it all
             raise WireError(Reason.TOO_MUCH_DATA, "more follows the announced models")
     except WireError as error:
@@ -106,8 +114,15 @@ async def _chunks(first: pb.ModelPart, others: AsyncIterator[pb.ModelPart]) -> A
         yield part.chunk
 
 
-def _memory(parameters: int) -> Vector:
+def _formed(form: Callable[[Half], Vector], half: Half, name: str) -> Vector:
+    model = form(half)
+    if digest(model) != name:
+        raise WireError(Reason.WRONG_DIGEST, f"the model that comes of an aggregate is not {name[:12]}")
+    return model
+
+
+def _memory(parameters: int, kind: Any) -> Any:
     try:
-        return np.empty(parameters, dtype=np.float32)
+        return np.empty(parameters, dtype=kind)
     except (ValueError, MemoryError):
         raise WireError(Reason.TOO_MUCH_DATA, f"a model of {parameters} values is announced") from None

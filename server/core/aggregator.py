@@ -8,6 +8,7 @@ import torch
 
 from ostrakon.common.aggregation import Rule
 from ostrakon.common.algorithm import step
+from ostrakon.common.bf16 import Half, Wire, candidate, rounded
 from ostrakon.common.digest import digest
 from ostrakon.common.wire import CHUNK_BYTES, Vector
 
@@ -16,20 +17,28 @@ from ostrakon.common.wire import CHUNK_BYTES, Vector
 class Candidate:
     """A model that may become theta_t.
 
-    `theta`: (d,) float32; `cluster`: positions, among the rows given, of the rule's tight cluster.
+    `theta`: (d,) float32; `cluster`: positions, among the rows given, of the rule's tight cluster; `aggregate`: (d,)
+    bfloat16, from which workers form it where momenta and aggregates travel so.
     """
 
     theta: Vector
     digest: str
     cluster: tuple[int, ...]
+    aggregate: Half | None = None
+
+    @property
+    def sent(self) -> Vector | Half:
+        """What workers are sent of it."""
+        return self.theta if self.aggregate is None else self.aggregate
 
 
 class Aggregator:
     """Holds one row of d float32 values per member and turns accepted rows into candidate models."""
 
-    def __init__(self, rule: Rule, workers: int, parameters: int, device: torch.device) -> None:
+    def __init__(self, rule: Rule, workers: int, parameters: int, device: torch.device, wire: Wire = "float32") -> None:
         """Reserves the whole buffer, `workers` * `parameters` * 4 bytes of host memory."""
         self._rule = rule
+        self._wire = wire
         self._device = device
         # Pinned, so that the copy to a GPU is one direct transfer.
         self._rows = torch.zeros((workers, parameters), dtype=torch.float32, pin_memory=device.type == "cuda")
@@ -59,8 +68,13 @@ class Aggregator:
         base = torch.from_numpy(theta).to(self._device)
         result: list[Candidate | None] = []
         for aggregate in self._rule.aggregate(x, f, positions):
-            host: Vector = step(base, aggregate.vector, gamma).cpu().numpy()
-            result.append(Candidate(host, digest(host), aggregate.cluster) if _finite(host) else None)
+            half: Half | None = None
+            if self._wire == "bf16":
+                half = rounded(aggregate.vector.cpu().numpy())
+                host = candidate(theta, half, gamma)
+            else:
+                host = step(base, aggregate.vector, gamma).cpu().numpy()
+            result.append(Candidate(host, digest(host), aggregate.cluster, half) if _finite(host) else None)
         return tuple(result)
 
 

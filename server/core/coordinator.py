@@ -77,7 +77,7 @@ class Coordinator:
         self.conditions = self._conditions()
         self._revoked = revoked
         self.proposal = Proposal()
-        self.uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate)
+        self.uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate, settings.wire)
         self.readers = Streams()  # of models
         self.refusals = Refusals()
         self.reported_loss: float | None = None  # median of what the members of the last round reported

@@ -30,6 +30,10 @@ class Roster:
     next_chance: dict[str, int] = field(default_factory=dict)  # in this round at the earliest
     unreadable: dict[str, str] = field(default_factory=dict)  # members that cannot read their data -> why, as they say
     revoked: frozenset[Identity] = frozenset()  # of any role
+    _positions: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._positions = {member: position for position, member in enumerate(self.members)}
 
     def member(self, caller: Identity) -> str:
         """The roster id of a caller.
@@ -42,7 +46,7 @@ class Roster:
                 Reason.WRONG_ROLE,
                 f"expected a worker's certificate, got {caller.urn}: only workers submit and vote",
             )
-        if caller.id not in self.members:
+        if caller.id not in self._positions:
             raise Refused(
                 Reason.NOT_ON_THE_ROSTER,
                 f"worker {caller.id} is not on the roster of this run ({', '.join(self.members)}): "
@@ -69,11 +73,11 @@ class Roster:
 
     def name(self, caller: Identity | None) -> str:
         """The member's name; empty for a caller that is none."""
-        return caller.id if caller is not None and caller.role == "worker" and caller.id in self.members else ""
+        return caller.id if caller is not None and caller.role == "worker" and caller.id in self._positions else ""
 
     def position(self, member: str) -> int:
         """The member's row."""
-        return self.members.index(member)
+        return self._positions[member]
 
     def join(self, member: str, session: str, head: KnownHead | None) -> bool:
         """Open a session; returns whether it replaced another live one."""

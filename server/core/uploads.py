@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+from ostrakon.common.bf16 import Wire, upper_half, widened
 from ostrakon.common.reasons import Reason
-from ostrakon.common.wire import CHUNK_BYTES, Receiver, Vector, WireError
+from ostrakon.common.wire import CHUNK_BYTES, Receiver, Vector, WireError, check_finite
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced, Streams
 from ostrakon.server.settings import ServerSettings
@@ -17,16 +18,17 @@ FEWEST_PARTS = 16  # that every upload may have
 class Uploads:
     """Receives uploads. A row belongs to one stream; closing the phase closes them all."""
 
-    def __init__(self, slots: int, timeout: float, rate: float) -> None:
+    def __init__(self, slots: int, timeout: float, rate: float, wire: Wire = "float32") -> None:
         """`slots` uploads are received at a time; the others wait, which is not counted against them.
 
         An upload's next part has to be there `timeout` seconds after its start, and one second later for every `rate`
         bytes that have come: one that stalls is closed soon, one that trickles too, and none of B bytes takes longer
-        than timeout + B/rate.
+        than timeout + B/rate. `wire` says how vectors come.
         """
         self._slots = asyncio.Semaphore(slots)
         self._timeout = timeout
         self._rate = rate
+        self._wire = wire
         self._streams = Streams()
 
     async def header(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.MomentumPart:
@@ -57,7 +59,8 @@ class Uploads:
             with self._streams.claim(member):
                 async with self._slots, asyncio.timeout(self._timeout) as deadline:
                     start = asyncio.get_running_loop().time()
-                    receiver, count = Receiver(row), 0
+                    half = self._wire == "bf16"
+                    receiver, count = Receiver(upper_half(row) if half else row), 0
                     async for part in parts:
                         if part.WhichOneof("part") != "chunk":
                             raise WireError(Reason.NO_CHUNK, "expected chunks after the header")
@@ -75,7 +78,9 @@ class Uploads:
                     if not self._streams.holds(member):
                         raise Displaced
                     receiver.finish(first.header.digest)
-                    receiver.check_finite()
+                    if half:
+                        widened(upper_half(row), into=row)
+                    check_finite(row)
         except WireError as error:
             raise Refused(error.reason, str(error)) from None
         except TimeoutError:

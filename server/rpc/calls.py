@@ -179,7 +179,7 @@ class Calls:
         if state.chain.head is not None and state.head_round == number:
             await send(self._messages.decided(state.chain.head))
         elif state.round.number == number and state.round.phase is rounds.Phase.VOTING:
-            vectors = {candidate.digest: candidate.theta for candidate in state.proposal.candidates.values()}
+            vectors = {candidate.digest: candidate.sent for candidate in state.proposal.candidates.values()}
             await self._send(caller, self._messages.models(vectors, request.holds), send)
         else:
             raise Refused(Reason.WRONG_ROUND, f"round {number} has no candidates any more")

@@ -1,7 +1,8 @@
 """What the server says of models: stamps, headers, and chunks that are serialised once for all readers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
+from ostrakon.common.bf16 import Half
 from ostrakon.common.wire import PROTOCOL, Vector, chunks
 from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.storage.ledger import Entry
@@ -26,7 +27,7 @@ class Messages:
         number = state.head_round + 1 if round is None else round
         return pb.Stamp(protocol=PROTOCOL, run=state.chain.genesis.run, term=state.term, round=number)
 
-    def models(self, vectors: dict[str, Vector], holds: Iterable[str]) -> Iterator[bytes]:
+    def models(self, vectors: Mapping[str, Vector | Half], holds: Iterable[str]) -> Iterator[bytes]:
         """A header that names these models, then the bytes of those that the reader does not hold."""
         if self._round != self._coordinator.head_round:
             self._round, self._serialised, self._first = self._coordinator.head_round, {}, {}
@@ -67,12 +68,12 @@ class Messages:
             ),
         )
 
-    def _once(self, digest: str, vector: Vector) -> list[bytes]:
+    def _once(self, digest: str, vector: Vector | Half) -> list[bytes]:
         if digest not in self._serialised:
             self._serialised[digest] = list(self._chunks(vector))
         return self._serialised[digest]
 
-    def _chunks(self, vector: Vector) -> Iterator[bytes]:
+    def _chunks(self, vector: Vector | Half) -> Iterator[bytes]:
         stamp = self.stamp()
         return (pb.ModelPart(stamp=stamp, chunk=chunk).SerializeToString() for chunk in chunks(vector))
 

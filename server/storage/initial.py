@@ -12,6 +12,8 @@ from ostrakon.common.model_file import ModelFile, read_model
 from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.ledger import Genesis
 
+_BEFORE = {"wire": "float32"}  # what runs did before there were settings for it
+
 
 class Initial:
     """The file of theta_0, read once, when it is first asked for. Raises `OstrakonError` if it cannot be used."""
@@ -48,7 +50,7 @@ def check_same_run(settings: ServerSettings, initial: Initial, genesis: Genesis)
     """
     advice = "resume with the old value, or start a new run under another name"
     now = identity(settings)
-    for name, then in genesis.settings.items():
+    for name, then in {**_BEFORE, **genesis.settings}.items():
         if now.get(name) != then:
             raise OstrakonError(
                 f"this run was started with {name} = {then!r}, the settings now say {now.get(name)!r}: {advice}"

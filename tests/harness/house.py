@@ -295,7 +295,7 @@ def life_of(settings: ServerSettings, ledger: Ledger, *, chosen: Rule | None = N
         Initial(settings.initial),
         ledger=ledger,
         store=ModelStore(settings.directory / "models"),
-        aggregator=lambda d: Aggregator(chosen, len(settings.roster), d, torch.device("cpu")),
+        aggregator=lambda d: Aggregator(chosen, len(settings.roster), d, torch.device("cpu"), settings.wire),
         **{"holder": "test", "results": Recorded(), "metrics": Recorded(), **given},
     )
 

@@ -36,7 +36,7 @@ class Colluding:
         """What to send instead of the true vector; None if the adversary does not answer."""
         if true.vector is None:
             return None
-        header = header_of(true)
+        header = header_of(true, true.vector)
         header.plot.attack = attack.name
         header.plot.rule, header.plot.workers, header.plot.byzantine = joined.rule, joined.workers, joined.byzantine
         try:
@@ -53,7 +53,7 @@ class Colluding:
             return
         try:
             call = self._stub.Conspire(
-                to_parts(header_of(true), true.vector), metadata=self._metadata, timeout=self._timeout
+                to_parts(header_of(true, true.vector), true.vector), metadata=self._metadata, timeout=self._timeout
             )
             async for _ in call:
                 pass

@@ -4,22 +4,23 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 
+from ostrakon.common.digest import digest
 from ostrakon.common.reasons import Reason
-from ostrakon.common.wire import Receiver, Vector, WireError, chunks
+from ostrakon.common.wire import Receiver, Vector, WireError, check_finite, chunks
 from ostrakon.v1 import adversary_pb2 as pb
 from ostrakon.worker.submission import Submission
 
 MOST_PARAMETERS = 1 << 31  # d of a header that is believed
 
 
-def header_of(submission: Submission) -> pb.VectorHeader:
-    """Whose vector it is."""
+def header_of(submission: Submission, vector: Vector) -> pb.VectorHeader:
+    """Whose vector it is, and which, (d,) float32."""
     return pb.VectorHeader(
         run=submission.stamp.run,
         round=submission.stamp.round,
         base=submission.base,
         parameters=submission.parameters,
-        digest=submission.digest,
+        digest=digest(vector),
     )
 
 
@@ -47,5 +48,5 @@ async def read_parts(parts: AsyncIterator[pb.VectorPart]) -> tuple[pb.VectorHead
     async for part in parts:
         receiver.write(part.chunk)
     receiver.finish(header.digest)
-    receiver.check_finite()
+    check_finite(vector)
     return header, vector

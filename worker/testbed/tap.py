@@ -48,7 +48,7 @@ class Tap(Passing):
         """Stream one momentum vector up, and a copy of it to the adversary."""
         if submission.vector is not None:
             # A copy in memory too: the next round is trained into the vector, however long the adversary takes.
-            copy = to_parts(header_of(submission), submission.vector.copy())
+            copy = to_parts(header_of(submission, submission.vector), submission.vector.copy())
             self._fire(
                 "momentum",
                 lambda: self._stub.CopyMomentum(

@@ -7,6 +7,11 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Wire(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    WIRE_FLOAT32: _ClassVar[Wire]
+    WIRE_BF16: _ClassVar[Wire]
+
 class RunPhase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     RUN_PHASE_UNSPECIFIED: _ClassVar[RunPhase]
@@ -79,6 +84,8 @@ class Missing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MISSING_REVOKED: _ClassVar[Missing]
     MISSING_NO_VOTE: _ClassVar[Missing]
     MISSING_SILENT: _ClassVar[Missing]
+WIRE_FLOAT32: Wire
+WIRE_BF16: Wire
 RUN_PHASE_UNSPECIFIED: RunPhase
 RUN_PHASE_COLLECTING: RunPhase
 RUN_PHASE_AGGREGATING: RunPhase
@@ -204,7 +211,7 @@ class Parameter(_message.Message):
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "wanted", "gamma")
+    __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "wanted", "gamma", "wire")
     STAMP_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
@@ -215,6 +222,7 @@ class JoinResponse(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
     GAMMA_FIELD_NUMBER: _ClassVar[int]
+    WIRE_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     position: int
     workers: int
@@ -225,7 +233,8 @@ class JoinResponse(_message.Message):
     parameters: int
     wanted: str
     gamma: float
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., position: _Optional[int] = ..., workers: _Optional[int] = ..., byzantine: _Optional[int] = ..., rule: _Optional[str] = ..., two_phase: _Optional[bool] = ..., rounds: _Optional[int] = ..., parameters: _Optional[int] = ..., wanted: _Optional[str] = ..., gamma: _Optional[float] = ...) -> None: ...
+    wire: Wire
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., position: _Optional[int] = ..., workers: _Optional[int] = ..., byzantine: _Optional[int] = ..., rule: _Optional[str] = ..., two_phase: _Optional[bool] = ..., rounds: _Optional[int] = ..., parameters: _Optional[int] = ..., wanted: _Optional[str] = ..., gamma: _Optional[float] = ..., wire: _Optional[_Union[Wire, str]] = ...) -> None: ...
 
 class BroadcastRequest(_message.Message):
     __slots__ = ("stamp", "after", "holds", "average", "session")
