@@ -2,7 +2,7 @@
 # make check   lint, types and the fast tests, in about a minute
 # make test    everything that CI runs, in about five; make test-all: also every attack and fault under two rules
 # make soak    simulate 10,000 runs, kill 100 servers, train 10,000 rounds, fuzz parsers, send 100,000 messages per RPC
-# make bench   time the aggregation rules beside the floor of what they cannot do without
+# make bench   time the rules, and rounds of the network, beside the floor of what they cannot do without
 # make attacks every attack against seven rules on this machine, for docs/attacks.md: about an hour
 # make table1  a table or a figure of the paper: table1 to table5, figure1 to figure4, votes, departures
 # make docs    renew what is generated in the documentation
@@ -66,6 +66,7 @@ proto: $(VENV)/installed
 
 bench: $(VENV)/installed
 	@$(BIN)/python -m ostrakon.bench aggregation
+	@$(BIN)/python -m ostrakon.bench network
 
 attacks: $(VENV)/installed
 	@$(BIN)/python -m ostrakon.bench attacks --update docs/attacks.md

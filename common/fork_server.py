@@ -20,7 +20,7 @@ def start(preloaded: Iterable[str]) -> None:
     Raises:
         OstrakonError: there is no temporary folder for its socket.
     """
-    CONTEXT.set_forkserver_preload(list(preloaded))
+    CONTEXT.set_forkserver_preload([*preloaded, "ostrakon.common.frozen"])
     # From its first instruction on.
     previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
     try:

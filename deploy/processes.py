@@ -27,8 +27,10 @@ from ostrakon.common.runtime import DIED, ERROR
 DONE, USER_ERROR = 0, 2
 
 PRELOADED = (
+    "cryptography.x509",
+    "cryptography.hazmat.primitives.serialization",
     "ostrakon.common.tasks.registry",
-    "ostrakon.common.tasks.glyphs",
+    "ostrakon.common.tasks.drawn",
     "ostrakon.worker.attacks",
     "ostrakon.worker.initial",
     "ostrakon.worker.process",

@@ -151,7 +151,8 @@ class Session:
             case Receive(after):
                 return await self._receive(after)
             case Train(round, base):
-                self._momentum = await self._offload(self._trained, round, base)
+                momentum = await self._offload(self._learner.momentum, round, base, self._held[base])
+                self._momentum = await self._rounded(round, base, momentum)
                 return Trained()
             case Submit(_, base):
                 response = await self._transport.submit(self._submission(base))
@@ -275,11 +276,11 @@ class Session:
     def _stamp(self) -> pb.Stamp:
         return pb.Stamp(protocol=PROTOCOL, run=self._run, term=self._part.term, round=self._part.round)
 
-    def _trained(self, round: int, base: str) -> Momentum:
-        momentum = self._learner.momentum(round, base, self._held[base])
-        if self._wire == "bf16" and momentum.finite:
-            return replace(momentum, vector=self._feedback(round, base, momentum.vector))
-        return momentum
+    async def _rounded(self, round: int, base: str, momentum: Momentum) -> Momentum:
+        """What is sent of a momentum."""
+        if self._wire == "float32" or not momentum.finite:
+            return momentum
+        return replace(momentum, vector=await self._offload(self._feedback, round, base, momentum.vector))
 
     def _submission(self, base: str) -> Submission:
         momentum = self._momentum

@@ -63,9 +63,9 @@ def _draw(rng: np.random.Generator, labels: NDArray[np.int64]) -> Examples:
     """
     m = len(labels)
     faces = rng.integers(len(FACES), size=m)
-    masters = torch.from_numpy(_masters()[faces, labels]).unsqueeze(1)
+    chosen = torch.from_numpy(masters()[faces, labels]).unsqueeze(1)
     places = torch.from_numpy(_distortions(rng, m))
-    coverage = nn.functional.grid_sample(masters, places, align_corners=False).numpy()
+    coverage = nn.functional.grid_sample(chosen, places, align_corners=False).numpy()
     edge = _uniform(rng, m, *_EDGE)  # where on the blurred slope the stroke ends
     ink = np.clip((coverage - edge) * np.float32(_SHARPNESS), 0, 1) * _uniform(rng, m, *_INK)
     noise = rng.standard_normal(ink.shape, np.float32) * _uniform(rng, m, *_NOISE)
@@ -102,7 +102,7 @@ def _normal(rng: np.random.Generator, m: int, deviation: float) -> Pixels:
 
 
 @cache
-def _masters() -> Pixels:
+def masters() -> Pixels:
     """Every character of every face, (faces, 62, 64, 64): coverage by ink, 0 to 1, capitals equally high, centred."""
     return np.stack([np.stack([_master(font, c) for c in CHARACTERS]) for font in map(_font, FACES)])
 
