@@ -155,6 +155,7 @@ def network(
     flower: Annotated[
         str | None, typer.Option("--flower", help="an interpreter that has flwr, to measure beside ours")
     ] = None,
+    crowd: Annotated[bool, typer.Option("--crowd", help="workers are sessions of one process, to have many")] = False,
     write: Annotated[Path | None, typer.Option("--json", help="write the rows to this file")] = None,
     plot: Annotated[Path | None, typer.Option("--plot", help="draw the server's costs here")] = None,
 ) -> None:
@@ -168,7 +169,8 @@ def network(
     rows = []
     try:
         for workers, size in product(*(map(int, words.split(";")) for words in (n, d))):
-            several = measure_network([name.strip() for name in rules.split(";")], workers, size, seconds, flower)
+            names = [name.strip() for name in rules.split(";")]
+            several = measure_network(names, workers, size, seconds, flower, crowd=crowd)
             for table in network_tables(several):
                 console.print(table)
             rows += several

@@ -54,8 +54,11 @@ class Rounds:
         return self.worker.cpu - self.worker.threads.get(TRAINING, 0.0)
 
 
-def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int) -> Rounds:
+def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int, *, crowd: bool = False) -> Rounds:
     """Commit rounds for so many seconds, and so many rounds at least, after some that are not counted.
+
+    Args:
+        crowd: all workers are sessions of one process, and compute nothing.
 
     Raises:
         OstrakonError: the rule does not take such n and f, or a process ended with an error.
@@ -68,7 +71,7 @@ def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int) -> Ro
         },
         source="the benchmark",
     )
-    with TemporaryDirectory() as folder, chdir(folder), _running(settings) as (children, metrics):
+    with TemporaryDirectory() as folder, chdir(folder), _running(settings, crowd=crowd) as (children, metrics):
         _await(metrics, _WARM, children)
         before = [usage(child.pid) for child in children]
         first, start = len(_rounds(metrics)), time.perf_counter()
@@ -83,7 +86,7 @@ def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int) -> Ro
     return Rounds(
         duration / k,
         _share(spent[:1], k),
-        _share(spent[1:], k),
+        _share(spent[1:], k * n),
         sum(one["bytes_received"] for one in counted) // k,
         sum(one["bytes_sent"] for one in counted) // k,
         _phases(counted),
@@ -91,7 +94,7 @@ def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int) -> Ro
 
 
 @contextmanager
-def _running(settings: RunSettings) -> Iterator[tuple[list[Child], Path]]:
+def _running(settings: RunSettings, *, crowd: bool) -> Iterator[tuple[list[Child], Path]]:
     folder = RunFolder(settings.run)
     folder.path.mkdir(parents=True)
     folder.write_settings(settings)
@@ -100,10 +103,14 @@ def _running(settings: RunSettings) -> Iterator[tuple[list[Child], Path]]:
     folder.write_processes(settings, None)
     folder.processes_lock.touch()
     server = Child("server", "ostrakon.server.process", folder.server, folder.log("server"), folder.processes_lock)
-    workers = [
-        Child(id, "ostrakon.worker.process", folder.worker(id), folder.log(id), folder.processes_lock)
-        for id in roster(settings)
-    ]
+    if crowd:
+        every = folder.worker("all").parent
+        workers = [Child("crowd", "ostrakon.bench.network.crowd", every, folder.log("crowd"), folder.processes_lock)]
+    else:
+        workers = [
+            Child(id, "ostrakon.worker.process", folder.worker(id), folder.log(id), folder.processes_lock)
+            for id in roster(settings)
+        ]
     children = [server, *workers]
     try:
         for child in children:
@@ -133,11 +140,11 @@ def _rounds(metrics: Path) -> list[dict[str, Any]]:
     return [one for text in whole.splitlines() if (one := json.loads(text))["event"] == "round"]
 
 
-def _share(spent: Sequence[Usage], rounds: int) -> Usage:
+def _share(spent: Sequence[Usage], shares: int) -> Usage:
     threads: Counter[str] = Counter()
     for one in spent:
         threads.update(one.threads)
-    shared = {name: seconds / rounds / len(spent) for name, seconds in threads.items()}
+    shared = {name: seconds / shares for name, seconds in threads.items()}
     return Usage(shared, max(one.peak_bytes for one in spent))
 
 

@@ -44,7 +44,9 @@ class Row:
     threads: Mapping[str, float] = field(default_factory=dict)
 
 
-def measure_network(rules: Sequence[str], n: int, d: int, seconds: float, python: str | None) -> list[Row]:
+def measure_network(
+    rules: Sequence[str], n: int, d: int, seconds: float, python: str | None = None, *, crowd: bool = False
+) -> list[Row]:
     """Rounds of some rules, each with its floors after it; Flower's first, where an interpreter that has it is given.
 
     Raises:
@@ -61,7 +63,7 @@ def measure_network(rules: Sequence[str], n: int, d: int, seconds: float, python
             costs = 1e3 * theirs.server_cpu, 1e3 * theirs.client_cpu
             rows.append(Row(FLOWER, n, d, 1 / theirs.seconds, *costs, theirs.peak_bytes))
         for name in rules:
-            found = ours.measure(name, n, f, d, seconds, _LEAST)
+            found = ours.measure(name, n, f, d, seconds, _LEAST, crowd=crowd)
             rows.append(_row(name, n, d, found))
             moved = found.received + found.sent
             up, down = found.received // n, found.sent // n

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from ostrakon.bench.__main__ import app
 from ostrakon.bench.aggregation import DEFAULT, measure
 from ostrakon.bench.engine import PHASES
+from ostrakon.bench.network import ours
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
 from ostrakon.deploy.processes import start_fork_server
@@ -91,6 +92,16 @@ def test_a_round_of_the_network_is_measured_beside_the_least_that_its_bytes_cost
     assert ours["threads"].keys() >= {"files"}
     for row in (ours, *floors):
         assert min(row[name] for name in ("rounds_per_second", "server_cpu", "worker_cpu", "peak_bytes")) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has used is read from /proc")
+def test_many_workers_can_be_sessions_of_one_process() -> None:
+    start_fork_server()
+    found = ours.measure("Mean2P", 12, 4, 1000, seconds=0, least=3, crowd=True)
+    assert 12 * 4000 < found.received < 12 * 4000 + 12 * 1000
+    assert found.phases.keys() == {"collecting", "aggregating", "voting", "committing"}
+    assert found.worker.cpu > 0
 
 
 def test_what_cannot_be_measured_on_the_network_is_a_sentence() -> None:
