@@ -12,7 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ostrakon.common.aggregation.matrix import ChosenRows, Matrix, column_blocks
+from ostrakon.common.aggregation.matrix import ChosenRows, Matrix, blocks, column_blocks
 
 _SINGLE_WIDTH = {"cpu": 384, "cuda": 1 << 14}
 """Columns summed in float32 before the sum moves to float64: few, so that rounding stays small."""
@@ -107,11 +107,11 @@ def squared_distances_to(x: Matrix, point: Tensor) -> Tensor:
 
 
 def _single_pairs(x: Matrix) -> Tensor:
-    n, d = x.shape
+    n = x.shape[0]
     total = torch.zeros(_pairs(n), dtype=torch.float64, device=x.device)
-    blocks = column_blocks(d, _SINGLE_WIDTH[x.device.type])
+    columns = blocks(x, _SINGLE_WIDTH[x.device.type])
     at_once = min(32, max(1, _AT_ONCE // max(1, _pairs(n))))
-    while roots := [torch.pdist(x[:, columns]) for columns in islice(blocks, at_once)]:
+    while roots := [torch.pdist(block) for block in islice(columns, at_once)]:
         total += torch.stack(roots).square_().sum(dim=0, dtype=torch.float64)
     total[~(total < _SINGLE_MOST)] = torch.inf
     return total

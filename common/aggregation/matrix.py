@@ -46,14 +46,14 @@ class PlacedRows:
 
     def __init__(self, x: Matrix, places: Sequence[Sequence[int]]) -> None:
         """`places` are, for each row, those on the roster that it stands for."""
-        self._x = x
+        self.rows = x
         self.places = places
         self.shape = x.shape
         self.dtype = x.dtype
         self.device = x.device
 
     def __getitem__(self, index: Any, /) -> Tensor:
-        return self._x[index]
+        return self.rows[index]
 
 
 class ChosenColumns:
@@ -76,6 +76,17 @@ def column_blocks(d: int, width: int) -> Iterator[slice]:
     """Consecutive slices of d columns, each `width` wide but the last, which has what is left."""
     for start in range(0, d, width):
         yield slice(start, min(start + width, d))
+
+
+def blocks(x: Matrix, width: int) -> Iterator[Tensor]:
+    """The columns of x in the same blocks, (n, width) each but the last; views of it, all cut at once, if it is one."""
+    while isinstance(x, PlacedRows):
+        x = x.rows
+    if isinstance(x, Tensor):
+        yield from torch.split(x, width, dim=1)
+    else:
+        for columns in column_blocks(x.shape[1], width):
+            yield x[:, columns]
 
 
 def empty_like(x: Matrix, *shape: int) -> Tensor:
