@@ -1,6 +1,7 @@
 """A plan that was run, as a picture."""
 
 from collections.abc import Sequence
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,6 +14,7 @@ from ostrakon.experiments.tables.plan import Plan
 from ostrakon.experiments.tables.summary import Filled
 
 _ACROSS = 3  # panels of curves in a row
+_LETTERS = 12  # of the title on an inch
 _SHADES = LinearSegmentedColormap.from_list("accuracy", ["#F0A882", "#FFFFFF", "#8EC3E6"])  # dark text is read on all
 
 
@@ -23,7 +25,8 @@ def picture(plan: Plan, filled: Sequence[Filled], seeds: int) -> bytes:
     counts = f"{first.workers} workers", f"{first.rounds} rounds", f"{seeds} seed{'s' * (seeds != 1)}"
     setting = ", ".join([*dict.fromkeys(text for text in options if text), *counts])
     figure = _fields(plan, filled) if plan.kind == "table" else _curves(plan, filled)
-    figure.suptitle(f"{plan.name}: {plan.title} ({setting})", x=0.01, ha="left", fontsize=10, color=TEXT)
+    title = fill(f"{plan.name}: {plan.title} ({setting})", int(_LETTERS * figure.get_figwidth()))
+    figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=TEXT)
     return as_png(figure)
 
 
