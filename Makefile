@@ -21,7 +21,7 @@ given = $(foreach name,$(filter-out PYTHON SHELL MAKEFLAGS MAKEOVERRIDES,$(.VARI
 
 PLANS := table1 table2 table3 table4 table5 figure1 figure2 figure3 figure4 votes departures
 
-.PHONY: up status down check test test-all tests soak lint format proto bench attacks docs clean help $(PLANS)
+.PHONY: up status down check fast test test-all tests soak lint format proto bench attacks docs clean help $(PLANS)
 
 up status down: $(VENV)/installed
 	@OSTRAKON_CALLED=make $(BIN)/python -m ostrakon $@ $(given)
@@ -30,7 +30,10 @@ up status down: $(VENV)/installed
 # Hundreds of processes import the same modules: they are compiled once, whatever the environment says.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --maxschedchunk 1
 
-check: $(VENV)/installed lint
+check: $(VENV)/installed
+	@$(MAKE) --no-print-directory -j 2 lint fast
+
+fast: $(VENV)/installed
 	@$(PYTEST) -n 2 -m 'not slow and not matrix and not soak' tests/unit tests/in_process tests/property tests/rules
 
 # Three processes, for two cores: a test of real processes also waits. mypy takes half a minute where it has no cache yet.

@@ -105,6 +105,7 @@ def test_a_worker_whose_gradient_is_not_finite_sends_nothing() -> None:
         assert run(small(attack=attack, **broken)).outcome == "completed"
 
 
+@pytest.mark.slow
 def test_one_seed_is_one_run_and_another_seed_another() -> None:
     for task in ("tests.unit.small_task:SmallTask", "tests.unit.test_engine:Deep"):
         first, again, other = (run(small(task=task, seed=seed)) for seed in (1, 1, 2))

@@ -93,6 +93,7 @@ def test_an_interrupted_table_goes_on_where_it_was_and_comes_out_as_one_that_was
     assert shown(made, whole) == shown(made, settings)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_marked_and_tried_again_while_the_others_stand(tmp_path: Path) -> None:
     settings = chosen(tmp_path, *TWO)
     made = plan("table1", settings)
