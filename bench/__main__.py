@@ -168,7 +168,7 @@ def network(
     start_fork_server()
     rows = []
     try:
-        for workers, size in product(*(map(int, words.split(";")) for words in (n, d))):
+        for workers, size in product(_numbers("--n", n), _numbers("--d", d)):
             names = [name.strip() for name in rules.split(";")]
             several = measure_network(names, workers, size, seconds, flower, crowd=crowd)
             for table in network_tables(several):
@@ -181,6 +181,16 @@ def network(
     except OstrakonError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _numbers(option: str, words: str) -> list[int]:
+    try:
+        found = [int(word) for word in words.split(";")]
+    except ValueError:
+        found = [0]
+    if min(found) < 1:
+        raise OstrakonError(f"{option} {words!r} cannot be used: give numbers from 1 on, as in 10;35")
+    return found
 
 
 def _sweeps(device: torch.device, threads: int, repeat: int) -> tuple[list[Report], list[Report]]:

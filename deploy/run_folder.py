@@ -154,7 +154,7 @@ class RunFolder:
 
     def write_processes(self, settings: RunSettings, plot: "Collusion | None") -> None:
         """Write the settings of the server, the evaluator, every worker and an adversary, for free ports."""
-        address = f"{HOST}:{settings.port or _free_port()}"
+        address = f"{HOST}:{settings.port or free_port()}"
         server = passed_on(
             ServerSettings,
             settings,
@@ -184,7 +184,7 @@ class RunFolder:
 
     def _write_adversary(self, settings: RunSettings, plot: "Collusion") -> str:
         """Write the settings of the adversary; returns its address."""
-        address = f"{HOST}:{_free_port()}"
+        address = f"{HOST}:{free_port()}"
         adversary = passed_on(
             AdversarySettings,
             settings,
@@ -249,7 +249,8 @@ def _lock(file: int) -> bool:
     return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]

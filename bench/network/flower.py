@@ -1,8 +1,9 @@
 """Rounds of Flower, each process its own, over TLS on loopback, to set ours beside."""
 
-import socket
+import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ostrakon.bench.network.usage import usage
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.settings import TlsFiles
+from ostrakon.deploy.run_folder import HOST, free_port
 
 _PEER = Path(__file__).with_name("flower_peer.py")
 _WARM = 3  # rounds that are not counted
@@ -34,9 +36,9 @@ def measure(python: str, n: int, d: int, server: TlsFiles, seconds: float, least
     Raises:
         OstrakonError: it has no Flower, or the run ended.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    if shutil.which(python) is None:
+        raise OstrakonError(f"{python} is no interpreter: give the path of one that has flwr")
+    address = f"{HOST}:{free_port()}"
     command, quiet = [python, str(_PEER)], subprocess.DEVNULL
     files = [str(file) for file in (server.ca, server.certificate, server.key)]
     words = [*command, "server", address, str(n), str(d), *files]
@@ -47,11 +49,12 @@ def measure(python: str, n: int, d: int, server: TlsFiles, seconds: float, least
         ]
         try:
             pids = [serving.pid, *(client.pid for client in clients)]
-            _rounds(serving, _WARM)
+            lines = serving.stdout or iter(())
+            _rounds(lines, _WARM)
             before, start = [usage(pid) for pid in pids], time.perf_counter()
-            count = _rounds(serving, least)
+            count = _rounds(lines, least)
             while time.perf_counter() < start + seconds:
-                count += _rounds(serving, 1)
+                count += _rounds(lines, 1)
             took = time.perf_counter() - start
             served, *called = (usage(pid).since(earlier) for pid, earlier in zip(pids, before, strict=True))
         finally:
@@ -62,10 +65,9 @@ def measure(python: str, n: int, d: int, server: TlsFiles, seconds: float, least
     return FlowerRounds(took / count, served.cpu / count, sum(one.cpu for one in called) / count / n, served.peak_bytes)
 
 
-def _rounds(serving: "subprocess.Popen[str]", number: int) -> int:
-    """Wait until so many more rounds are over."""
-    assert serving.stdout is not None
+def _rounds(lines: Iterator[str], number: int) -> int:
+    """Wait until so many more rounds are over, of which the server writes a line each."""
     for _ in range(number):
-        if not serving.stdout.readline():
+        if not next(lines, ""):
             raise OstrakonError("Flower's run ended: give an interpreter that has flwr, by its path")
     return number

@@ -106,5 +106,11 @@ def test_many_workers_can_be_sessions_of_one_process() -> None:
 
 def test_what_cannot_be_measured_on_the_network_is_a_sentence() -> None:
     start_fork_server()
+    for words, sentence in (
+        (["--n", "ten"], "--n 'ten' cannot be used"),
+        (["--flower", "/none"], "/none is no interp"),
+    ):
+        done = CliRunner().invoke(app, ["network", *words])
+        assert (done.exit_code, done.stderr.startswith(f"error: {sentence}")) == (2, True), done.output
     done = CliRunner().invoke(app, ["network", "--n", "4", "--rules", "Mean3P"])
     assert (done.exit_code, done.stderr[:28]) == (2, "error: unknown rule 'Mean3P'")
