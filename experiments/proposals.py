@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ostrakon.common.aggregation.side_by_side import Choose, aggregates
+from ostrakon.common.aggregation.side_by_side import Decide, aggregates
 from ostrakon.common.algorithm import step, unopposed
 from ostrakon.common.choice import Choice
 from ostrakon.experiments.one_run import Received, Run
@@ -64,21 +64,21 @@ def propose(submissions: Submissions, thetas: Tensor, *, at_once: bool) -> Candi
 
 def _propose_at_once(submissions: Submissions, thetas: Tensor, models: Tensor, off: Tensor) -> list[int]:
     """Write the models of runs that it can do at once; returns the places of the others."""
-    alike: dict[tuple[object, ...], tuple[Choose, list[int]]] = {}
+    alike: dict[tuple[object, ...], tuple[Decide, list[int]]] = {}
     rest = []
     for place, (run, _) in enumerate(submissions):
-        one, choose = run.experiment, run.rule.side_by_side
-        if choose is not None and all(run.present):
+        one, decide = run.experiment, run.rule.side_by_side
+        if decide is not None and all(run.present):
             kind = (run.rule.name, one.byzantine, one.bound, one.gamma, one.vote == IDEAL)
-            alike.setdefault(kind, (choose, []))[1].append(place)
+            alike.setdefault(kind, (decide, []))[1].append(place)
         else:
             rest.append(place)
     told = []
-    for choose, places in alike.values():
+    for decide, places in alike.values():
         run = submissions[places[0]][0]
         those = index(places, models.device)
         x = torch.stack([submissions[place][1].rows for place in places])
-        vectors, sure = aggregates(choose, x, run.bound)
+        vectors, sure = aggregates(decide, x, run.bound)
         if run.experiment.vote == IDEAL:
             off[those] = all_distances_to_the_honest(x, run.experiment.byzantine, vectors).to(off)
         models[those] = step(some(thetas, places)[:, None], vectors, run.experiment.gamma)

@@ -28,7 +28,7 @@ def coordinatewise_median(x: Matrix, f: int = 0) -> Aggregate:
     >>> coordinatewise_median(torch.tensor([[1.0, 5.0], [2.0, 9.0], [70.0, 6.0]])).vector
     tensor([2., 6.])
     """
-    return Aggregate(_mean_of_ranks(x, f=(x.shape[0] - 1) // 2), ())
+    return Aggregate(mean_of_ranks(x, f=(x.shape[0] - 1) // 2), ())
 
 
 def coordinatewise_trimmed_mean(x: Matrix, f: int) -> Aggregate:
@@ -42,7 +42,7 @@ def coordinatewise_trimmed_mean(x: Matrix, f: int) -> Aggregate:
     >>> coordinatewise_trimmed_mean(torch.tensor([[1.0], [2.0], [3.0], [5.0], [70.0]]), 1).vector
     tensor([3.3333])
     """
-    return Aggregate(_mean_of_ranks(x, f), ())
+    return Aggregate(mean_of_ranks(x, f), ())
 
 
 def mean_around_median(x: Matrix, f: int) -> Aggregate:
@@ -80,7 +80,8 @@ def nearest_to_median(x: Matrix, rows: list[int], size: int) -> Tensor:
     return result
 
 
-def _mean_of_ranks(x: Matrix, f: int) -> Tensor:
+def mean_of_ranks(x: Matrix, f: int) -> Tensor:
+    """In every coordinate the mean of what is left without the f smallest and the f largest values: (d,)."""
     n = x.shape[0]
     result = empty_like(x, x.shape[1])
     for columns, values in ranked_blocks(x, list(range(n)), f, n - f):

@@ -29,7 +29,7 @@ from ostrakon.common.aggregation.rule import (
     check_subsets,
     needs_rows,
 )
-from ostrakon.common.aggregation.side_by_side import Choose
+from ostrakon.common.aggregation.side_by_side import Decide
 from ostrakon.common.errors import OstrakonError
 
 _ROWS = Cost("O(n d)", "blocks")
@@ -45,10 +45,10 @@ def _one(
     cost: Cost,
     guarantee: Guarantee | None = None,
     check: Check = check_minority,
-    choose: Choose | None = None,
+    decide: Decide | None = None,
 ) -> Rule:
     return Rule(
-        name, False, lambda x, f: (function(x, f),), check, guarantee, cost, formula, source, side_by_side=choose
+        name, False, lambda x, f: (function(x, f),), check, guarantee, cost, formula, source, side_by_side=decide
     )
 
 
@@ -60,6 +60,7 @@ def _gm(iterations: int = 1, eps: float = 1e-5) -> Rule:
         "steps toward the point with the least sum of distances (smoothed Weiszfeld)",
         "Pillutla et al. 2022",
         Cost("O(n d) an iteration", "1 vector", lambda n, f: 1),
+        decide=lambda x, f: side_by_side.geometric_median(x, iterations, eps),
     )
 
 
@@ -71,6 +72,7 @@ def _cclip(tau: float = 2.15771, iterations: int = 1) -> Rule:
         "mean of the rows, each clipped to length tau",
         "Karimireddy et al. 2021",
         Cost("O(n d) an iteration", "2 vectors", lambda n, f: 2),
+        decide=lambda x, f: side_by_side.centered_clipping(x, tau, iterations),
     )
 
 
@@ -88,6 +90,7 @@ def _multi_krum(m: int | None = None) -> Rule:
         _PAIRS,
         guarantees.KRUM,
         check,
+        decide=lambda x, f: side_by_side.krum(x, f, x.shape[1] - f if m is None else m),
     )
 
 
@@ -165,7 +168,7 @@ def _always(rule: Rule) -> Callable[[], Rule]:
 RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
     {
         "Avg": _always(
-            _one("Avg", average, "mean of all rows", "-", _ROWS, choose=lambda x, f: side_by_side.everybody(x))
+            _one("Avg", average, "mean of all rows", "-", _ROWS, decide=lambda x, f: side_by_side.everybody(x))
         ),
         "GM": _gm,
         "CClip": _cclip,
@@ -177,6 +180,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "Yin et al. 2018",
                 _NETWORK,
                 guarantees.MEDIAN,
+                decide=lambda x, f: side_by_side.coordinatewise(x, (x.shape[1] - 1) // 2),
             )
         ),
         "CWTM": _always(
@@ -187,6 +191,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "Yin et al. 2018",
                 _NETWORK,
                 guarantees.TRIMMED_MEAN,
+                decide=side_by_side.coordinatewise,
             )
         ),
         "Krum": _always(
@@ -198,6 +203,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 _PAIRS,
                 guarantees.KRUM,
                 needs_rows("Krum", 2, 3),
+                decide=lambda x, f: side_by_side.krum(x, f, 1),
             )
         ),
         "Multi-Krum": _multi_krum,
@@ -231,7 +237,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "the paper",
                 _PAIRS,
                 guarantees.CENTER,
-                choose=lambda x, f: side_by_side.inner(x, f, center_cost),
+                decide=lambda x, f: side_by_side.inner(x, f, center_cost),
             )
         ),
         "Mean1P": _always(
@@ -242,7 +248,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "the paper",
                 _PAIRS,
                 guarantees.MEAN,
-                choose=lambda x, f: side_by_side.inner(x, f, mean_cost),
+                decide=lambda x, f: side_by_side.inner(x, f, mean_cost),
             )
         ),
         "Cent2P": _always(

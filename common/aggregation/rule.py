@@ -10,7 +10,7 @@ from torch import Tensor
 from ostrakon.common.aggregation.guarantees import Guarantee
 from ostrakon.common.aggregation.matrix import ChosenRows, PlacedRows, usable_rows
 from ostrakon.common.aggregation.means import Aggregate
-from ostrakon.common.aggregation.side_by_side import Choose
+from ostrakon.common.aggregation.side_by_side import Decide
 from ostrakon.common.errors import OstrakonError
 
 _TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -59,7 +59,7 @@ class Rule:
     trusts: tuple[int, ...] = ()
     """Places on the roster whose workers must be honest."""
 
-    side_by_side: Choose | None = None
+    side_by_side: Decide | None = None
     """What it decides in many rounds at once, for `side_by_side.aggregates`; None for rules that go one by one."""
 
     @torch.no_grad()

@@ -2,6 +2,7 @@
 
 x is (R, n, d) float32 here. Nothing waits for the device: what a rule decides stays there, with whether it is sure. It
 is where no rounding can have changed the decision; the others are for `Rule.aggregate`, whose decisions these are.
+Rules that decide on no rows are always sure.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ostrakon.common.aggregation.clustering import ClusterCost
+from ostrakon.common.aggregation.clustering import ClusterCost, mean_cost
+from ostrakon.common.aggregation.coordinatewise import mean_of_ranks
+from ostrakon.common.aggregation.geometric import clipping_factors
 from ostrakon.common.aggregation.matrix import column_blocks
 
 _BLOCK_BYTES = 256 << 20
@@ -31,15 +34,15 @@ class Chosen(NamedTuple):
     """(R,) bool."""
 
 
-Choose = Callable[[Tensor, int], Chosen]
-"""From x and f."""
+Decide = Callable[[Tensor, int], Chosen | Tensor]
+"""From x and f: the rows whose means are the aggregates, or the aggregates, (R, k, d), where no rows are decided on."""
 
 
-def aggregates(choose: Choose, x: Tensor, f: int) -> tuple[Tensor, Tensor]:
+def aggregates(decide: Decide, x: Tensor, f: int) -> tuple[Tensor, Tensor]:
     """Apply a rule to R rounds.
 
     Args:
-        choose: `Rule.side_by_side`.
+        decide: `Rule.side_by_side`.
         x: (R, n, d) float32, of each round the rows of the whole roster.
         f: as of `Rule.aggregate`, in every round.
 
@@ -47,8 +50,10 @@ def aggregates(choose: Choose, x: Tensor, f: int) -> tuple[Tensor, Tensor]:
         The k aggregates of each round, (R, k, d), and of each round whether they are those of `Rule.aggregate`, but for
         the rounding of sums, (R,) bool; of rows that are not finite they never are.
     """
-    sets, sure = choose(x, f)
-    return means(x, sets), sure & x.sum(dim=2).isfinite().all(dim=1)
+    decided, sure = decide(x, f), x.sum(dim=2).isfinite().all(dim=1)
+    if isinstance(decided, Tensor):
+        return decided, sure
+    return means(x, decided.sets), sure & decided.sure
 
 
 def everybody(x: Tensor, first: int = 0) -> Chosen:
@@ -75,6 +80,51 @@ def inner_and_outer(x: Tensor, f: int, cost: ClusterCost) -> Chosen:
     inside, inner_sure = tightest_clusters(measured, x.shape[1] - f, cost)
     left_out, outer_sure = tightest_clusters(measured, f, cost)
     return Chosen(torch.stack([inside, ~left_out], dim=1), inner_sure & outer_sure)
+
+
+def krum(x: Tensor, f: int, m: int) -> Chosen:
+    """The m rows with the lowest scores: `krum.multi_krum`."""
+    n = x.shape[1]
+    measured = _measured(x)
+    least, best, most = (
+        mean_cost(one.sort(dim=2).values[..., : n - f - 1]) for one in (measured.low, measured.squared, measured.high)
+    )
+    order = best.argsort(dim=1, stable=True)
+    chosen = torch.zeros_like(order, dtype=torch.bool).scatter_(1, order[:, :m], True)
+    # Of rows that equal the last one chosen the first are: a tie that no rounding changes.
+    last = order[:, m - 1 : m]
+    as_last = measured.first_equal == measured.first_equal.gather(1, last)
+    split = (as_last & ~chosen).any(dim=1)
+    others = least.masked_fill(chosen | as_last & split[:, None], torch.inf).amin(dim=1)
+    before_last = most.masked_fill(~chosen | as_last, -1).amax(dim=1)
+    sure = (most.masked_fill(~chosen, -1).amax(dim=1) < others) & (~split | (before_last < least.gather(1, last)[:, 0]))
+    return Chosen(chosen[:, None], sure)
+
+
+def coordinatewise(x: Tensor, trimmed: int) -> Tensor:
+    """In every coordinate the mean of what is left without the `trimmed` smallest and largest values, (R, 1, d)."""
+    rounds, n, d = x.shape
+    return mean_of_ranks(x.transpose(0, 1).reshape(n, rounds * d), trimmed).view(rounds, 1, d)
+
+
+def geometric_median(x: Tensor, iterations: int, eps: float) -> Tensor:
+    """GM, (R, 1, d): `geometric.geometric_median`."""
+    z = _weighted_means(x, x.new_ones(x.shape[:2], dtype=torch.float64))
+    for _ in range(iterations):
+        distances = _distances_to(x, z).clamp_(min=eps)
+        z = _weighted_means(x, distances.amin(dim=1, keepdim=True) / distances)
+    return z[:, None]
+
+
+def centered_clipping(x: Tensor, tau: float, iterations: int) -> Tensor:
+    """CClip, (R, 1, d): `geometric.centered_clipping`."""
+    n = x.shape[1]
+    v = torch.zeros_like(x[:, 0])
+    for _ in range(iterations):
+        weights = clipping_factors(_distances_to(x, v), tau)
+        kept = 1 - weights.sum(dim=1, keepdim=True) / n
+        v = (v * kept + _weighted_means(x, weights, total=n)).to(x.dtype)
+    return v[:, None]
 
 
 @dataclass(frozen=True)
@@ -158,6 +208,24 @@ def means(x: Tensor, sets: Tensor) -> Tensor:
     for columns in column_blocks(x.shape[2], _width(x)):
         result[:, :, columns] = (weights @ x[:, :, columns].double()).div_(counts)
     return result
+
+
+def _weighted_means(x: Tensor, weights: Tensor, total: float | None = None) -> Tensor:
+    """`sum_i w_i x_i / total`, (R, d), with weights (R, n) float64; the total is their sum if it is not given."""
+    result = torch.empty_like(x[:, 0])
+    divisor = weights.sum(dim=1, keepdim=True) if total is None else total
+    for columns in column_blocks(x.shape[2], _width(x)):
+        result[:, columns] = (weights[:, None] @ x[:, :, columns].double())[:, 0] / divisor
+    return result
+
+
+def _distances_to(x: Tensor, points: Tensor) -> Tensor:
+    """How far each row is from its round's point, (R, d): (R, n) float64."""
+    squared = x.new_zeros(x.shape[:2], dtype=torch.float64)
+    for columns in column_blocks(x.shape[2], _width(x)):
+        difference = x[:, :, columns].double() - points[:, None, columns]
+        squared += torch.linalg.vector_norm(difference, dim=2).square_()
+    return squared.sqrt_()
 
 
 def _first_equal(x: Tensor, possible: Tensor) -> Tensor:
