@@ -41,6 +41,7 @@ class Reason(StrEnum):
     DIFFERENT_TASK = "different task"
     DIFFERENT_MODEL = "different model"
     DIFFERENT_DIGEST = "different digest"
+    NO_SESSION = "no session"
     NO_HEADER = "no header"
     NO_CHUNK = "no chunk"
     MIXED_STAMPS = "mixed stamps"

@@ -17,7 +17,7 @@ OVERTAKEN = frozenset({Reason.WRONG_ROUND, Reason.WRONG_BASE, Reason.MODEL_REPLA
 # Reasons that no retry mends: this worker must end and say why.
 FATAL = frozenset(
     {
-        *(Reason.WRONG_PROTOCOL, Reason.WRONG_RUN, Reason.OLDER_SESSION),
+        *(Reason.WRONG_PROTOCOL, Reason.WRONG_RUN, Reason.NO_SESSION, Reason.OLDER_SESSION),
         *(Reason.DIFFERENT_TASK, Reason.DIFFERENT_MODEL, Reason.DIFFERENT_DIGEST),
     }
 )

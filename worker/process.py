@@ -87,6 +87,7 @@ async def _work(settings: WorkerFile, learner: LocalLearner, thread: TaskThread,
             layout=learner.layout,
             constants=learner.constants,
             data_timeout=settings.data_timeout,
+            server_timeout=settings.server_timeout,
             diagnose=connection.handshake_failure,
             offload=thread.offload,
         )

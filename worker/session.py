@@ -43,6 +43,7 @@ from ostrakon.worker.part import (
     Vote,
     advance,
 )
+from ostrakon.worker.settings import SERVER_TIMEOUT
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.training import Momentum
 from ostrakon.worker.transport import CallFailed, Models, Transport, receive_models
@@ -89,12 +90,14 @@ class Session:
         layout: Layout = (),
         constants: str = "",
         data_timeout: float = 60.0,
+        server_timeout: float = SERVER_TIMEOUT,
         diagnose: Callable[[], str | None] = lambda: None,
         offload: Callable[..., Awaitable[Any]] = asyncio.to_thread,
     ) -> None:
         """`layout` and `constants` say what the model is, beside its number of parameters: see `introduction`;
-        `data_timeout`: seconds that data which cannot be read are waited for; `diagnose` says, blocking, why the server
-        cannot be reached if no waiting will help; `offload(f, *args)` runs blocking work off the event loop.
+        `data_timeout`: seconds that data which cannot be read are waited for, `server_timeout`: seconds that a server
+        is which does not answer; `diagnose` says, blocking, why it cannot be reached if no waiting will help;
+        `offload(f, *args)` runs blocking work off the event loop.
         """
         self._built_for = introduction(task, parameters, layout, constants)
         self._parameters = parameters
@@ -103,7 +106,7 @@ class Session:
         self._clock = clock
         self._learner = learner
         self._transport = transport
-        self._backoff = Backoff(clock, diagnose, offload)
+        self._backoff = Backoff(clock, diagnose, offload, timeout=server_timeout)
         self._offload = offload
         self._name = uuid.uuid4().hex
         self._part = Part()
@@ -123,24 +126,21 @@ class Session:
             OstrakonError: this worker is not let in, or cannot go on.
         """
         action: Action = Join()
-        current = action
         while True:
             match action:
                 case End(outcome):
                     return outcome
                 case GiveUp(sentence):
                     raise OstrakonError(sentence)
-                case Again(attempt):
-                    await self._backoff.pause(attempt)
-                    action = current
-                    continue
-            current = action
             try:
-                event = await self._perform(action)
+                following = advance(self._part, await self._perform(action))
             except CallFailed as error:
                 log.info("call failed", call=type(action).__name__, status=error.status, why=str(error))
-                event = Failed(error.status, error.reason, str(error))
-            action = advance(self._part, event)
+                following = advance(self._part, Failed(error.status, error.reason, str(error)))
+                if isinstance(following, Again):
+                    await self._backoff.pause(following.attempt, error)
+                    following = action
+            action = following
 
     async def _perform(self, action: Action) -> Event:
         match action:

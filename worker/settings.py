@@ -6,8 +6,10 @@ from typing import Literal
 from pydantic import Field
 
 from ostrakon.common.names import written
-from ostrakon.common.setting_types import Address, Batch, Count, Id, Options, SecondsOrNone, Seed, Settings
+from ostrakon.common.setting_types import Address, Batch, Count, Id, Options, Seconds, SecondsOrNone, Seed, Settings
 from ostrakon.common.settings import Machine, TlsFiles
+
+SERVER_TIMEOUT = 86_400  # seconds: a server may be down over a night
 
 Vote = Literal["loss", "momentum", "mixed", "proximity"]
 
@@ -27,6 +29,9 @@ class TakingPart(Settings):
     vote: Vote = Field("loss", description="criterion of the vote: loss, momentum, mixed, proximity")
     vote_batch: Batch = Field(64, description="examples in a vote's mini-batch")
     data_timeout: SecondsOrNone = Field(60, description="seconds that data which cannot be read are waited for")
+    server_timeout: Seconds = Field(
+        SERVER_TIMEOUT, description="seconds that a server is waited for which does not answer; then this process ends"
+    )
 
     @property
     def built_for(self) -> str:

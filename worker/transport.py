@@ -27,6 +27,11 @@ class CallFailed(Exception):
         self.status = status
         self.reason = reason
 
+    @property
+    def answered(self) -> bool:
+        """Whether anybody was there: a call that waited until its deadline was waiting at the server."""
+        return self.status != "UNAVAILABLE" or self.reason is not None
+
 
 class Transport(Protocol):
     """The seven calls less Status. Every method raises `CallFailed`."""

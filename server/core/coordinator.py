@@ -78,7 +78,7 @@ class Coordinator:
         self._revoked = revoked
         self.proposal = Proposal()
         self.uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate, settings.wire)
-        self.readers = Streams()  # of models
+        self.readers = Streams[Identity]()  # of models
         self.refusals = Refusals()
         self.reported_loss: float | None = None  # median of what the members of the last round reported
         self._writing: asyncio.Task[dict[str, ModelKey]] | None = None
@@ -289,7 +289,7 @@ class Coordinator:
         round = self.round
         self.chain.adopt(entry, winner.theta)
         self.proposal = Proposal()
-        self.readers.close_all()  # of models that are not worth reading any more; they would keep them in memory
+        self._cut_readers()
         self.roster.close_round(
             submitted=round.not_finite | round.submissions.keys(),
             voted=round.votes.keys(),
@@ -317,6 +317,13 @@ class Coordinator:
             peak_bytes=peak_bytes(),
         )
         self._counted = replace(self.traffic)
+
+    def _cut_readers(self) -> None:
+        """Close the streams of models that are not worth reading any more: they would keep them in memory."""
+        for caller in self.readers.callers():
+            if member := self.roster.name(caller):
+                self.roster.come_too_late(member, self.head_round)
+        self.readers.close_all()
 
     def fail(self, error: OstrakonError) -> None:
         """End the run with this error at the next step."""

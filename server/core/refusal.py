@@ -40,7 +40,7 @@ CODES: Mapping[Reason, Code] = {
         ),
         Code.ALREADY_EXISTS: (Reason.EQUIVOCATION, Reason.ALREADY_SUBMITTED, Reason.SECOND_VOTE),
         Code.INVALID_ARGUMENT: (
-            *(Reason.NO_MESSAGE, Reason.LONG_MESSAGE, Reason.NOT_A_MESSAGE, Reason.LONG_NAME),
+            *(Reason.NO_MESSAGE, Reason.LONG_MESSAGE, Reason.NOT_A_MESSAGE, Reason.LONG_NAME, Reason.NO_SESSION),
             *(Reason.DIFFERENT_TASK, Reason.DIFFERENT_MODEL, Reason.DIFFERENT_DIGEST),
             *(Reason.NO_HEADER, Reason.NO_CHUNK, Reason.MIXED_STAMPS, Reason.WRONG_OFFSET, Reason.WRONG_LENGTH),
             *(Reason.TOO_MUCH_DATA, Reason.TOO_MANY_PARTS, Reason.WRONG_DIGEST, Reason.NOT_FINITE, Reason.NO_CHOICE),

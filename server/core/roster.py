@@ -128,10 +128,11 @@ class Roster:
         return frozenset(m for m in self.expected() if self.missed_votes.get(m, 0) < self.absent_after)
 
     def come_too_late(self, member: str, round: int) -> None:
-        """A member that is not waited for has a momentum, and the others were faster: wait for it once more.
+        """A member that is not waited for was reading the model, or has a momentum, and the others were faster.
 
-        It would never be in time otherwise. When it has kept the others waiting in vain, its next chance comes after
-        twice as many rounds, so that this costs a run of T rounds at most about log2(T) grace periods a member.
+        Wait for it once more: it would never be in time otherwise. When it has kept the others waiting in vain, its
+        next chance comes after twice as many rounds, so that this costs a run of T rounds at most about log2(T) grace
+        periods a member.
         """
         if self.missed.get(member, 0) < self.absent_after or round < self.next_chance.get(member, 0):
             return

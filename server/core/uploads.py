@@ -29,7 +29,7 @@ class Uploads:
         self._timeout = timeout
         self._rate = rate
         self._wire = wire
-        self._streams = Streams()
+        self._streams = Streams[str]()
 
     async def header(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.MomentumPart:
         """The first part of an upload.

@@ -15,7 +15,15 @@ from ostrakon.server.core.coordinator import Coordinator
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced
 from ostrakon.server.rpc.answers import Send
-from ostrakon.server.rpc.joining import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
+from ostrakon.server.rpc.joining import (
+    check_built_for,
+    check_protocol,
+    check_session_is_named,
+    check_term,
+    known_head,
+    old_copy,
+    welcome,
+)
 from ostrakon.server.rpc.messages import Messages, commit_message, run_phase
 from ostrakon.server.rpc.quota import Quota
 from ostrakon.server.rpc.status import check_reader, standing
@@ -57,6 +65,7 @@ class Calls:
             check_built_for(request, state.chain.genesis)
             return self._welcome(0)
         member = state.roster.member(caller)
+        check_session_is_named(request)
         check_built_for(request, state.chain.genesis)
         if state.roster.join(member, request.session, known_head(request)):
             # Where the older session lives, this is no process that was started again. One line a round is enough.
@@ -238,7 +247,10 @@ class Calls:
         self._state.refusals.count(member, reason)
 
     async def farewell(self) -> None:
-        """Wait until every live worker and every observer has heard the end, or `linger` has passed."""
+        """Wait until every live worker and every observer has heard the end, or `linger` has passed.
+
+        Live are those that are waited for in rounds, and those that have a call open.
+        """
         state = self._state
 
         def all_told() -> bool:
@@ -246,7 +258,8 @@ class Calls:
                 return False  # this server found the run at its end: who is still to be told is not known
             if len(self._observers) < state.settings.observers:
                 return False
-            live = set(state.roster.sessions) - set(state.roster.absent())
+            away = {member for member in state.roster.absent() if not self.quota.of(Identity("worker", member))}
+            live = set(state.roster.sessions) - away
             observers = self._observers - state.roster.revoked
             return live <= {who.id for who in self._told if who.role == "worker"} and observers <= self._told
 

@@ -40,6 +40,16 @@ def check_term(stamp: pb.Stamp, term: int) -> None:
         raise Refused(Reason.WRONG_TERM, f"this server's term is {term}, not {stamp.term}: join again")
 
 
+def check_session_is_named(request: pb.JoinRequest) -> None:
+    """Accept workers whose process life has a name.
+
+    Raises:
+        Refused: it has none; two processes under one certificate could then not be told apart.
+    """
+    if not request.session:
+        raise Refused(Reason.NO_SESSION, "expected a session in a worker's Join: a random name of its process life")
+
+
 def check_built_for(request: pb.JoinRequest, genesis: Genesis) -> None:
     """Accept workers and observers that were built for this run.
 

@@ -23,7 +23,15 @@ from ostrakon.server.core.refusal import Code, Refusals, Refused
 from ostrakon.server.core.roster import Roster
 from ostrakon.server.core.uploads import Uploads, upload_slots
 from ostrakon.server.rpc.answers import Send
-from ostrakon.server.rpc.joining import check_built_for, check_protocol, check_term, known_head, old_copy, welcome
+from ostrakon.server.rpc.joining import (
+    check_built_for,
+    check_protocol,
+    check_session_is_named,
+    check_term,
+    known_head,
+    old_copy,
+    welcome,
+)
 from ostrakon.server.rpc.quota import Quota
 from ostrakon.server.rpc.status import check_reader, standing
 from ostrakon.server.settings import ServerSettings
@@ -163,6 +171,7 @@ class Recovery:
         if caller.role == "observer":
             self._come_again()
         member = self._roster.member(caller)
+        check_session_is_named(request)
         check_built_for(request, self._run.genesis)
         self._roster.join(member, request.session, known_head(request))
         failure = old_copy(settings, self._roster, self.head_round, self._run.head_hash)

@@ -24,6 +24,8 @@ class Way:
 
     delay: float = 0.0
     """Seconds that everything takes."""
+    rate: float | None = None
+    """Bytes a second; None: any number."""
     left: int | None = None
     """Bytes until the connection that carries them is reset; None: any number."""
     came: int = field(default=0, init=False)  # bytes, so far
@@ -186,6 +188,8 @@ class Proxy:
             except OSError:  # a sender that goes without a word: what it sent before still arrives
                 piece = b""
             way.came += len(piece)
+            if way.rate is not None:
+                await asyncio.sleep(len(piece) / way.rate)
             await under_way.put((self._loop.time() + way.delay, piece))
 
     async def _arrive(self, link: Link, direction: Direction, under_way: asyncio.Queue[tuple[float, bytes]]) -> None:

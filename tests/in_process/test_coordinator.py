@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ostrakon.common.identity import Identity
 from ostrakon.common.reasons import Missing, Reason
 from ostrakon.common.wire import Vector
+from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.round import Phase
 from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -165,6 +167,53 @@ def test_a_silent_member_is_waited_for_three_times_and_again_once_it_is_back(tmp
     play(scenario())
 
 
+async def reading(house: House, member: Member) -> asyncio.Task[None]:
+    """The member begins to read the model, and is not done with it before it is cut off."""
+    started = asyncio.Event()
+
+    async def send(part: bytes) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    request = pb.BroadcastRequest(stamp=member.stamp(), session=member.session)
+    task = asyncio.create_task(house.calls.broadcast(Identity("worker", member.name), request, send))
+    await started.wait()
+    return task
+
+
+def test_who_reads_the_model_for_longer_than_a_round_of_the_others_is_waited_for_once_more_and_then_ever_more_rarely(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        house = House(tmp_path, clock=clock, rounds=40, absent_after=1)
+        house.start()
+        a, b, c = await house.members()
+        waited = []
+        for number in range(1, 20):
+            for member in (a, b):
+                await member.receive(after=number - 1)
+            slow = await reading(house, c)
+            for member in (a, b):
+                await member.submit(vector(1.0))  # equal vectors: no vote
+            await settle()
+            if house.coordinator.head_round < number:
+                waited.append(number)
+                clock.advance(GRACE)
+            with pytest.raises(Refused) as refusal:
+                await slow
+            assert refusal.value.reason is Reason.MODEL_REPLACED
+        assert waited == [1, 3, 5, 9, 17]
+        for member in (c, a, b):
+            await member.receive(after=19)
+            await member.submit(vector(1.0))
+        await settle()
+        assert house.entry(20).missing == {}
+        await house.stop()
+
+    play(scenario())
+
+
 # The candidates and the vote.
 
 
@@ -259,6 +308,60 @@ def test_a_vote_counts_once_its_repetition_is_answered_and_another_is_refused(tm
     play(scenario())
 
 
+def test_a_vote_without_a_look_at_the_candidates_counts_once_they_are_formed(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, **FIVE)
+        house.start()
+        members = await house.members()
+        assert await refusal(members[0].vote()) == ("FAILED_PRECONDITION", Reason.EARLY_VOTE)
+        await submit_all(members)
+        await members[0].candidates()
+        committed = await asyncio.gather(*(member.vote(pb.CHOICE_OUTER) for member in members[:3]))
+        assert {answer.commit.winner for answer in committed} == {pb.CHOICE_OUTER}
+        assert [vote.worker for vote in house.entry().votes] == ["a", "b", "c"]
+        late = await members[3].vote()
+        assert late.commit == committed[0].commit
+        await house.stop()
+
+    play(scenario())
+
+
+def test_a_vote_in_a_round_that_has_none_is_told_the_outcome_and_does_not_count(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        house.start()
+        members = await house.members()
+        for member in members:
+            await member.submit(vector(1.0))  # equal vectors
+        assert {answer.commit.head.round for answer in [await member.vote() for member in members]} == {1}
+        assert house.entry().votes == ()
+        await house.stop()
+
+    play(scenario())
+
+
+def test_the_candidates_of_the_last_committed_round_are_its_outcome_and_those_of_an_earlier_one_are_refused(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        house.start()
+        members = await house.members()
+        for number in (1, 2):
+            for member in members:
+                await member.receive(after=number - 1)
+                await member.submit(vector(float(number)))
+            await reached(lambda number=number: house.coordinator.head_round == number)
+            told = await members[0].candidates()
+            assert told.header.decided.head.round == told.stamp.round == number
+            assert not told.header.digests and not told.vectors
+        members[0].round = 1
+        assert await refusal(members[0].candidates()) == ("FAILED_PRECONDITION", Reason.WRONG_ROUND)
+        await house.stop()
+
+    play(scenario())
+
+
 def test_a_vote_for_any_committed_round_is_told_what_was_committed(tmp_path: Path) -> None:
     async def scenario() -> None:
         house = House(tmp_path, rounds=9)
@@ -326,6 +429,7 @@ def test_the_loss_that_is_shown_is_the_median_of_what_this_rounds_members_say_an
         ({"session": "s" * 201}, Reason.LONG_NAME),
         ({"task": "t" * 201}, Reason.LONG_NAME),
         ({"head": pb.Head(round=1, hash="h" * 201)}, Reason.LONG_NAME),
+        ({"session": ""}, Reason.NO_SESSION),
         ({"task": "push"}, Reason.DIFFERENT_TASK),
         ({"parameters": 4}, Reason.DIFFERENT_MODEL),
         ({"digest_scheme": "md5"}, Reason.DIFFERENT_DIGEST),
@@ -336,12 +440,18 @@ def test_a_worker_that_was_built_for_something_else_is_told_so_and_remembered_no
 ) -> None:
     async def scenario() -> None:
         house = House(tmp_path)
-        join = Member(house, "a").join("pull", 3, change=lambda request: request.MergeFrom(pb.JoinRequest(**change)))
+        join = Member(house, "a").join("pull", 3, change=partial(replace, **change))
         assert await refusal(join) == ("INVALID_ARGUMENT", reason)
         assert not house.coordinator.roster.sessions and not house.coordinator.roster.heads
         await house.stop()
 
     play(scenario())
+
+
+def replace(message: Any, **values: Any) -> None:
+    for name, value in values.items():
+        message.ClearField(name)
+        message.MergeFrom(type(message)(**{name: value}))
 
 
 def report(loss: float, part: pb.MomentumPart) -> None:

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.identity import Identity
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.backoff import FIRST, LONGEST
 from ostrakon.worker.session import Session
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.passing import Passing
 from ostrakon.worker.transport import CallFailed
-from tests.harness.house import House, Port, Pull
-from tests.harness.scenario import LIMIT, Impatient, inline, play
+from tests.harness.house import House, Port, Pull, vector
+from tests.harness.scenario import LIMIT, FakeClock, Impatient, inline, play, settle
 
 
 class Unanswered:
@@ -55,6 +56,95 @@ def test_a_worker_gives_up_when_no_waiting_will_help(tmp_path: Path) -> None:
         )
         with pytest.raises(OstrakonError, match="the certificate has expired"):
             await asyncio.wait_for(session.take_part(), LIMIT)
+
+    play(scenario())
+
+
+def test_a_worker_that_hears_nothing_for_as_long_as_it_was_told_ends_and_says_so(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        way = House(tmp_path).transport("a")
+        way.port = Port()
+        clock = Impatient()
+        session = Session("pull", 3, Pull(1.0), way, clock, server_timeout=3600, offload=inline)
+        with pytest.raises(OstrakonError, match=r"no answer from the server for 3600 s \(setting server_timeout\)"):
+            await asyncio.wait_for(session.take_part(), LIMIT)
+        assert 3600 <= clock.now() <= 3600 + 2 * LONGEST
+
+    play(scenario())
+
+
+class Deaf(Passing):
+    """Every call waits at the server until its deadline, in vain, so many times."""
+
+    left = 2000
+
+    async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
+        self.left -= 1
+        if self.left > 0:
+            raise CallFailed("DEADLINE_EXCEEDED", None, "Deadline Exceeded")
+        return await super().join(request)
+
+
+def test_a_server_that_keeps_a_worker_waiting_is_there(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, rounds=1)
+        patient = Session(
+            "pull", 3, Pull(1.0), Deaf(house.transport("a")), Impatient(), server_timeout=10, offload=inline
+        )
+        others = [house.session(name, Pull(target)) for name, target in (("b", 1.1), ("c", 0.9))]
+        assert await house.run(patient, *others) == ["completed"] * 4
+        await house.stop()
+
+    play(scenario())
+
+
+def test_a_worker_that_was_away_at_the_end_hears_of_it_from_a_server_that_is_started_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, rounds=2, grace_floor=0.01, absent_after=1, join_timeout=0.01)
+        others = [house.session(name, Pull(target)) for name, target in (("b", 1.1), ("c", 0.9))]
+        assert await house.run(*others) == ["completed"] * 3
+        await house.stop()
+        again = House(tmp_path, rounds=2, port=house.port)
+        away = again.session("a", Pull(1.0))
+        assert await again.run(away) == ["completed"] * 2
+        await again.stop()
+
+    play(scenario())
+
+
+def test_a_server_waits_at_the_end_for_a_worker_that_is_not_waited_for_in_rounds_but_has_a_call_open(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        clock = FakeClock()
+        house = House(tmp_path, rounds=1, clock=clock, absent_after=1)
+        running = house.start()
+        a, b, c = await house.members()
+        slow, has_read = Identity("worker", "c"), asyncio.Event()
+
+        async def wait(part: bytes) -> None:
+            await has_read.wait()
+
+        async def read() -> None:
+            request = pb.BroadcastRequest(stamp=c.stamp(), after=1, session=c.session)
+            with house.calls.quota.admit(slow):
+                await house.calls.broadcast(slow, request, wait)
+
+        reading = asyncio.create_task(read())
+        for member in (a, b):
+            await member.submit(vector(1.0))
+        await settle()
+        clock.advance(100.0)
+        assert await running == "completed"
+        assert house.status().absent == ["c"]
+        farewell = asyncio.create_task(house.calls.farewell())
+        for member in (a, b):
+            await member.receive(after=1)
+        await settle()
+        assert not farewell.done()
+        has_read.set()
+        await asyncio.gather(reading, farewell)
+        await house.stop()
 
     play(scenario())
 

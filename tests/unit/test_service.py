@@ -1,6 +1,8 @@
-"""What reaches a caller over gRPC when its call is refused in the middle of an answer."""
+"""What reaches a caller over gRPC when its call is refused, in the middle of an answer too."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,7 +30,7 @@ class Replacing:
         self.term, self.head_round = 1, 4
         self.traffic, self.settings = Traffic(), SimpleNamespace(upload_timeout=60)
         self.quota = Quota()
-        self.readers = Streams()
+        self.readers = Streams[Identity]()
         self.write = write
 
     async def broadcast(self, caller: Identity, request: pb.BroadcastRequest, send: Any) -> None:
@@ -48,25 +50,48 @@ class Replacing:
     propose = vote = join = submit = restore = status = broadcast
 
 
+@asynccontextmanager
+async def serving(calls: Any) -> AsyncIterator[pb_grpc.ParameterServerStub]:
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Service(calls, secure=False),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield pb_grpc.ParameterServerStub(channel)
+    await server.stop(grace=None)
+
+
+@pytest.mark.parametrize("sentence", ["ends in a space ", f"{'x' * 499} cut at a space", " begins with one"])
+def test_a_sentence_has_no_space_at_an_end(sentence: str) -> None:
+    """Node.js, for one, drops a value of HTTP/2 that has one, and its caller reads nothing."""
+
+    async def scenario() -> str:
+        calls: Any = Replacing(0)
+
+        def join(caller: Identity, request: pb.JoinRequest) -> pb.JoinResponse:
+            raise Refused(Reason.DIFFERENT_TASK, sentence)
+
+        calls.join = join
+        async with serving(calls) as stub:
+            try:
+                await stub.Join(pb.JoinRequest(), metadata=((IDENTITY_KEY, CALLER.urn),), timeout=30)
+            except grpc.aio.AioRpcError as error:
+                return error.details() or ""
+        raise AssertionError("the call was answered")
+
+    assert asyncio.run(scenario()) == sentence[:500].strip()
+
+
 @pytest.mark.parametrize("write", [1, 2, 3])
 def test_a_reader_whose_model_is_replaced_is_told_so_at_once(write: int) -> None:
     async def scenario() -> tuple[grpc.StatusCode, dict[str, Any]]:
-        calls: Any = Replacing(write)
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers((Service(calls, secure=False),))
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            call = pb_grpc.ParameterServerStub(channel).Broadcast(
-                pb.BroadcastRequest(), metadata=((IDENTITY_KEY, CALLER.urn),), timeout=30
-            )
+        async with serving(Replacing(write)) as stub:
+            call = stub.Broadcast(pb.BroadcastRequest(), metadata=((IDENTITY_KEY, CALLER.urn),), timeout=30)
             try:
                 async for _ in call:
                     pass
             except grpc.aio.AioRpcError as error:
                 return error.code(), dict(error.trailing_metadata() or ())
-            finally:
-                await server.stop(grace=None)
         raise AssertionError("the models were sent")
 
     for _ in range(5):

@@ -92,7 +92,9 @@ async def _follow(settings: EvaluatorSettings, evaluation: Evaluation, thread: T
 
     stop = stop_event(asyncio.get_running_loop())
     async with Connection(settings.server, "observer", tls=settings.tls, id=settings.id) as connection:
-        follower = Follower(settings.evaluate_every, connection, evaluation, thread)
+        follower = Follower(
+            settings.evaluate_every, connection, evaluation, thread, server_timeout=settings.server_timeout
+        )
         following = asyncio.create_task(follower.follow())
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -105,11 +107,15 @@ async def _follow(settings: EvaluatorSettings, evaluation: Evaluation, thread: T
 class Follower:
     """Reads the committed models, one every `every` rounds, and at the end the last one and the average."""
 
-    def __init__(self, every: int, connection: "Connection", evaluation: Evaluation, thread: TaskThread) -> None:
+    def __init__(
+        self, every: int, connection: "Connection", evaluation: Evaluation, thread: TaskThread, *, server_timeout: float
+    ) -> None:
         self._every = every
         self._connection = connection
         self._evaluation = evaluation
-        self._backoff = Backoff(MonotonicClock(), connection.handshake_failure, asyncio.to_thread)
+        self._backoff = Backoff(
+            MonotonicClock(), connection.handshake_failure, asyncio.to_thread, timeout=server_timeout
+        )
         self._offload = thread.offload
         self._run = ""
         self._term = 0
@@ -150,5 +156,5 @@ class Follower:
                     self._run = ""
                 elif error.reason not in OVERTAKEN and error.status not in UNREACHABLE:
                     raise OstrakonError(str(error)) from None
-            await self._backoff.pause(attempt)
+                await self._backoff.pause(attempt, error)
             attempt += 1

@@ -60,6 +60,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_DIFFERENT_TASK: _ClassVar[Reason]
     REASON_DIFFERENT_MODEL: _ClassVar[Reason]
     REASON_DIFFERENT_DIGEST: _ClassVar[Reason]
+    REASON_NO_SESSION: _ClassVar[Reason]
     REASON_NO_HEADER: _ClassVar[Reason]
     REASON_NO_CHUNK: _ClassVar[Reason]
     REASON_MIXED_STAMPS: _ClassVar[Reason]
@@ -126,6 +127,7 @@ REASON_LONG_NAME: Reason
 REASON_DIFFERENT_TASK: Reason
 REASON_DIFFERENT_MODEL: Reason
 REASON_DIFFERENT_DIGEST: Reason
+REASON_NO_SESSION: Reason
 REASON_NO_HEADER: Reason
 REASON_NO_CHUNK: Reason
 REASON_MIXED_STAMPS: Reason

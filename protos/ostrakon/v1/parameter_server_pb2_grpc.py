@@ -105,7 +105,9 @@ class ParameterServerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Vote(self, request, context):
-        """One vote for one round; answered with what was committed, once it is.
+        """One vote for one round; answered with what was committed, once it is. Whether the voter has looked at the candidates
+        is its own business: once they are formed, a vote without Propose counts as any other; before, it is refused
+        (EARLY_VOTE). Where the round has no vote, or is decided, it does not count, and is answered in the same way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
