@@ -102,7 +102,7 @@ class Engine:
     def round(self, round: int) -> None:
         """Compute one round of every run that goes on."""
         self.train(round)
-        candidates = self.propose(self.receive(round))
+        candidates = self.propose(self.receive(round), round)
         self.vote(candidates, round)
         if round % self._every == 0 or round == self._last:
             self.measure(round)
@@ -125,9 +125,9 @@ class Engine:
             cohort.lie(round, at_once=self._at_once)
         return [(run, run.receive()) for run in self._going if run.outcome is None]
 
-    def propose(self, submissions: Submissions) -> Candidates:
+    def propose(self, submissions: Submissions, round: int) -> Candidates:
         """Lines 4 and 5: the models to vote on."""
-        return propose(submissions, self._thetas_of([run for run, _ in submissions]), at_once=self._at_once)
+        return propose(submissions, self._thetas_of([run for run, _ in submissions]), round, at_once=self._at_once)
 
     def vote(self, candidates: Candidates, round: int) -> None:
         """Lines 6 to 10: where candidates differ let everybody vote on new mini-batches, and commit the winners."""
@@ -182,7 +182,8 @@ class Engine:
             cohort.gains(runs, models, gains)
         for place, run in enumerate(runs):
             if run.criterion.asks == "own momentum":
-                nearness[place] = run.nearness(*models[place])
+                inner, outer = models[place]
+                nearness[place] = run.nearness(inner, outer, round)
         found = preferences([run.criterion for run in runs], losses.unbind(), gains, nearness, counts).tolist()
         return {run: ["outer" if outer else "inner" for outer in one] for run, one in zip(runs, found, strict=True)}
 

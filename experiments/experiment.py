@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ostrakon.common.aggregation import Rule
+from ostrakon.common.algorithm import Step
 from ostrakon.common.choice import Choice, Outcome
 from ostrakon.common.criteria import CRITERIA
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.learning_rate import check_decay, step_of
 from ostrakon.common.names import unknown
 from ostrakon.common.schedule import Schedule
 from ostrakon.common.setting_types import FewerWorkers, Options, Settings, Workers
@@ -40,7 +42,8 @@ class Experiment(Settings):
     vote: str = Field("loss", description="criterion of the vote, or ideal: nearer to the average of the honest")
     batch: int = same_as(WorkerSettings, "batch", default=3)
     vote_batch: int = same_as(WorkerSettings, "vote_batch", default=3)
-    gamma: float = same_as(ServerSettings, "gamma", default=0.1)
+    gamma: float | str = same_as(ServerSettings, "gamma", default=0.1)
+    weight_decay: float = same_as(ServerSettings, "weight_decay")
     beta: float = same_as(WorkerSettings, "beta", default=0.99)
     momentum: Literal["own", "shared"] = Field(
         "own", description="each worker's own, or shared: one that all fold into in turn, as in the authors' code"
@@ -61,6 +64,7 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        check_decay(self.gamma, self.weight_decay)
         try:
             if self.vote not in (*CRITERIA, IDEAL):
                 raise unknown("criterion of the vote", self.vote, (*CRITERIA, IDEAL))
@@ -78,6 +82,10 @@ class Experiment(Settings):
     def bound(self) -> int:
         """f."""
         return self.byzantine if self.f is None else self.f
+
+    def step(self, round: int) -> Step:
+        """How far a round goes, from 1 on."""
+        return step_of(self.gamma, self.weight_decay, round)
 
     @property
     def made_rule(self) -> Rule:

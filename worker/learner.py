@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from ostrakon.common.algorithm import Step
 from ostrakon.common.choice import Ballot
 from ostrakon.common.criteria import CRITERIA
 from ostrakon.common.device import resolve_device
@@ -77,9 +78,9 @@ class LocalLearner:
         """m_t; the same when asked again for a round and base."""
         return self._training.momentum(round, base, theta)
 
-    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+    def prepare(self, round: int, base: str, theta: Vector, taken: Step) -> None:
         """What the vote needs and does not have to wait for the candidates; nothing new when asked again."""
-        self._voter.prepare(round, base, theta, gamma)
+        self._voter.prepare(round, base, theta, taken)
 
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
         """The vote."""

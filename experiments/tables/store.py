@@ -93,7 +93,8 @@ class Store:
 
 def _settings(experiment: Experiment) -> dict[str, Any]:
     """All that a run follows from, but for the code of a user's task."""
-    settings = experiment.model_dump(mode="json", exclude=_WHERE_ONLY)
+    without = _WHERE_ONLY if experiment.weight_decay else {*_WHERE_ONLY, "weight_decay"}  # as before there was any
+    settings = experiment.model_dump(mode="json", exclude=without)
     data = None if experiment.data is None else content(experiment.data)
     return {**settings, "f": experiment.bound, "data": data, "edition": EDITION}
 
