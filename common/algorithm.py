@@ -26,6 +26,21 @@ def momentum(previous: "Tensor", gradient: "Tensor", beta: float) -> "Tensor":
     return previous.mul_(beta).add_(gradient, alpha=1 - beta)
 
 
+def clip(gradient: "Tensor", norm: float) -> "Tensor":
+    """Gradient clipping: g * min(1, norm / |g|) in the memory of g, the norm summed in float64.
+
+    Source: Pascanu, Mikolov & Bengio 2013.
+
+    Args:
+        gradient: g, (..., d).
+        norm: the largest Euclidean norm that it may keep, positive.
+    """
+    import torch
+
+    length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True, dtype=torch.float64)
+    return gradient.mul_((norm / length).clamp(max=1).to(gradient.dtype))
+
+
 @dataclass(frozen=True)
 class Step:
     """How far a round goes: its learning rate gamma_t, and how much of theta_{t-1} weight decay leaves, 1 without."""

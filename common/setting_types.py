@@ -88,6 +88,7 @@ def _options(values: dict[str, Any]) -> dict[str, Any]:
 
 Address = Annotated[str, AfterValidator(_address)]
 Id = Annotated[str, AfterValidator(check_id)]
+Norm = Annotated[float, Field(gt=0, le=_LONGEST)]  # of a vector
 Seconds = Annotated[float, Field(gt=0, le=_LONGEST)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=_LONGEST)]  # 0: no time at all
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy can be seeded with

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from ostrakon.common.bf16 import Wire
 from ostrakon.common.learning_rate import check_decay
 from ostrakon.common.schedule import NONE
-from ostrakon.common.setting_types import FewerWorkers, Options, Settings, Workers
+from ostrakon.common.setting_types import FewerWorkers, Norm, Options, Settings, Workers
 from ostrakon.common.settings import Machine, same_as
 from ostrakon.server.settings import Quorum, ServerSettings, check_bound
 from ostrakon.worker.settings import EvaluatorSettings, Vote, WorkerSettings
@@ -53,6 +53,7 @@ class RunSettings(Settings):
     gamma: float | str = same_as(ServerSettings, "gamma", default=0.8)
     weight_decay: float = same_as(ServerSettings, "weight_decay")
     beta: float = same_as(WorkerSettings, "beta")
+    clip: Norm | None = same_as(WorkerSettings, "clip")
     vote: Vote = same_as(WorkerSettings, "vote")
     vote_batch: int = same_as(WorkerSettings, "vote_batch")
     quorum: Quorum = same_as(ServerSettings, "quorum")

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ostrakon.common.algorithm import tally
+from ostrakon.common.algorithm import clip, tally
 from ostrakon.common.choice import Choice
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
@@ -199,6 +199,9 @@ class Engine:
             self._seed(seeds[0], purpose, round)
             weights = to_device(drawn.weights.ravel(), out.device)
             self._passes.gradients(self._thetas_of(runs), inputs, labels, weights, out)
+            for gradients, run in zip(out, runs, strict=True):
+                if run.experiment.clip is not None:
+                    clip(gradients, run.experiment.clip)
         return out
 
     def _seed(self, seed: int, purpose: int, round: int) -> None:

@@ -16,7 +16,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.learning_rate import check_decay, step_of
 from ostrakon.common.names import unknown
 from ostrakon.common.schedule import Schedule
-from ostrakon.common.setting_types import FewerWorkers, Options, Settings, Workers
+from ostrakon.common.setting_types import FewerWorkers, Norm, Options, Settings, Workers
 from ostrakon.common.settings import Machine, build, same_as
 from ostrakon.experiments.yardsticks import IDEAL, rule_of
 from ostrakon.server.settings import ServerSettings
@@ -45,6 +45,7 @@ class Experiment(Settings):
     gamma: float | str = same_as(ServerSettings, "gamma", default=0.1)
     weight_decay: float = same_as(ServerSettings, "weight_decay")
     beta: float = same_as(WorkerSettings, "beta", default=0.99)
+    clip: Norm | None = same_as(WorkerSettings, "clip")
     momentum: Literal["own", "shared"] = Field(
         "own", description="each worker's own, or shared: one that all fold into in turn, as in the authors' code"
     )

@@ -91,14 +91,24 @@ class LocalLearner:
 
     def _take(self, own: Examples, position: int) -> None:
         settings, examples = self._settings, self._placed(own)
-        train = partial(Training, self._task, examples, self._model, batch=settings.batch, beta=settings.beta)
-        self._training = train(seed=settings.seed, worker=position)
+        train = partial(
+            Training,
+            self._task,
+            examples,
+            self._model,
+            batch=settings.batch,
+            beta=settings.beta,
+            seed=settings.seed,
+            worker=position,
+            clip=settings.clip,
+        )
+        self._training = train()
         asked = None
         match CRITERIA[settings.vote].asks:
             case "own momentum":
                 asked = self._training
             case "second momentum":
-                asked = train(seed=settings.seed, worker=position, purpose=SECOND_MOMENTUM)
+                asked = train(purpose=SECOND_MOMENTUM)
         self._voter = Voter(
             self._task,
             examples,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ostrakon.common.algorithm import momentum
+from ostrakon.common.algorithm import clip, momentum
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.passes import Draw, Passes
@@ -41,6 +41,7 @@ class Training:
         model: where the computing is done; what it holds is overwritten, so it may be shared with the voter.
         batch: examples in a mini-batch.
         beta: momentum coefficient in [0, 1).
+        clip: the largest norm that a mini-batch's gradient keeps; None: whatever it has.
         seed, worker, purpose: the mini-batch of a round, and whatever the task's code draws in it, follow from these
             three and the round's number alone.
     """
@@ -56,6 +57,7 @@ class Training:
         seed: int,
         worker: int,
         purpose: int = TRAINING,
+        clip: float | None = None,
     ) -> None:
         self.examples = examples  # may be replaced between rounds; best in place already, see `sampling.place`
         self._passes = Passes(task, model)
@@ -64,6 +66,7 @@ class Training:
         self._seed = seed
         self._worker = worker
         self._purpose = purpose
+        self._clip = clip
         self.gradients = 0
         self._momentum = torch.zeros_like(model.theta)
         self._trained: tuple[int, str] | None = None
@@ -94,6 +97,8 @@ class Training:
         what = Draw(self._seed, self._purpose, self._worker, round)
         loss = self._passes.gradient(torch.from_numpy(theta), batch, what)
         finite = bool(torch.isfinite(gradient).all())
+        if finite and self._clip is not None:
+            clip(gradient, self._clip)
         if finite:
             self._momentum = momentum(self._momentum, gradient, self.beta)
             self.gradients += 1

@@ -113,7 +113,8 @@ def _measured_with(filled: Sequence[Filled], seeds: int) -> str:
 
 def _rate(experiment: Experiment) -> str:
     gamma = experiment.gamma if isinstance(experiment.gamma, str) else f"{experiment.gamma:g}"
-    return f"{gamma} with weight decay {experiment.weight_decay:g}" if experiment.weight_decay else gamma
+    decay = f" with weight decay {experiment.weight_decay:g}" if experiment.weight_decay else ""
+    return gamma + decay + (f"; gradients clipped to {experiment.clip:g}" if experiment.clip else "")
 
 
 def _vote(experiment: Experiment) -> str:
