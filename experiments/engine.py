@@ -12,6 +12,7 @@ from ostrakon.common.choice import Choice
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.tasks.contract import Task
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 from ostrakon.common.tasks.rehearsal import rehearse
@@ -77,6 +78,7 @@ class Engine:
         thetas: dict[int, Tensor] = {}
         for seed in dict.fromkeys(one.seed for one in experiments):
             made = task(first.task, first.data, seed, first.options)
+            _check_drawn_at_once(made)
             flipping = max(_flipping(one) for one in experiments if one.seed == seed)
             holdings[seed] = hold(made, first.workers, seed, flipping, device)
             model = FlatModel(initial_model(made, seed), device)
@@ -243,6 +245,20 @@ def _of_cohorts(those: Sequence[Cohort], gradients: Tensor) -> Iterator[tuple[Co
 def _flipping(experiment: Experiment) -> int:
     """How many workers train on flipped labels at some time."""
     return experiment.byzantine if any(attack.flips_labels for attack in experiment.attacks.all()) else 0
+
+
+def _check_drawn_at_once(made: Task) -> None:
+    """Refuse a task whose batches are not just drawn from its examples.
+
+    Raises:
+        OstrakonError: it has a method for that.
+    """
+    for name in ("augment", "batches"):
+        if getattr(type(made), name) is not getattr(Task, name):
+            raise OstrakonError(
+                f"task {type(made).__name__} defines {name}, which the engine does not call: run it worker by worker, "
+                "with exact=True"
+            )
 
 
 def _check_alike(experiments: Sequence[Experiment]) -> Experiment:
