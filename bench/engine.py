@@ -97,7 +97,7 @@ def _phases(engine: Engine, round: int) -> list[tuple[str, Callable[[], object]]
     return [
         ("gradients", lambda: engine.train(round)),
         ("attack", lambda: received.extend(engine.receive(round))),
-        ("rule", lambda: proposed.append(engine.propose(received))),
+        ("rule", lambda: proposed.append(engine.propose(received, round))),
         ("vote", lambda: engine.vote(proposed[0], round)),
     ]
 

@@ -26,17 +26,44 @@ def momentum(previous: "Tensor", gradient: "Tensor", beta: float) -> "Tensor":
     return previous.mul_(beta).add_(gradient, alpha=1 - beta)
 
 
-def step(theta: "Tensor", aggregate: "Tensor", gamma: float) -> "Tensor":
-    """Line 5: the model to propose, theta_{t-1} - gamma * F(X), computed in the memory of `aggregate`.
+def clip(gradient: "Tensor", norm: float) -> "Tensor":
+    """Gradient clipping: g * min(1, norm / |g|) in the memory of g, the norm summed in float64.
+
+    Source: Pascanu, Mikolov & Bengio 2013.
+
+    Args:
+        gradient: g, (..., d).
+        norm: the largest Euclidean norm that it may keep, positive.
+    """
+    import torch
+
+    length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True, dtype=torch.float64)
+    return gradient.mul_((norm / length).clamp(max=1).to(gradient.dtype))
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far a round goes: its learning rate gamma_t, and how much of theta_{t-1} weight decay leaves, 1 without."""
+
+    gamma: float
+    keep: float = 1.0
+
+
+def step(theta: "Tensor", aggregate: "Tensor", taken: Step) -> "Tensor":
+    """Line 5: the model to propose, keep * theta_{t-1} - gamma_t * F(X), computed in the memory of `aggregate`.
+
+    In float32, gamma_t and keep rounded to it. Where keep is 1, as in the paper, it is theta_{t-1} - gamma_t * F(X).
 
     Args:
         theta: theta_{t-1}, (d,).
         aggregate: R_t = Inner(X) or Q_t = Outer(X), (d,), which nobody needs afterwards.
-        gamma: learning rate.
+        taken: the same for both candidates.
     """
     import torch  # not above: round logic takes its tally from this room, and needs no torch
 
-    return torch.sub(theta, aggregate, alpha=gamma, out=aggregate)
+    if taken.keep == 1:
+        return torch.sub(theta, aggregate, alpha=taken.gamma, out=aggregate)
+    return aggregate.mul_(-taken.gamma).add_(theta, alpha=taken.keep)
 
 
 def unopposed(inner: str | None, outer: str | None) -> Choice | None:

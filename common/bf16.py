@@ -10,6 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ostrakon.common.algorithm import Step
+
 Wire = Literal["float32", "bf16"]
 
 Half = NDArray[np.uint16]
@@ -46,13 +48,17 @@ def upper_half(vector: Float) -> Half:
     return vector.view(np.uint16)[vector.size :]
 
 
-def candidate(theta: Float, aggregate: Half, gamma: float) -> Float:
-    """theta - float32(gamma) * aggregate, (d,): two operations of float32, each rounded to nearest, on any machine."""
+def candidate(theta: Float, aggregate: Half, taken: Step) -> Float:
+    """keep * theta - gamma * aggregate, (d,), in float32: each operation rounded to nearest, the same on any machine.
+
+    keep and gamma are rounded to float32 before.
+    """
     formed = widened(aggregate)
-    rate = np.float32(gamma)
+    rate, keep = np.float32(taken.gamma), np.float32(taken.keep)
     for part in _blocks(theta.size):
         formed[part] *= rate
-        np.subtract(theta[part], formed[part], out=formed[part])
+        kept = theta[part] if keep == 1 else theta[part] * keep
+        np.subtract(kept, formed[part], out=formed[part])
     return formed
 
 

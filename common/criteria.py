@@ -88,7 +88,7 @@ def nearness(m: Tensor, theta: Tensor, inner: Tensor, outer: Tensor, gamma: floa
 
     Args:
         m: m_i, (..., d).
-        theta: the model that both candidates are steps from, (d,).
+        theta: what both candidates are steps from, (d,): the model, as weight decay leaves it.
         inner, outer: as of `gain`.
         gamma: the learning rate of these steps.
 

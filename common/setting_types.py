@@ -58,7 +58,8 @@ def _address(value: str) -> str:
     return value
 
 
-def _float32(value: float) -> float:
+def check_float32(value: float) -> float:
+    """Refuse a number that float32 cannot hold; raises ValueError."""
     try:
         held = struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:
@@ -87,7 +88,7 @@ def _options(values: dict[str, Any]) -> dict[str, Any]:
 
 Address = Annotated[str, AfterValidator(_address)]
 Id = Annotated[str, AfterValidator(check_id)]
-Rate = Annotated[float, Field(gt=0), AfterValidator(_float32)]
+Norm = Annotated[float, Field(gt=0, le=_LONGEST)]  # of a vector
 Seconds = Annotated[float, Field(gt=0, le=_LONGEST)]
 SecondsOrNone = Annotated[float, Field(ge=0, le=_LONGEST)]  # 0: no time at all
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy can be seeded with

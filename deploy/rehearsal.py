@@ -9,6 +9,7 @@ from ostrakon.common.layout import difference
 from ostrakon.common.model_file import read_model
 from ostrakon.common.runtime import prepare
 from ostrakon.common.tasks.data import flipped, test_data, worker_data
+from ostrakon.common.tasks.feed import trained_on
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 from ostrakon.common.tasks.rehearsal import rehearse
@@ -40,7 +41,8 @@ def rehearse_run(settings: RunSettings, initial: Path) -> Collusion | None:
         _check_same_model(settings, initial, model)
     test = place(test_data(made, seed), device)
     last = settings.workers - 1
-    training = place(worker_data(made, last, settings.workers, seed), device)
+    own = worker_data(made, last, settings.workers, seed)
+    training = place(trained_on(made, own, last, settings.workers, settings.batch, seed), device)
     schedules = [attack_schedule(liars.attack) for liars in settings.liars()]
     flips = any(attack.flips_labels for schedule in schedules for attack in schedule.all())
     rehearse(

@@ -9,8 +9,9 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from ostrakon.common.bf16 import Wire
+from ostrakon.common.learning_rate import check_decay
 from ostrakon.common.schedule import NONE
-from ostrakon.common.setting_types import FewerWorkers, Options, Settings, Workers
+from ostrakon.common.setting_types import FewerWorkers, Norm, Options, Settings, Workers
 from ostrakon.common.settings import Machine, same_as
 from ostrakon.server.settings import Quorum, ServerSettings, check_bound
 from ostrakon.worker.settings import EvaluatorSettings, Vote, WorkerSettings
@@ -49,8 +50,10 @@ class RunSettings(Settings):
     )
     seed: int = same_as(WorkerSettings, "seed")
     batch: int = same_as(WorkerSettings, "batch")
-    gamma: float = same_as(ServerSettings, "gamma", default=0.8)
+    gamma: float | str = same_as(ServerSettings, "gamma", default=0.8)
+    weight_decay: float = same_as(ServerSettings, "weight_decay")
     beta: float = same_as(WorkerSettings, "beta")
+    clip: Norm | None = same_as(WorkerSettings, "clip")
     vote: Vote = same_as(WorkerSettings, "vote")
     vote_batch: int = same_as(WorkerSettings, "vote_batch")
     quorum: Quorum = same_as(ServerSettings, "quorum")
@@ -85,6 +88,7 @@ class RunSettings(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_bound(self.workers, self.f)
+        check_decay(self.gamma, self.weight_decay)
         if self.team and self.byzantine != sum(liars.count for liars in self.team):
             raise ValueError(f"byzantine={self.byzantine}, but the team has others: leave byzantine out")
         if self.byzantine > self.workers:

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ostrakon.common.algorithm import tally
+from ostrakon.common.algorithm import clip, tally
 from ostrakon.common.choice import Choice
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.tasks.contract import Task
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 from ostrakon.common.tasks.rehearsal import rehearse
@@ -77,6 +78,7 @@ class Engine:
         thetas: dict[int, Tensor] = {}
         for seed in dict.fromkeys(one.seed for one in experiments):
             made = task(first.task, first.data, seed, first.options)
+            _check_drawn_at_once(made)
             flipping = max(_flipping(one) for one in experiments if one.seed == seed)
             holdings[seed] = hold(made, first.workers, seed, flipping, device)
             model = FlatModel(initial_model(made, seed), device)
@@ -102,7 +104,7 @@ class Engine:
     def round(self, round: int) -> None:
         """Compute one round of every run that goes on."""
         self.train(round)
-        candidates = self.propose(self.receive(round))
+        candidates = self.propose(self.receive(round), round)
         self.vote(candidates, round)
         if round % self._every == 0 or round == self._last:
             self.measure(round)
@@ -125,9 +127,9 @@ class Engine:
             cohort.lie(round, at_once=self._at_once)
         return [(run, run.receive()) for run in self._going if run.outcome is None]
 
-    def propose(self, submissions: Submissions) -> Candidates:
+    def propose(self, submissions: Submissions, round: int) -> Candidates:
         """Lines 4 and 5: the models to vote on."""
-        return propose(submissions, self._thetas_of([run for run, _ in submissions]), at_once=self._at_once)
+        return propose(submissions, self._thetas_of([run for run, _ in submissions]), round, at_once=self._at_once)
 
     def vote(self, candidates: Candidates, round: int) -> None:
         """Lines 6 to 10: where candidates differ let everybody vote on new mini-batches, and commit the winners."""
@@ -182,7 +184,8 @@ class Engine:
             cohort.gains(runs, models, gains)
         for place, run in enumerate(runs):
             if run.criterion.asks == "own momentum":
-                nearness[place] = run.nearness(*models[place])
+                inner, outer = models[place]
+                nearness[place] = run.nearness(inner, outer, round)
         found = preferences([run.criterion for run in runs], losses.unbind(), gains, nearness, counts).tolist()
         return {run: ["outer" if outer else "inner" for outer in one] for run, one in zip(runs, found, strict=True)}
 
@@ -198,6 +201,9 @@ class Engine:
             self._seed(seeds[0], purpose, round)
             weights = to_device(drawn.weights.ravel(), out.device)
             self._passes.gradients(self._thetas_of(runs), inputs, labels, weights, out)
+            for gradients, run in zip(out, runs, strict=True):
+                if run.experiment.clip is not None:
+                    clip(gradients, run.experiment.clip)
         return out
 
     def _seed(self, seed: int, purpose: int, round: int) -> None:
@@ -239,6 +245,20 @@ def _of_cohorts(those: Sequence[Cohort], gradients: Tensor) -> Iterator[tuple[Co
 def _flipping(experiment: Experiment) -> int:
     """How many workers train on flipped labels at some time."""
     return experiment.byzantine if any(attack.flips_labels for attack in experiment.attacks.all()) else 0
+
+
+def _check_drawn_at_once(made: Task) -> None:
+    """Refuse a task whose batches are not just drawn from its examples.
+
+    Raises:
+        OstrakonError: it has a method for that.
+    """
+    for name in ("augment", "batches"):
+        if getattr(type(made), name) is not getattr(Task, name):
+            raise OstrakonError(
+                f"task {type(made).__name__} defines {name}, which the engine does not call: run it worker by worker, "
+                "with exact=True"
+            )
 
 
 def _check_alike(experiments: Sequence[Experiment]) -> Experiment:

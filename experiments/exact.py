@@ -97,7 +97,7 @@ class _Run:
             return False
         for worker, vector in sent.items():
             self._aggregator.row(worker)[:] = vector
-        found = self._aggregator.candidates(self.theta, list(sent), experiment.bound - missing, experiment.gamma)
+        found = self._aggregator.candidates(self.theta, list(sent), experiment.bound - missing, experiment.step(round))
         candidates: dict[Choice, Candidate] = {
             choice: one for choice, one in zip(_CHOICES, found, strict=False) if one is not None
         }
@@ -141,7 +141,7 @@ class _Run:
 
     def _vote(self, round: int, inner: Vector, outer: Vector) -> list[Choice]:
         for learner in self._learners:
-            learner.prepare(round, self._base, self.theta, self.experiment.gamma)
+            learner.prepare(round, self._base, self.theta, self.experiment.step(round))
         judged = [learner.judge(round, inner, outer) for learner in self._learners]
         return ballots(self.experiment, round, [one.choice for one in judged])
 

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from ostrakon.common.aggregation import Rule
+from ostrakon.common.algorithm import Step
 from ostrakon.common.choice import Choice, Outcome
 from ostrakon.common.criteria import CRITERIA
 from ostrakon.common.errors import OstrakonError
+from ostrakon.common.learning_rate import check_decay, step_of
 from ostrakon.common.names import unknown
 from ostrakon.common.schedule import Schedule
-from ostrakon.common.setting_types import FewerWorkers, Options, Settings, Workers
+from ostrakon.common.setting_types import FewerWorkers, Norm, Options, Settings, Workers
 from ostrakon.common.settings import Machine, build, same_as
 from ostrakon.experiments.yardsticks import IDEAL, rule_of
 from ostrakon.server.settings import ServerSettings
@@ -40,8 +42,10 @@ class Experiment(Settings):
     vote: str = Field("loss", description="criterion of the vote, or ideal: nearer to the average of the honest")
     batch: int = same_as(WorkerSettings, "batch", default=3)
     vote_batch: int = same_as(WorkerSettings, "vote_batch", default=3)
-    gamma: float = same_as(ServerSettings, "gamma", default=0.1)
+    gamma: float | str = same_as(ServerSettings, "gamma", default=0.1)
+    weight_decay: float = same_as(ServerSettings, "weight_decay")
     beta: float = same_as(WorkerSettings, "beta", default=0.99)
+    clip: Norm | None = same_as(WorkerSettings, "clip")
     momentum: Literal["own", "shared"] = Field(
         "own", description="each worker's own, or shared: one that all fold into in turn, as in the authors' code"
     )
@@ -61,6 +65,7 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        check_decay(self.gamma, self.weight_decay)
         try:
             if self.vote not in (*CRITERIA, IDEAL):
                 raise unknown("criterion of the vote", self.vote, (*CRITERIA, IDEAL))
@@ -78,6 +83,10 @@ class Experiment(Settings):
     def bound(self) -> int:
         """f."""
         return self.byzantine if self.f is None else self.f
+
+    def step(self, round: int) -> Step:
+        """How far a round goes, from 1 on."""
+        return step_of(self.gamma, self.weight_decay, round)
 
     @property
     def made_rule(self) -> Rule:

@@ -107,10 +107,12 @@ class Run:
         here = [worker for worker, present in enumerate(self.present) if present]
         return self._honest[[w - b for w in here if w >= b]], self._corrupted[[w for w in here if w < b]]
 
-    def nearness(self, inner: Tensor, outer: Tensor) -> Tensor:
+    def nearness(self, inner: Tensor, outer: Tensor, round: int) -> Tensor:
         """Whose own momenta are nearer to Inner's step, (n,): see `criteria.nearness`."""
         own = [one for one in (self._corrupted, self._honest) if len(one)]
-        return torch.cat([nearness(m, self.theta, inner, outer, self.experiment.gamma) for m in own])
+        taken = self.experiment.step(round)
+        theta = self.theta if taken.keep == 1 else self.theta * taken.keep
+        return torch.cat([nearness(m, theta, inner, outer, taken.gamma) for m in own])
 
     def commit(self, winner: Choice, votes: Sequence[Choice] = ()) -> None:
         """Line 10: the candidate that needs no vote, or that more voted for, is the next model."""

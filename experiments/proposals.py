@@ -40,36 +40,37 @@ class Candidates:
                 yield row, run, choice
 
 
-def propose(submissions: Submissions, thetas: Tensor, *, at_once: bool) -> Candidates:
+def propose(submissions: Submissions, thetas: Tensor, round: int, *, at_once: bool) -> Candidates:
     """The candidates of runs; those that have none that is finite end.
 
     Args:
         submissions: of each run.
         thetas: the committed models of these runs, (R, d).
+        round: from 1.
         at_once: compute rules of many runs at once that can be, as is fastest on a GPU.
     """
     models = thetas.new_empty(len(thetas), 2, thetas.shape[1])
     off = thetas.new_full((len(thetas), 2), torch.nan)
-    one_by_one = _propose_at_once(submissions, thetas, models, off) if at_once else range(len(submissions))
+    one_by_one = _propose_at_once(submissions, thetas, round, models, off) if at_once else range(len(submissions))
     for place in one_by_one:
         run, received = submissions[place]
         found = run.rule.aggregate(received.rows, run.bound, received.positions)
         if run.experiment.vote == IDEAL and len(found) == 2:
             vectors = torch.stack([one.vector for one in found])
             off[place] = distances_to_the_honest(received.honest, vectors)
-        made = [step(thetas[place], one.vector, run.experiment.gamma) for one in found]
+        made = [step(thetas[place], one.vector, run.experiment.step(round)) for one in found]
         models[place, 0], models[place, 1] = made[0], made[-1]
     return _standing([run for run, _ in submissions], models, off)
 
 
-def _propose_at_once(submissions: Submissions, thetas: Tensor, models: Tensor, off: Tensor) -> list[int]:
+def _propose_at_once(submissions: Submissions, thetas: Tensor, round: int, models: Tensor, off: Tensor) -> list[int]:
     """Write the models of runs that it can do at once; returns the places of the others."""
     alike: dict[tuple[object, ...], tuple[Decide, list[int]]] = {}
     rest = []
     for place, (run, _) in enumerate(submissions):
         one, decide = run.experiment, run.rule.side_by_side
         if decide is not None and all(run.present):
-            kind = (run.rule.name, one.byzantine, one.bound, one.gamma, one.vote == IDEAL)
+            kind = (run.rule.name, one.byzantine, one.bound, one.step(round), one.vote == IDEAL)
             alike.setdefault(kind, (decide, []))[1].append(place)
         else:
             rest.append(place)
@@ -81,7 +82,7 @@ def _propose_at_once(submissions: Submissions, thetas: Tensor, models: Tensor, o
         vectors, sure = aggregates(decide, x, run.bound)
         if run.experiment.vote == IDEAL:
             off[those] = all_distances_to_the_honest(x, run.experiment.byzantine, vectors).to(off)
-        models[those] = step(some(thetas, places)[:, None], vectors, run.experiment.gamma)
+        models[those] = step(some(thetas, places)[:, None], vectors, run.experiment.step(round))
         told.append(sure)
     if told:
         known = zip((place for _, places in alike.values() for place in places), torch.cat(told).tolist(), strict=True)

@@ -5,7 +5,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from ostrakon.common.algorithm import Step
 from ostrakon.common.bf16 import Wire
+from ostrakon.common.learning_rate import Gamma, check_decay, step_of
 from ostrakon.common.names import written
 from ostrakon.common.setting_types import (
     MOST_WORKERS,
@@ -14,7 +16,6 @@ from ostrakon.common.setting_types import (
     FewerWorkers,
     Ids,
     Options,
-    Rate,
     Seconds,
     SecondsOrNone,
     Settings,
@@ -33,7 +34,8 @@ class ServerSettings(Settings):
     rule: str = Field("Mean2P", description="Mean2P, Cent2P, Krum, NNM+CWTM, ...: docs/rules.md lists them")
     roster: Ids = Field(min_length=1, description="worker ids, in the order in which rows are summed")
     f: FewerWorkers = Field(description="bound on Byzantine workers given to the rule, below n/2")
-    gamma: Rate = Field(description="learning rate")
+    gamma: Gamma = Field(description="learning rate, or how it changes: 0.5@0,0.05@200, docs/settings.md")
+    weight_decay: float = Field(0, ge=0, lt=1, description="share of a model that a round takes away, times gamma")
     # Synchronous: silent workers count as some of the f; asynchronous: needs 2f+1 and keeps the full f.
     quorum: Quorum = Field("synchronous", description="synchronous or asynchronous")
     wire: Wire = Field("float32", description="float32, or bf16: momenta and aggregates travel in half the bytes")
@@ -66,14 +68,19 @@ class ServerSettings(Settings):
     @model_validator(mode="after")
     def _check(self) -> Self:
         check_bound(len(self.roster), self.f)
+        check_decay(self.gamma, self.weight_decay)
         if len(set(self.roster)) != len(self.roster):
             raise ValueError("roster names a worker twice: every id may stand in it once")
         return self
 
     def identity(self) -> dict[str, Any]:
         """The settings that make this run the run it is, as plain JSON values."""
-        found = self.model_dump(mode="json", include={"task", "rule", "roster", "f", "gamma", "quorum", "wire"})
-        return {**found, "task": self.learns}
+        shared = {"task", "rule", "roster", "f", "gamma", "weight_decay", "quorum", "wire"}
+        return {**self.model_dump(mode="json", include=shared), "task": self.learns}
+
+    def step(self, round: int) -> Step:
+        """How far a round goes, from 1 on."""
+        return step_of(self.gamma, self.weight_decay, round)
 
     @property
     def learns(self) -> str:

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from ostrakon.common.algorithm import Step
 from ostrakon.common.choice import Ballot
 from ostrakon.common.criteria import CRITERIA
 from ostrakon.common.device import resolve_device
@@ -9,6 +10,7 @@ from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.layout import Layout
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.data import DataNotReadable, worker_data
+from ostrakon.common.tasks.feed import Feed, gives_batches, trained_on
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import Vector
@@ -49,7 +51,7 @@ class LocalLearner:
             OstrakonError: the code raises or breaks the contract. Data that cannot be read are no matter yet.
         """
         try:
-            examples = worker_data(self._task, 0, 1, self._settings.seed)
+            examples = self._trained_on(worker_data(self._task, 0, 1, self._settings.seed), 0, 1)
         except DataNotReadable:
             return
         self._rehearse(examples, 0)
@@ -67,37 +69,54 @@ class LocalLearner:
         if self._place == (position, workers):
             return
         own = worker_data(self._task, position, workers, self._settings.seed)
+        examples = self._trained_on(own, position, workers)
         if not self._rehearsed:
-            self._rehearse(own, position)
+            self._rehearse(examples, position)
             self._rehearsed = True
-        self._take(own, position)
+        feed = None
+        if gives_batches(self._task):
+            feed = Feed(self._task, position, workers, self._settings.batch, self._settings.seed)
+        self._take(own, position, feed)
         self._place = (position, workers)
 
     def momentum(self, round: int, base: str, theta: Vector) -> Momentum:
         """m_t; the same when asked again for a round and base."""
         return self._training.momentum(round, base, theta)
 
-    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+    def prepare(self, round: int, base: str, theta: Vector, taken: Step) -> None:
         """What the vote needs and does not have to wait for the candidates; nothing new when asked again."""
-        self._voter.prepare(round, base, theta, gamma)
+        self._voter.prepare(round, base, theta, taken)
 
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
         """The vote."""
         return self._voter.judge(round, inner, outer)
 
+    def _trained_on(self, own: Examples, position: int, workers: int) -> Examples:
+        return trained_on(self._task, own, position, workers, self._settings.batch, self._settings.seed)
+
     def _rehearse(self, examples: Examples, position: int) -> None:
         self._try(training=self._placed(examples))
 
-    def _take(self, own: Examples, position: int) -> None:
+    def _take(self, own: Examples, position: int, feed: Feed | None) -> None:
         settings, examples = self._settings, self._placed(own)
-        train = partial(Training, self._task, examples, self._model, batch=settings.batch, beta=settings.beta)
-        self._training = train(seed=settings.seed, worker=position)
+        train = partial(
+            Training,
+            self._task,
+            feed or examples,
+            self._model,
+            batch=settings.batch,
+            beta=settings.beta,
+            seed=settings.seed,
+            worker=position,
+            clip=settings.clip,
+        )
+        self._training = train()
         asked = None
         match CRITERIA[settings.vote].asks:
             case "own momentum":
                 asked = self._training
             case "second momentum":
-                asked = train(seed=settings.seed, worker=position, purpose=SECOND_MOMENTUM)
+                asked = train(purpose=SECOND_MOMENTUM)
         self._voter = Voter(
             self._task,
             examples,

@@ -1,6 +1,7 @@
 """One worker process, from its settings to its end."""
 
 import asyncio
+import multiprocessing
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,8 @@ def work(settings: WorkerFile) -> None:
         OstrakonError: the settings or the certificate cannot be used, or the server does not let this worker in.
     """
     prepare(settings.threads)
+    # A task's DataLoader may start processes: to fork them from one with gRPC's threads in it is not safe.
+    multiprocessing.set_start_method("forkserver", force=True)
     bed = _bed(settings)
     thread = TaskThread()
     uvloop.run(_work(settings, thread.call(_rehearsed, settings, bed), thread, bed))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from ostrakon.common.algorithm import Step
 from ostrakon.common.bf16 import ErrorFeedback, Wire, candidate
 from ostrakon.common.choice import Ballot, Outcome
 from ostrakon.common.clock import Clock
@@ -67,7 +68,7 @@ class Learner(Protocol):
         """The momentum of this round."""
         ...
 
-    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+    def prepare(self, round: int, base: str, theta: Vector, taken: Step) -> None:
         """What the vote of this round needs and does not have to wait for the candidates; may be called again."""
         ...
 
@@ -111,7 +112,7 @@ class Session:
         self._name = uuid.uuid4().hex
         self._part = Part()
         self._run = ""
-        self._gamma = 0.0
+        self._taken = Step(0.0)  # of the round that this worker is in
         self._wire: Wire = "float32"
         self._feedback = ErrorFeedback()
         self._head = pb.Head()
@@ -186,7 +187,7 @@ class Session:
         )
         request.MergeFrom(self._built_for)
         response = await self._transport.join(request)
-        self._run, self._gamma = response.stamp.run, response.gamma
+        self._run = response.stamp.run
         self._wire = "bf16" if response.wire == pb.WIRE_BF16 else "float32"
         return response
 
@@ -219,15 +220,16 @@ class Session:
         models = await receive_models(self._transport.broadcast(request))
         self._check(models.stamp)
         self._head = models.header.head
+        self._taken = _step(models.header.step)
         self._keep(models, list(models.header.digests))
         base = models.header.digests[0]
         return Received(models.stamp.round, base, OUTCOMES.get(models.header.phase))
 
     async def _inspect(self, round: int, base: str) -> Event:
         # Between the submission and the candidates, while others submit.
-        await self._offload(self._learner.prepare, round, base, self._held[base], self._gamma)
+        await self._offload(self._learner.prepare, round, base, self._held[base], self._taken)
         request = pb.ProposeRequest(stamp=self._stamp(), holds=list(self._held), session=self._name)
-        form = None if self._wire == "float32" else partial(candidate, self._held[base], gamma=self._gamma)
+        form = None if self._wire == "float32" else partial(candidate, self._held[base], taken=self._taken)
         models = await receive_models(self._transport.propose(request), form=form)
         self._check(models.stamp)
         if models.header.HasField("decided"):
@@ -252,6 +254,7 @@ class Session:
         )
         self._check(response.stamp)
         self._adopt(response.commit)
+        self._taken = _step(response.step)
         begun = response.stamp.round == round + 1 and response.phase == pb.RUN_PHASE_COLLECTING
         return Decided(round, response.commit.digest if begun and response.commit.digest in self._held else "")
 
@@ -288,3 +291,7 @@ class Session:
             raise RuntimeError("a submission without a momentum")
         vector = momentum.vector if momentum.finite else None
         return Submission(self._stamp(), self._name, base, self._parameters, vector, momentum.loss, self._wire)
+
+
+def _step(message: pb.Step) -> Step:
+    return Step(message.gamma, message.keep)

@@ -1,16 +1,25 @@
 """Local momentum, computed on the device (Algorithm 1, the worker's lines)."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ostrakon.common.algorithm import momentum
+from ostrakon.common.algorithm import clip, momentum
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.passes import Draw, Passes
 from ostrakon.worker.sampling import TRAINING, draw, generator, place
+
+
+class Source(Protocol):
+    """Mini-batches that are not drawn from examples in memory: `ostrakon.common.tasks.feed.Feed`."""
+
+    def batch(self, purpose: int, round: int) -> Examples:
+        """The mini-batch of a round; the same when asked again."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -37,10 +46,11 @@ class Training:
         gradients: how many the momentum holds: those of the rounds trained so far that were finite.
 
     Args:
-        examples: the worker's own.
+        examples: the worker's own, or what gives its mini-batches.
         model: where the computing is done; what it holds is overwritten, so it may be shared with the voter.
         batch: examples in a mini-batch.
         beta: momentum coefficient in [0, 1).
+        clip: the largest norm that a mini-batch's gradient keeps; None: whatever it has.
         seed, worker, purpose: the mini-batch of a round, and whatever the task's code draws in it, follow from these
             three and the round's number alone.
     """
@@ -48,7 +58,7 @@ class Training:
     def __init__(
         self,
         task: Task,
-        examples: Examples,
+        examples: Examples | Source,
         model: FlatModel,
         *,
         batch: int,
@@ -56,14 +66,17 @@ class Training:
         seed: int,
         worker: int,
         purpose: int = TRAINING,
+        clip: float | None = None,
     ) -> None:
-        self.examples = examples  # may be replaced between rounds; best in place already, see `sampling.place`
+        # May be replaced between rounds; examples are best in place already, see `sampling.place`.
+        self.examples: Examples | Source = examples
         self._passes = Passes(task, model)
         self._batch = batch
         self.beta = beta
         self._seed = seed
         self._worker = worker
         self._purpose = purpose
+        self._clip = clip
         self.gradients = 0
         self._momentum = torch.zeros_like(model.theta)
         self._trained: tuple[int, str] | None = None
@@ -89,12 +102,19 @@ class Training:
 
     def _train(self, round: int, theta: NDArray[np.float32]) -> Momentum:
         gradient = self._passes.model.gradient
-        examples = place(self.examples, gradient.device)
-        batch = draw(examples, self._batch, generator(self._seed, self._purpose, self._worker, round))
+        batch = self._drawn(round, gradient.device)
         what = Draw(self._seed, self._purpose, self._worker, round)
         loss = self._passes.gradient(torch.from_numpy(theta), batch, what)
         finite = bool(torch.isfinite(gradient).all())
+        if finite and self._clip is not None:
+            clip(gradient, self._clip)
         if finite:
             self._momentum = momentum(self._momentum, gradient, self.beta)
             self.gradients += 1
         return Momentum(self._momentum.cpu().numpy(), loss, finite)
+
+    def _drawn(self, round: int, device: torch.device) -> Examples:
+        if not isinstance(self.examples, Examples):
+            return place(self.examples.batch(self._purpose, round), device)
+        rng = generator(self._seed, self._purpose, self._worker, round)
+        return draw(place(self.examples, device), self._batch, rng)

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from ostrakon.common.algorithm import Step
 from ostrakon.common.choice import Ballot, Choice
 from ostrakon.common.criteria import CRITERIA, Evidence, gain, nearness, rounds_until_heard
 from ostrakon.common.flat_model import FlatModel
@@ -47,9 +48,9 @@ class Voter:
         self._worker = worker
         self._criterion = CRITERIA[criterion]
         self._asked = asked
-        self._prepared: tuple[Tensor, Tensor, float] | None = None
+        self._prepared: tuple[Tensor, Tensor, Step] | None = None
 
-    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+    def prepare(self, round: int, base: str, theta: Vector, taken: Step) -> None:
         """Compute what the vote of this round needs and does not have to wait for the candidates.
 
         Asked again for the round and base that it prepared last, it changes nothing.
@@ -58,14 +59,14 @@ class Voter:
             round: the round's number t.
             base: digest of `theta`.
             theta: the model that both candidates will be steps from, (d,).
-            gamma: the learning rate of these steps.
+            taken: gamma and keep of these steps.
 
         Raises:
             OstrakonError: as `Training.momentum`.
         """
         if self._asked is not None:
             vector = self._asked.momentum(round, base, theta).vector
-            self._prepared = torch.from_numpy(vector), torch.from_numpy(theta), gamma
+            self._prepared = torch.from_numpy(vector), torch.from_numpy(theta), taken
 
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:
         """Vote in round `round` between two candidate models, (d,) each, on the same new mini-batch.
@@ -93,5 +94,5 @@ class Voter:
     def _nearness(self, inner: Tensor, outer: Tensor) -> Tensor | float:
         if self._criterion.asks != "own momentum" or self._prepared is None:
             return math.nan
-        m, theta, gamma = self._prepared
-        return nearness(m, theta, inner, outer, gamma)
+        m, theta, taken = self._prepared
+        return nearness(m, theta if taken.keep == 1 else theta * taken.keep, inner, outer, taken.gamma)

@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import uvloop
 
+from ostrakon.common.algorithm import Step
 from ostrakon.common.choice import Ballot
 from ostrakon.common.clock import MonotonicClock
 from ostrakon.common.runtime import allow_open_files, prepare, run_to_exit, start_log
@@ -34,7 +35,7 @@ class Idle:
         """The vector."""
         return self._momentum
 
-    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+    def prepare(self, round: int, base: str, theta: Vector, taken: Step) -> None:
         """Nothing."""
 
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:

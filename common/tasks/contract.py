@@ -2,6 +2,7 @@
 
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -83,7 +84,10 @@ class Task(ABC):
 
     @abstractmethod
     def worker_data(self, worker: int, workers: int, seed: int) -> Examples:
-        """The examples that worker number `worker` (from 0) of `workers` trains on, its own and nobody else's."""
+        """The examples that worker number `worker` (from 0) of `workers` trains on, its own and nobody else's.
+
+        Its votes are on mini-batches of them too. Where the task has `batches`, they are for the votes alone.
+        """
 
     @abstractmethod
     def test_data(self, seed: int) -> Examples:
@@ -95,6 +99,31 @@ class Task(ABC):
         Experiments report the mean over the workers of the accuracy on it.
         """
         return self.test_data(seed)
+
+    def batches(self, worker: int, workers: int, batch: int, rng: torch.Generator) -> Iterable[Any]:
+        """The training data of worker number `worker`, batch by batch, where they are not to lie in memory.
+
+        A DataLoader of a map-style or streaming dataset, with processes of its own or without, or any other iterable
+        of `Examples` or pairs (inputs, labels). One that has ended starts again; for an iterator this is called again.
+        After a restart of the worker it starts anew. Votes are on `worker_data`: keep some examples for them.
+
+        Args:
+            batch: examples wanted in a batch, as of the settings; another number is allowed.
+            rng: on the CPU, for the order, as in `DataLoader(..., shuffle=True, generator=rng)`; it follows from the
+                seed, the worker and the round in which the iterable is asked for.
+        """
+        raise NotImplementedError
+
+    def augment(self, batch: Examples, rng: torch.Generator) -> Examples:
+        """A mini-batch as it is trained on, changed at random: flipped or cropped images, noise. As it is, by default.
+
+        Called for training alone: votes and measurements are on examples as they are.
+
+        Args:
+            batch: its own to write into, on the device of the model.
+            rng: on the same device; its draws follow from the seed, the worker and the round.
+        """
+        return batch
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Loss of each example, (m,), from the model's outputs; cross entropy of (m, classes) scores by default."""

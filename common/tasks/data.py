@@ -1,5 +1,8 @@
 """Examples as a task gives them, each call seeded, caught, and what comes back checked against the contract."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from ostrakon.common.errors import OstrakonError
@@ -27,9 +30,22 @@ def worker_data(task: Task, worker: int, workers: int, seed: int) -> Examples:
     """
     seed_generators(_CPU, seed, WORKERS, worker, _GLOBAL)
     what = f"task {type(task).__name__}: worker_data"
+    with reading(what):
+        found = task.worker_data(worker, workers, seed)
+    return _checked(found, what)
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Around a call of user code that reads data; `what` says which, as of `user_code`.
+
+    Raises:
+        DataNotReadable: it cannot read them.
+        OstrakonError: the code is wrong.
+    """
     try:
         with user_code(what):
-            found = task.worker_data(worker, workers, seed)
+            yield
     except UserCodeFailed as error:
         if isinstance(error.cause, _FAULTS_OF_THE_CODE):
             raise
@@ -38,7 +54,6 @@ def worker_data(task: Task, worker: int, workers: int, seed: int) -> Examples:
         raise
     except OstrakonError as error:
         raise DataNotReadable(str(error)) from error
-    return _checked(found, what)
 
 
 def test_data(task: Task, seed: int) -> Examples:
@@ -107,11 +122,11 @@ def flipped(task: Task, examples: Examples, worker: int, seed: int) -> Examples:
     return Examples(examples.inputs, labels)
 
 
-def check_alike(training: Examples, test: Examples, method: str = "worker_data") -> None:
+def check_alike(training: Examples, test: Examples, method: str = "worker_data", other: str = "test_data") -> None:
     """Check that what is trained on and what is measured on are of one kind.
 
     Args:
-        method: of the task, which gave the first.
+        method, other: of the task, which gave the first and the second.
 
     Raises:
         OstrakonError: naming both sides.
@@ -122,7 +137,7 @@ def check_alike(training: Examples, test: Examples, method: str = "worker_data")
     ):
         if (here.dtype, here.dim()) != (there.dtype, there.dim()):
             raise OstrakonError(
-                f"{method} gives {name} {described(here)}, test_data {described(there)}: both need the same type "
+                f"{method} gives {name} {described(here)}, {other} {described(there)}: both need the same type "
                 "and as many dimensions"
             )
 

@@ -14,11 +14,14 @@ from torch.utils._pytree import tree_map
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples, Task, described
-from ostrakon.common.tasks.streams import MODEL, seed_generators
+from ostrakon.common.tasks.streams import MODEL, seed_generators, torch_generator
 from ostrakon.common.tasks.user_code import user_code
 
 _CPU = torch.device("cpu")
-_PASS = 1  # apart from the generator that the pass's batch is drawn with
+# Apart from the generator that the pass's batch is drawn with.
+_PASS = 1
+_AUGMENTED = 2
+_RNG = 1  # apart from the global generators
 
 
 def initial_model(task: Task, seed: int) -> nn.Module:
@@ -121,6 +124,8 @@ class Passes:
     def _losses(self, theta: Tensor, batch: Examples, draw: Draw, *, training: bool) -> tuple[Tensor, Any]:
         """The losses of a batch, (m,), and the outputs, as they were before `losses` could write into them."""
         model, own = self.model, batch.copy()
+        if training and type(self._task).augment is not Task.augment:
+            own = batch = self._augmented(own, draw)
         model.load(theta)
         self._set_mode(training)
         seed_generators(model.theta.device, draw.seed, draw.purpose, draw.worker, draw.round, _PASS)
@@ -142,6 +147,18 @@ class Passes:
                 + _advice(losses, outputs, batch.labels)
             )
         return losses, kept
+
+    def _augmented(self, batch: Examples, draw: Draw) -> Examples:
+        device, what = self.model.theta.device, (draw.purpose, draw.worker, draw.round, _AUGMENTED)
+        seed_generators(device, draw.seed, *what)
+        with user_code(f"{self._name}: augment"):
+            found = self._task.augment(batch, torch_generator(device, draw.seed, *what, _RNG))
+        if not isinstance(found, Examples):
+            raise OstrakonError(
+                f"{self._name}: augment returned a {described(found)}: expected Examples, as in "
+                "`return Examples(inputs, labels)`"
+            )
+        return Examples(found.inputs.to(device), found.labels.to(device))
 
     def _set_mode(self, training: bool) -> None:
         """Training or evaluation mode, of torch's modules."""

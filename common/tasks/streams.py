@@ -16,11 +16,17 @@ SHARE = 7  # of one worker
 TASK = 3
 MODEL = 4
 FLIPPED = 5
+FEED = 8
 
 
 def stream(seed: int, purpose: int, index: int = 0) -> np.random.Generator:
     """The generator for one purpose and one index (the worker's number), independent of every other one."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, index)))
+
+
+def torch_generator(device: torch.device, seed: int, *what: int) -> torch.Generator:
+    """A generator of torch's on a device, whose draws follow from a seed and from what is drawn."""
+    return torch.Generator(device).manual_seed(int.from_bytes(_key(seed, *what)[:8], "little"))
 
 
 def seed_generators(device: torch.device, seed: int, *what: int) -> None:
@@ -33,7 +39,7 @@ def seed_generators(device: torch.device, seed: int, *what: int) -> None:
         device: whose generator is seeded beside the CPU's.
         what: purpose, worker, round: different numbers give independent draws.
     """
-    key = hashlib.blake2b("/".join(map(str, (seed, *what))).encode(), digest_size=20).digest()
+    key = _key(seed, *what)
     of_torch = int.from_bytes(key[:8], "little")
     # Not torch.manual_seed: that takes a hundred times as long, most of it for devices that are not there.
     torch.default_generator.manual_seed(of_torch)
@@ -41,3 +47,7 @@ def seed_generators(device: torch.device, seed: int, *what: int) -> None:
         torch.cuda.default_generators[device.index or 0].manual_seed(of_torch)
     np.random.seed(int.from_bytes(key[8:12], "little"))
     random.seed(int.from_bytes(key[12:], "little"))
+
+
+def _key(seed: int, *what: int) -> bytes:
+    return hashlib.blake2b("/".join(map(str, (seed, *what))).encode(), digest_size=20).digest()

@@ -96,7 +96,7 @@ def _measured_with(filled: Sequence[Filled], seeds: int) -> str:
         f"{_all(str(one.byzantine) for one in experiments)} of them Byzantine, "
         f"f = {_all(str(one.bound) for one in experiments)}; {first.rounds} rounds; "
         f"{f'seeds 1 to {seeds}' if seeds > 1 else 'seed 1'}; batch {first.batch}; "
-        f"gamma {first.gamma:g}; beta {first.beta:g}; "
+        f"gamma {_rate(first)}; beta {first.beta:g}; "
         f"votes by {_all(_vote(one) for one in experiments if one.made_rule.two_phase)}, those of liars for the larger "
         f"loss; computed on {_all(record.device for record in records)}.",
         "Accuracy is the mean over the workers' own test sets; a run that diverged counts as 0. The deviation is over "
@@ -109,6 +109,12 @@ def _measured_with(filled: Sequence[Filled], seeds: int) -> str:
             f"{len(failed)} runs failed: {'; '.join(dict.fromkeys(failed))}. The same command tries them again."
         )
     return "  \n".join(lines)
+
+
+def _rate(experiment: Experiment) -> str:
+    gamma = experiment.gamma if isinstance(experiment.gamma, str) else f"{experiment.gamma:g}"
+    decay = f" with weight decay {experiment.weight_decay:g}" if experiment.weight_decay else ""
+    return gamma + decay + (f"; gradients clipped to {experiment.clip:g}" if experiment.clip else "")
 
 
 def _vote(experiment: Experiment) -> str:

@@ -16,6 +16,7 @@ from ostrakon.experiments.experiment import Experiment, Measurement, Result
 EDITION = 1  # count it up when the same settings come to give other results
 
 _WHERE_ONLY = {"device", "data"}  # say where a run is computed; of data, the content counts
+_ADDED = {"weight_decay": 0.0, "clip": None}  # settings that there were not always, and what was done before
 
 
 class Record(Settings):
@@ -93,7 +94,8 @@ class Store:
 
 def _settings(experiment: Experiment) -> dict[str, Any]:
     """All that a run follows from, but for the code of a user's task."""
-    settings = experiment.model_dump(mode="json", exclude=_WHERE_ONLY)
+    as_before = {name for name, value in _ADDED.items() if getattr(experiment, name) == value}
+    settings = experiment.model_dump(mode="json", exclude=_WHERE_ONLY | as_before)
     data = None if experiment.data is None else content(experiment.data)
     return {**settings, "f": experiment.bound, "data": data, "edition": EDITION}
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ostrakon.common.aggregation import Rule
-from ostrakon.common.algorithm import step
+from ostrakon.common.algorithm import Step, step
 from ostrakon.common.bf16 import Half, Wire, candidate, rounded
 from ostrakon.common.digest import digest
 from ostrakon.common.wire import CHUNK_BYTES, Vector
@@ -48,15 +48,15 @@ class Aggregator:
         row: Vector = self._rows[position].numpy()
         return row
 
-    def candidates(self, theta: Vector, positions: Sequence[int], f: int, gamma: float) -> tuple[Candidate | None, ...]:
-        """theta - gamma * F(X) for each aggregate of the rule; None for one that is not finite.
+    def candidates(self, theta: Vector, positions: Sequence[int], f: int, taken: Step) -> tuple[Candidate | None, ...]:
+        """keep * theta - gamma * F(X) for each aggregate of the rule; None for one that is not finite.
 
         Args:
             theta: (d,) float32, the committed model.
             positions: rows that were accepted, ascending. The other rows never enter a product, and this call
                 moves rows: what was in the buffer is lost.
             f: Byzantine rows to defend against among those given.
-            gamma: learning rate.
+            taken: gamma and keep of this round.
 
         Returns:
             One candidate for a one-phase rule, Inner and Outer for a two-phase rule.
@@ -71,9 +71,9 @@ class Aggregator:
             half: Half | None = None
             if self._wire == "bf16":
                 half = rounded(aggregate.vector.cpu().numpy())
-                host = candidate(theta, half, gamma)
+                host = candidate(theta, half, taken)
             else:
-                host = step(base, aggregate.vector, gamma).cpu().numpy()
+                host = step(base, aggregate.vector, taken).cpu().numpy()
             result.append(Candidate(host, digest(host), aggregate.cluster, half) if _finite(host) else None)
         return tuple(result)
 

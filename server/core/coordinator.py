@@ -230,7 +230,7 @@ class Coordinator:
             self.chain.theta,
             [self.roster.position(member) for member in members],
             f,
-            self.settings.gamma,
+            self.settings.step(self.round.number),
         )
         choices: tuple[Choice, ...] = ("inner", "outer")
         finite = {c: found for c, found in zip(choices, candidates, strict=False) if found is not None}

@@ -24,7 +24,7 @@ from ostrakon.server.rpc.joining import (
     old_copy,
     welcome,
 )
-from ostrakon.server.rpc.messages import Messages, commit_message, run_phase
+from ostrakon.server.rpc.messages import Messages, commit_message, run_phase, step_message
 from ostrakon.server.rpc.quota import Quota
 from ostrakon.server.rpc.status import check_reader, standing
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -209,7 +209,12 @@ class Calls:
         entry = state.chain.head if number == state.head_round else await state.offload(state.ledger.entry, number)
         if entry is None:
             raise Refused(Reason.WRONG_ROUND, f"round {number} was never committed")
-        return pb.VoteResponse(stamp=self._messages.stamp(), commit=commit_message(entry), phase=run_phase(state))
+        return pb.VoteResponse(
+            stamp=self._messages.stamp(),
+            commit=commit_message(entry),
+            phase=run_phase(state),
+            step=step_message(state),
+        )
 
     def status(self, caller: Identity, request: pb.StatusRequest) -> pb.StatusResponse:
         """Where the run stands."""

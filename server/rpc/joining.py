@@ -125,6 +125,5 @@ def welcome(
         rounds=settings.rounds,
         parameters=parameters,
         wanted=wanted,
-        gamma=settings.gamma,
         wire=pb.WIRE_BF16 if settings.wire == "bf16" else pb.WIRE_FLOAT32,
     )

@@ -65,6 +65,7 @@ class Messages:
                 parameters=state.chain.theta.size,
                 head=pb.Head(round=state.head_round, hash=state.chain.head_hash),
                 phase=run_phase(state),
+                step=step_message(state),
             ),
         )
 
@@ -81,6 +82,12 @@ class Messages:
 def run_phase(state: Coordinator) -> str:
     """Name of the `RunPhase`: the round's phase, or how the run ended."""
     return f"RUN_PHASE_{(state.finished or state.round.phase.value).upper()}"
+
+
+def step_message(state: Coordinator) -> pb.Step:
+    """What a worker is told of the step of the round that is being decided."""
+    step = state.settings.step(state.head_round + 1)
+    return pb.Step(gamma=step.gamma, keep=step.keep)
 
 
 def commit_message(entry: Entry) -> pb.Commit:

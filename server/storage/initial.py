@@ -12,7 +12,7 @@ from ostrakon.common.model_file import ModelFile, read_model
 from ostrakon.server.settings import ServerSettings
 from ostrakon.server.storage.ledger import Genesis
 
-_BEFORE = {"wire": "float32"}  # what runs did before there were settings for it
+_BEFORE = {"wire": "float32", "weight_decay": 0.0}  # what runs did before there were settings for it
 
 
 class Initial:

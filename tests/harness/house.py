@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from ostrakon.common.aggregation import Rule, rule
+from ostrakon.common.algorithm import Step
 from ostrakon.common.choice import Ballot
 from ostrakon.common.clock import Clock, MonotonicClock
 from ostrakon.common.digest import digest
@@ -132,7 +133,7 @@ class Pull:
     def momentum(self, round: int, base: str, theta: Vector) -> Momentum:
         return Momentum(self.lie(theta - self.target), float(np.linalg.norm(theta - self.target)), True)
 
-    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+    def prepare(self, round: int, base: str, theta: Vector, taken: Step) -> None:
         pass
 
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:

@@ -81,6 +81,7 @@ def networked(directory: Path, one: Experiment) -> list[Entry]:
         f=one.bound,
         rule=one.rule,
         gamma=one.gamma,
+        weight_decay=one.weight_decay,
         rounds=one.rounds,
         grace_floor=30.0,
     )
@@ -121,6 +122,7 @@ def networked(directory: Path, one: Experiment) -> list[Entry]:
         ("SF", "Mean2P", {"vote": "mixed", "beta": 0.5}),
         ("SV(factor=0.5)", "Mean2P", {"vote": "momentum", "beta": 0.5}),
         ("none", "Mean2P", {"vote": "proximity"}),
+        ("SF", "Mean2P", {"vote": "proximity", "gamma": "1*warmup(3),0.3*cosine(5)@4", "weight_decay": 0.3}),
     ],
 )
 def test_one_process_commits_the_winners_and_the_models_of_a_networked_run(
@@ -128,8 +130,8 @@ def test_one_process_commits_the_winners_and_the_models_of_a_networked_run(
 ) -> None:
     one = experiment(
         task="linear",
-        **{"workers": 7, "byzantine": 2, "attack": attack, "rule": chosen, "rounds": 5, "gamma": 0.5},
-        **{"batch": 4, "beta": 0.9, "vote_batch": 4, "evaluate_every": 5} | more,
+        **{"workers": 7, "byzantine": 2, "attack": attack, "rule": chosen, "rounds": 5},
+        **{"gamma": 0.5, "batch": 4, "beta": 0.9, "vote_batch": 4, "evaluate_every": 5} | more,
     )
     entries = networked(tmp_path, one)
     found = run(one, exact=True)

@@ -35,12 +35,13 @@ def models_of(directory: Path, **settings: object) -> list[str]:
     return winners
 
 
-def test_workers_hold_the_model_that_the_server_commits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"gamma": "0.5,0.3*cosine(3)@2", "weight_decay": 0.1}])
+def test_workers_hold_the_model_that_the_server_commits(tmp_path: Path, settings: dict[str, object]) -> None:
     (tmp_path / "half").mkdir()
     (tmp_path / "again").mkdir()
-    half = models_of(tmp_path / "half", wire="bf16")
-    assert half == models_of(tmp_path / "again", wire="bf16")
-    assert half != models_of(tmp_path)
+    half = models_of(tmp_path / "half", wire="bf16", **settings)
+    assert half == models_of(tmp_path / "again", wire="bf16", **settings)
+    assert half != models_of(tmp_path, **settings)
 
 
 def test_a_candidate_is_what_comes_of_the_aggregate_that_was_sent(tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_a_candidate_is_what_comes_of_the_aggregate_that_was_sent(tmp_path: Path
         sent = [np.frombuffer(part.chunk.data, np.uint16) for part in (first, *others)]
         assert [one.size for one in sent] == [D, D]
         theta = members[0].held[members[0].base]
-        formed = [digest(candidate(theta, one, house.settings.gamma)) for one in sent]
+        formed = [digest(candidate(theta, one, house.settings.step(1))) for one in sent]
         assert formed == list(first.header.digests)
         aggregates = [widened(one)[0] for one in sent]
         assert aggregates == [widened(rounded(np.full(1, mean, dtype=np.float32)))[0] for mean in means(house)]
@@ -111,11 +112,13 @@ def test_a_run_goes_on_with_the_wire_that_it_began_with(tmp_path: Path) -> None:
         await house.stop()
         with pytest.raises(OstrakonError, match="was started with wire = 'float32', the settings now say 'bf16'"):
             House(tmp_path, wire="bf16")
-        before = {name: value for name, value in genesis.settings.items() if name != "wire"}
-        older = replace(genesis, settings=before)  # made before there was this setting
+        before = {name: value for name, value in genesis.settings.items() if name not in ("wire", "weight_decay")}
+        older = replace(genesis, settings=before)  # made before there were these settings
         initial = Initial(house.settings.initial)
         check_same_run(house.settings, initial, older)
         with pytest.raises(OstrakonError, match="wire"):
             check_same_run(house.settings.model_copy(update={"wire": "bf16"}), initial, older)
+        with pytest.raises(OstrakonError, match=r"weight_decay = 0\.0, the settings now say 0.1"):
+            check_same_run(house.settings.model_copy(update={"weight_decay": 0.1}), initial, older)
 
     play(scenario())

@@ -130,6 +130,8 @@ def test_a_restarted_server_says_what_was_committed_and_answers_under_a_larger_t
     ("changed", "named"),
     [
         ({"gamma": 0.25}, ["gamma", "0.5", "0.25"]),
+        ({"gamma": "0.5,0.25@9"}, ["gamma", "0.5", "0.25@9"]),
+        ({"weight_decay": 0.25}, ["weight_decay", "0.0", "0.25"]),
         ({"f": 0}, ["f = 1", "0"]),
         ({"rule": "Cent2P"}, ["rule", "Mean2P", "Cent2P"]),
         ({"roster": ("a", "c", "b")}, ["roster", "['a', 'b', 'c']", "['a', 'c', 'b']"]),

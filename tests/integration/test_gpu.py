@@ -8,6 +8,7 @@ import torch
 from safetensors.numpy import load_file
 
 from ostrakon.common.aggregation import rule
+from ostrakon.common.algorithm import Step
 from ostrakon.common.digest import digest
 from ostrakon.server.core.aggregator import Aggregator
 from tests.harness.cluster import Cluster
@@ -25,7 +26,7 @@ def test_candidates_made_on_a_gpu_are_those_of_the_cpu() -> None:
         aggregator = Aggregator(rule("Mean2P"), n, d, torch.device(device))
         for position in range(n):
             aggregator.row(position)[:] = momenta[position] if position in accepted else np.nan
-        found[device] = aggregator.candidates(theta, accepted, f, gamma=0.5)
+        found[device] = aggregator.candidates(theta, accepted, f, Step(0.5))
     for here, there in zip(found["cpu"], found["cuda"], strict=True):
         assert here is not None and there is not None
         assert there.cluster == here.cluster

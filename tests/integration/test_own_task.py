@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
 def test_the_documented_task_learns_although_one_of_three_workers_lies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, _, load = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    source, *_, load = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     (words,) = re.findall(r"^make up (TASK=mytask:Spirals .*)$", PAGE, re.MULTILINE)
     assert len(source.splitlines()) < 30
     (tmp_path / "mytask.py").write_text(source, encoding="utf-8")

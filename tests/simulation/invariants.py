@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ostrakon.common.aggregation import Rule
+from ostrakon.common.algorithm import Step
 from ostrakon.common.choice import Choice
 from ostrakon.common.digest import digest
 from ostrakon.common.identity import Identity
@@ -186,7 +187,7 @@ class Invariants:
         for position in positions:
             data = self._vectors[record.accepted[scenario.roster[position]]]
             fresh.row(position)[:] = np.frombuffer(data, dtype=np.float32)
-        candidates = fresh.candidates(self._models[base], positions, f, scenario.gamma)
+        candidates = fresh.candidates(self._models[base], positions, f, Step(scenario.gamma))
         self._models |= {one.digest: one.theta for one in candidates if one is not None}
         return tuple(None if one is None else one.digest for one in candidates)
 

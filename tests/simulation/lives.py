@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from ostrakon.common.aggregation import Rule
+from ostrakon.common.algorithm import Step
 from ostrakon.common.choice import Ballot, Outcome
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
@@ -76,9 +77,9 @@ class WatchedAggregator(Aggregator):
 
     watch: Callable[[list[int], int], None]
 
-    def candidates(self, theta: Vector, positions: Any, f: int, gamma: float) -> tuple[Candidate | None, ...]:
+    def candidates(self, theta: Vector, positions: Any, f: int, taken: Step) -> tuple[Candidate | None, ...]:
         self.watch(list(positions), f)
-        return super().candidates(theta, positions, f, gamma)
+        return super().candidates(theta, positions, f, taken)
 
 
 class ServerLife:
@@ -202,7 +203,7 @@ class Pull:
             self._result, self._trained = Momentum(sent, 1.0, finite), (round, base)
         return self._result
 
-    def prepare(self, round: int, base: str, theta: Vector, gamma: float) -> None:
+    def prepare(self, round: int, base: str, theta: Vector, taken: Step) -> None:
         pass
 
     def judge(self, round: int, inner: Vector, outer: Vector) -> Ballot:

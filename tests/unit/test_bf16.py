@@ -6,6 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ostrakon.common.algorithm import Step
 from ostrakon.common.bf16 import ErrorFeedback, candidate, rounded, upper_half, widened
 
 FLOATS = st.lists(st.floats(width=32), min_size=1, max_size=40)
@@ -42,7 +43,7 @@ def test_a_candidate_is_formed_in_two_roundings() -> None:
     theta, aggregate = rng.standard_normal((2, MANY), dtype=np.float32)
     half = rounded(aggregate)
     product = torch.from_numpy(widened(half)) * np.float32(0.1)  # two operations of torch, which nobody fuses
-    np.testing.assert_array_equal(candidate(theta, half, 0.1), (torch.from_numpy(theta) - product).numpy())
+    np.testing.assert_array_equal(candidate(theta, half, Step(0.1)), (torch.from_numpy(theta) - product).numpy())
 
 
 def test_what_rounding_takes_is_sent_later() -> None:

@@ -83,7 +83,7 @@ def test_a_round_of_many_runs_tells_and_asks_the_device_as_often_as_that_of_one(
         waits.clear()
         with Told() as told:
             engine.train(2)
-            candidates = engine.propose(engine.receive(2))
+            candidates = engine.propose(engine.receive(2), 2)
         engine.vote(candidates, 2)
         counts.append((told.count, len(waits)))
     assert counts[0] == counts[1]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
+from ostrakon.common.algorithm import Step
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.wire import Vector
@@ -66,7 +67,7 @@ def test_who_flips_labels_votes_on_the_true_ones(vote: Vote) -> None:
         candidates = 0.01 * np.random.default_rng(round).standard_normal((2, D)).astype(np.float32)
         momentum(liar, round)
         for worker in (liar, honest):
-            worker.prepare(round, "a model", np.zeros(D, np.float32), 1.0)
+            worker.prepare(round, "a model", np.zeros(D, np.float32), Step(1.0))
         assert liar.judge(round, *candidates) == honest.judge(round, *candidates)
 
 

@@ -58,7 +58,7 @@ def refused(kind: type[Settings], name: str, value: object) -> str:
 def test_a_setting_that_is_a_real_number_is_finite(kind: type[Settings], name: str) -> None:
     for value in (float("inf"), float("-inf"), float("nan"), "inf", "nan", "1e400", 10**400):
         refused(kind, name, value)
-    if name not in ("beta", "grace", "upload_rate", "gamma"):
+    if name not in ("beta", "grace", "upload_rate", "gamma", "weight_decay"):
         assert "less than or equal to 1000000000" in refused(kind, name, 1e300)
 
 
@@ -73,6 +73,18 @@ def test_a_learning_rate_is_one_that_float32_can_hold(word: str) -> None:
     with pytest.raises(OstrakonError, match="gamma = "):
         new_run(parse_words([word]))
     assert new_run(parse_words(["GAMMA=3e38"])).gamma == 3e38
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), "nan", "1e400", 10**400, True, [0.5], "0.5@5", "none"])
+def test_what_is_no_learning_rate_is_refused_in_every_setting_of_one(value: object) -> None:
+    for kind in (ServerSettings, RunSettings):
+        refused(kind, "gamma", value)
+
+
+def test_a_weight_decay_leaves_something_of_a_model() -> None:
+    with pytest.raises(OstrakonError, match=r"weight_decay = 0.5 at gamma = 2.0 leaves nothing of a model"):
+        new_run(parse_words(["GAMMA=0.1,2*warmup(10)@50", "WEIGHT_DECAY=0.5"]))
+    assert new_run(parse_words(["GAMMA=0.1,2*warmup(10)@50", "WEIGHT_DECAY=0.4"])).weight_decay == 0.4
 
 
 def test_seeds_are_those_that_random_numbers_can_be_made_of() -> None:

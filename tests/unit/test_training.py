@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from ostrakon.common.algorithm import clip
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
@@ -52,6 +53,23 @@ def test_momentum_folds_in_each_rounds_gradient() -> None:
         np.testing.assert_allclose(found.vector, expected, rtol=1e-5, atol=1e-7)
         assert found.finite
         assert found.vector.dtype == np.float32 and found.vector.flags.c_contiguous
+
+
+def test_a_gradient_that_is_longer_than_the_clip_is_scaled_down_to_it() -> None:
+    task = SmallTask()
+    theta, data = model_of(task), task.worker_data(0, 4, 1)
+    gradient = gradient_by_autograd(task, theta, data)
+    length = float(np.linalg.norm(gradient))
+    for norm, expected in ((length / 2, gradient / 2), (length * 2, gradient)):
+        worker = Training(task, data, flat(task), batch=100, beta=0, seed=1, worker=0, clip=norm)
+        np.testing.assert_allclose(worker.momentum(1, "base", theta).vector, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_gradient_whose_squares_float32_cannot_hold_is_clipped_all_the_same() -> None:
+    clipped = clip(torch.full((2, 4), 1e30), 3.0)
+    torch.testing.assert_close(clipped, torch.full((2, 4), 1.5))
+    assert torch.equal(clip(torch.zeros(3), 1.0), torch.zeros(3))
+    assert not clip(torch.tensor([1.0, torch.inf]), 1.0).isfinite().all()
 
 
 def test_images_give_the_same_gradient() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ostrakon.common.algorithm import preference
+from ostrakon.common.algorithm import Step, preference
 from ostrakon.common.choice import Choice
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
@@ -161,7 +161,7 @@ def sides(learner: LocalLearner, rounds: Iterable[int], along: Vector) -> list[C
     """What is voted in these rounds at GOOD where Inner's step goes along a vector and Outer's against it."""
     found = []
     for round in rounds:
-        learner.prepare(round, "base", GOOD, 1.0)
+        learner.prepare(round, "base", GOOD, Step(1.0))
         found.append(learner.judge(round, GOOD - along, GOOD + along).choice)
     return found
 
@@ -178,7 +178,7 @@ def test_the_second_momentum_decides_once_it_holds_enough_gradients(vote: Vote) 
 def test_a_gradient_that_is_not_finite_does_not_count_as_seen() -> None:
     worker = learner("momentum", task=Blind())
     for round in (1, 2):
-        worker.prepare(round, f"broken {round}", np.full_like(GOOD, np.nan), 1.0)
+        worker.prepare(round, f"broken {round}", np.full_like(GOOD, np.nan), Step(1.0))
     assert sides(worker, (3, 4), -second_momentum((3, 4))) == ["inner", "outer"]
 
 
@@ -195,7 +195,7 @@ def test_a_vote_prepared_again_is_the_same_vote() -> None:
     for round in range(1, 6):
         for worker, times in ((once, 1), (twice, 3)):
             for _ in range(times):
-                worker.prepare(round, "base", GOOD, 1.0)
+                worker.prepare(round, "base", GOOD, Step(1.0))
         candidates = GOOD + 1e-3 * ASIDE, GOOD - 1e-3 * ASIDE
         assert once.judge(round, *candidates) == twice.judge(round, *candidates) == twice.judge(round, *candidates)
 
@@ -204,7 +204,7 @@ def test_the_second_momentum_is_on_mini_batches_of_its_own_and_changes_nothing_e
     worker, plain = learner("mixed"), learner("loss")
     for round in range(1, 4):
         sent = [one.momentum(round, "base", GOOD).vector.copy() for one in (worker, plain)]
-        worker.prepare(round, "base", GOOD, 1.0)
+        worker.prepare(round, "base", GOOD, Step(1.0))
         ballots = [one.judge(round, GOOD, -GOOD) for one in (worker, plain)]
         np.testing.assert_array_equal(*sent)
         assert ballots[0].inner_loss == ballots[1].inner_loss and ballots[0].outer_loss == ballots[1].outer_loss
@@ -220,7 +220,7 @@ def test_a_restarted_worker_lets_the_losses_decide_again() -> None:
 def test_proximity_asks_the_momentum_that_was_sent_and_the_learning_rate() -> None:
     worker, gamma = learner("proximity", task=Blind()), 0.25
     m = worker.momentum(1, "base", GOOD).vector.copy()
-    worker.prepare(1, "base", GOOD, gamma)
+    worker.prepare(1, "base", GOOD, Step(gamma))
     far, near = GOOD - gamma * (m + 2 * ASIDE), GOOD - gamma * (m - ASIDE)
     assert worker.judge(1, far, near).choice == "outer"
     assert worker.judge(1, near, far).choice == "inner"
@@ -233,7 +233,7 @@ def test_a_vote_costs_a_gradient_only_where_one_is_asked_for(vote: Vote) -> None
     worker = learner(vote, task=task)
     worker.momentum(1, "base", GOOD)
     trained = len(task.seen)
-    worker.prepare(1, "base", GOOD, 1.0)
+    worker.prepare(1, "base", GOOD, Step(1.0))
     assert len(task.seen) - trained == (vote in ("momentum", "mixed"))
 
 

@@ -1,13 +1,28 @@
 """Label flipping (LF): a lie in what a worker trains on."""
 
+from collections.abc import Callable
+from functools import partial
+
 from ostrakon.common.schedule import Schedule
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.data import flipped
+from ostrakon.common.tasks.feed import Feed
 from ostrakon.common.wire import Vector
 from ostrakon.worker.attacks import Attack
 from ostrakon.worker.learner import LocalLearner
 from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.training import Momentum
+
+
+class Flipped:
+    """The batches of a feed with their labels flipped."""
+
+    def __init__(self, feed: Feed, flip: Callable[[Examples], Examples]) -> None:
+        self._feed, self._flip = feed, flip
+
+    def batch(self, purpose: int, round: int) -> Examples:
+        """The mini-batch of a round."""
+        return self._flip(self._feed.batch(purpose, round))
 
 
 class FlippingLearner(LocalLearner):
@@ -31,9 +46,11 @@ class FlippingLearner(LocalLearner):
     def _rehearse(self, examples: Examples, position: int) -> None:
         self._try(training=self._placed(examples), flipped=self._flip(examples, position))
 
-    def _take(self, own: Examples, position: int) -> None:
-        super()._take(own, position)
-        self._true, self._flipped = self._training.examples, self._flip(own, position)
+    def _take(self, own: Examples, position: int, feed: Feed | None) -> None:
+        super()._take(own, position, feed)
+        flip = partial(self._flip, worker=position)
+        self._true = self._training.examples
+        self._flipped = flip(own) if feed is None else Flipped(feed, flip)
 
-    def _flip(self, examples: Examples, position: int) -> Examples:
-        return self._placed(flipped(self._task, examples, position, self._settings.seed))
+    def _flip(self, examples: Examples, worker: int) -> Examples:
+        return self._placed(flipped(self._task, examples, worker, self._settings.seed))

@@ -213,7 +213,7 @@ class Parameter(_message.Message):
     def __init__(self, name: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class JoinResponse(_message.Message):
-    __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "wanted", "gamma", "wire")
+    __slots__ = ("stamp", "position", "workers", "byzantine", "rule", "two_phase", "rounds", "parameters", "wanted", "wire")
     STAMP_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
@@ -223,7 +223,6 @@ class JoinResponse(_message.Message):
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     WANTED_FIELD_NUMBER: _ClassVar[int]
-    GAMMA_FIELD_NUMBER: _ClassVar[int]
     WIRE_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     position: int
@@ -234,9 +233,8 @@ class JoinResponse(_message.Message):
     rounds: int
     parameters: int
     wanted: str
-    gamma: float
     wire: Wire
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., position: _Optional[int] = ..., workers: _Optional[int] = ..., byzantine: _Optional[int] = ..., rule: _Optional[str] = ..., two_phase: _Optional[bool] = ..., rounds: _Optional[int] = ..., parameters: _Optional[int] = ..., wanted: _Optional[str] = ..., gamma: _Optional[float] = ..., wire: _Optional[_Union[Wire, str]] = ...) -> None: ...
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., position: _Optional[int] = ..., workers: _Optional[int] = ..., byzantine: _Optional[int] = ..., rule: _Optional[str] = ..., two_phase: _Optional[bool] = ..., rounds: _Optional[int] = ..., parameters: _Optional[int] = ..., wanted: _Optional[str] = ..., wire: _Optional[_Union[Wire, str]] = ...) -> None: ...
 
 class BroadcastRequest(_message.Message):
     __slots__ = ("stamp", "after", "holds", "average", "session")
@@ -263,20 +261,30 @@ class ModelPart(_message.Message):
     def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., header: _Optional[_Union[ModelHeader, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
 
 class ModelHeader(_message.Message):
-    __slots__ = ("digests", "follow", "parameters", "head", "phase", "decided")
+    __slots__ = ("digests", "follow", "parameters", "head", "phase", "decided", "step")
     DIGESTS_FIELD_NUMBER: _ClassVar[int]
     FOLLOW_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
     DECIDED_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     digests: _containers.RepeatedScalarFieldContainer[str]
     follow: _containers.RepeatedScalarFieldContainer[str]
     parameters: int
     head: Head
     phase: RunPhase
     decided: Commit
-    def __init__(self, digests: _Optional[_Iterable[str]] = ..., follow: _Optional[_Iterable[str]] = ..., parameters: _Optional[int] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., decided: _Optional[_Union[Commit, _Mapping]] = ...) -> None: ...
+    step: Step
+    def __init__(self, digests: _Optional[_Iterable[str]] = ..., follow: _Optional[_Iterable[str]] = ..., parameters: _Optional[int] = ..., head: _Optional[_Union[Head, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., decided: _Optional[_Union[Commit, _Mapping]] = ..., step: _Optional[_Union[Step, _Mapping]] = ...) -> None: ...
+
+class Step(_message.Message):
+    __slots__ = ("gamma", "keep")
+    GAMMA_FIELD_NUMBER: _ClassVar[int]
+    KEEP_FIELD_NUMBER: _ClassVar[int]
+    gamma: float
+    keep: float
+    def __init__(self, gamma: _Optional[float] = ..., keep: _Optional[float] = ...) -> None: ...
 
 class MomentumPart(_message.Message):
     __slots__ = ("stamp", "header", "chunk")
@@ -353,14 +361,16 @@ class Commit(_message.Message):
     def __init__(self, head: _Optional[_Union[Head, _Mapping]] = ..., winner: _Optional[_Union[Choice, str]] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class VoteResponse(_message.Message):
-    __slots__ = ("stamp", "commit", "phase")
+    __slots__ = ("stamp", "commit", "phase", "step")
     STAMP_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     PHASE_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
     stamp: Stamp
     commit: Commit
     phase: RunPhase
-    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ...) -> None: ...
+    step: Step
+    def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., phase: _Optional[_Union[RunPhase, str]] = ..., step: _Optional[_Union[Step, _Mapping]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("reason", "term", "round")
