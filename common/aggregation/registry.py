@@ -46,9 +46,20 @@ def _one(
     guarantee: Guarantee | None = None,
     check: Check = check_minority,
     choose: Choose | None = None,
+    *,
+    reads_all: bool = False,
 ) -> Rule:
     return Rule(
-        name, False, lambda x, f: (function(x, f),), check, guarantee, cost, formula, source, side_by_side=choose
+        name,
+        False,
+        lambda x, f: (function(x, f),),
+        check,
+        guarantee,
+        cost,
+        formula,
+        source,
+        reads_all=reads_all,
+        side_by_side=choose,
     )
 
 
@@ -88,6 +99,7 @@ def _multi_krum(m: int | None = None) -> Rule:
         _PAIRS,
         guarantees.KRUM,
         check,
+        reads_all=True,
     )
 
 
@@ -155,6 +167,7 @@ def _two_phase(inner: Rule, outer: Rule) -> Rule:
         "the first rule's result as Inner, the second's as Outer",
         "this project",
         inner.trusts + outer.trusts,
+        reads_all=inner.reads_all,
     )
 
 
@@ -177,6 +190,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "Yin et al. 2018",
                 _NETWORK,
                 guarantees.MEDIAN,
+                reads_all=True,
             )
         ),
         "CWTM": _always(
@@ -187,6 +201,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "Yin et al. 2018",
                 _NETWORK,
                 guarantees.TRIMMED_MEAN,
+                reads_all=True,
             )
         ),
         "Krum": _always(
@@ -198,6 +213,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 _PAIRS,
                 guarantees.KRUM,
                 needs_rows("Krum", 2, 3),
+                reads_all=True,
             )
         ),
         "Multi-Krum": _multi_krum,
@@ -210,6 +226,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 Cost("O(n^2 d + 1.47^f n^2)", _PAIRS.memory),
                 guarantees.MINIMUM_DIAMETER,
                 check_cover,
+                reads_all=True,
             )
         ),
         "SMEA": _always(
@@ -221,6 +238,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 Cost("O(n^2 d + C(n, f) n^3)", _PAIRS.memory),
                 guarantees.SMALLEST_EIGENVALUE,
                 check_subsets,
+                reads_all=True,
             )
         ),
         "Cent1P": _always(
@@ -232,6 +250,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 _PAIRS,
                 guarantees.CENTER,
                 choose=lambda x, f: side_by_side.inner(x, f, center_cost),
+                reads_all=True,
             )
         ),
         "Mean1P": _always(
@@ -243,6 +262,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 _PAIRS,
                 guarantees.MEAN,
                 choose=lambda x, f: side_by_side.inner(x, f, mean_cost),
+                reads_all=True,
             )
         ),
         "Cent2P": _always(
@@ -256,6 +276,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "Inner: as Cent1P; Outer: mean without the f rows in the smallest ball around a row",
                 "the paper",
                 side_by_side=lambda x, f: side_by_side.inner_and_outer(x, f, center_cost),
+                reads_all=True,
             )
         ),
         "Mean2P": _always(
@@ -269,6 +290,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "Inner: as Mean1P; Outer: mean without the f rows with the least sum of squared distances to a row",
                 "the paper",
                 side_by_side=lambda x, f: side_by_side.inner_and_outer(x, f, mean_cost),
+                reads_all=True,
             )
         ),
         "Bulyan": _always(
@@ -279,6 +301,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "El Mhamdi et al. 2018",
                 _PAIRS,
                 check=needs_rows("Bulyan", 4, 3),
+                reads_all=True,
             )
         ),
         "Meamed": _always(
