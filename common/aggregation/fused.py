@@ -60,7 +60,7 @@ DOUBLE = Tiles(size=4, at_once=8, unroll=4, steps=32, stages=1, registers=168)
 
 
 class Sets(NamedTuple):
-    """How `kernels.means` divides its work."""
+    """How `kernels.means` and `kernels.mixed` divide their work."""
 
     at_once: int
     """Sets whose sums a thread keeps in registers."""
@@ -73,7 +73,8 @@ class Sets(NamedTuple):
 
 
 FEW_SETS = Sets(at_once=2, unroll=4, width=512, warps=4)
-MANY_SETS = Sets(at_once=8, unroll=4, width=512, warps=4)
+MANY_SETS = Sets(at_once=4, unroll=4, width=512, warps=4)
+MIXED = Sets(at_once=8, unroll=4, width=512, warps=4)
 
 RANK_WIDTH = 256
 """Columns of a program of 4 warps that finds ranks."""
@@ -178,6 +179,47 @@ def means(x: Tensor, sets: Sequence[Sequence[int]], results: Sequence[Tensor]) -
             ALIGNED=4 if aligned else 1,
             num_warps=shape.warps,
         )
+
+
+def mixed(x: Tensor, sets: Sequence[Sequence[int]], middle: int, out: Tensor) -> bool:
+    """The means of sets of rows, all of the same size, as float32 sums of what rows differ by from one in the middle.
+
+    Args:
+        x: (n, d) float32.
+        sets: m sets of row numbers, added up in ascending order.
+        middle: the row in the middle.
+        out: (m, d), where to write them.
+
+    Returns:
+        Whether all results are finite: else numbers were too large, and the results are to be made otherwise.
+    """
+    rows, shape = sorted(set().union(*sets)), MIXED
+    filled = -(-len(rows) // shape.unroll) * shape.unroll
+    place = {row: index for index, row in enumerate(rows)}
+    weights = torch.zeros(-(-len(sets) // shape.at_once), filled, shape.at_once)
+    for number, one in enumerate(sets):
+        weights[number // shape.at_once, [place[row] for row in one], number % shape.at_once] = 1 / len(one)
+    overflow = torch.zeros(1, dtype=torch.int32, device=x.device)
+    d = x.shape[1]
+    with _on(x.device):
+        _kernels().mixed[(-(-d // shape.width),)](
+            x,
+            x.stride(0),
+            _there(rows + rows[-1:] * (filled - len(rows)), torch.int64, x.device),
+            _there([middle], torch.int64, x.device),
+            weights.to(x.device),
+            out,
+            out.stride(0),
+            overflow,
+            filled,
+            len(sets),
+            d,
+            SETS=shape.at_once,
+            UNROLL=shape.unroll,
+            WIDTH=shape.width,
+            num_warps=shape.warps,
+        )
+    return not overflow.item()
 
 
 def mean_of_ranks(x: Tensor, rows: Sequence[int], first: int, last: int) -> Tensor:

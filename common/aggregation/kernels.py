@@ -142,6 +142,56 @@ def means(
 
 
 @triton.jit
+def mixed(
+    x,
+    stride,
+    rows,
+    middle,
+    weights,
+    out,
+    out_stride,
+    overflow,
+    n,
+    m,
+    d,
+    SETS: tl.constexpr,
+    UNROLL: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Weighted sums of what rows differ by from row `middle` of x, added to that row, in WIDTH columns.
+
+    `rows` are n row numbers of x, n a multiple of UNROLL; `weights` (m / SETS rounded up, n, SETS); m rows of `out` are
+    written. `overflow` becomes 1 when a result is not finite.
+    """
+    column = tl.program_id(0).to(tl.int64) * WIDTH + tl.arange(0, WIDTH)
+    inside = column < d
+    origin = tl.load(x + tl.load(middle) * stride + column, mask=inside, other=0.0)
+    nothing = tl.zeros([WIDTH], dtype=tl.float32)
+    for tile in range(0, tl.cdiv(m, SETS)):
+        sums = ()
+        for _ in tl.static_range(SETS):
+            sums = sums + (tl.zeros([WIDTH], dtype=tl.float32),)
+        for row in range(0, n, UNROLL):
+            differences = ()
+            for u in tl.static_range(UNROLL):
+                at = tl.load(rows + row + u) * stride
+                differences = differences + (tl.load(x + at + column, mask=inside, other=0.0) - origin,)
+            for u in tl.static_range(UNROLL):
+                added = ()
+                for one in tl.static_range(SETS):
+                    weight = tl.load(weights + (tile * n + row + u) * SETS + one)
+                    added = added + (sums[one] + weight * differences[u],)
+                sums = added
+        for one in tl.static_range(SETS):
+            which = tile * SETS + one
+            if which < m:
+                result = sums[one] + origin
+                nothing += result * 0.0  # NaN, if it is not finite
+                tl.store(out + which.to(tl.int64) * out_stride + column, result, mask=inside)
+    tl.store(overflow + tl.zeros([WIDTH], dtype=tl.int32), 1, mask=nothing != 0.0)
+
+
+@triton.jit
 def _compared(values, low: tl.constexpr, high: tl.constexpr):
     smaller = tl.minimum(values[low], values[high])
     larger = tl.maximum(values[low], values[high])

@@ -49,14 +49,16 @@ def nearest_neighbor_mixing(x: Matrix, f: int) -> Mixed:
     n = x.shape[0]
     distances = Distances(x)
     neighbors = nearest(distances, range(n), n - f)
+    middle = int(mean_cost(distances.squared.sort(dim=1).values[:, : n - f]).argmin())
     members = tuple((row,) for row in range(n))
     mixed = empty_like(x, *x.shape)
-    if fused.rows_of(x):
-        means(x, neighbors, out=mixed)
+    if readable := fused.rows_of(x):
+        tensor, numbers = readable
+        if not fused.mixed(tensor, [[numbers[row] for row in one] for one in neighbors], numbers[middle], mixed):
+            means(x, neighbors, out=mixed)
         return Mixed(mixed, members)
     near = torch.tensor(neighbors, device=x.device)
     shares = torch.full_like(near, 1 / (n - f), dtype=x.dtype)
-    middle = int(mean_cost(distances.squared.sort(dim=1).values[:, : n - f]).argmin())
     for columns in _blocks(x):
         # Sums of rows in their order, the same bits on any number of threads, which a matrix product does not promise;
         # of what they differ by from a row in the middle, so that float32 has the digits for it.
