@@ -12,7 +12,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ostrakon.common.aggregation import fused
+from ostrakon.common.aggregation import fused, fused_distances
 from ostrakon.common.aggregation.matrix import ChosenRows, Matrix, all_finite, blocks, column_blocks
 
 _SINGLE_WIDTH = {"cpu": 384, "cuda": 1 << 14}
@@ -72,7 +72,7 @@ class Distances:
         """Between what the exact distances are."""
         self._settled = torch.full((n, n), exact).fill_diagonal_(True)
         if not exact:
-            error = 1.01 * (fused.SINGLE.roundings if self._fused else _roundings(x.device.type)) * _ROUNDING
+            error = 1.01 * (fused_distances.SINGLE.roundings if self._fused else _roundings(x.device.type)) * _ROUNDING
             underflow = d * _SINGLE_LEAST
             self.low.clamp_(max=_SINGLE_MOST).mul_(1 - error).sub_(underflow).clamp_(min=0).fill_diagonal_(0)
             self.high.mul_(1 + error).add_(underflow).fill_diagonal_(0)
@@ -94,7 +94,7 @@ class Distances:
         if self._fused:
             tensor, numbers = self._fused
             some, rest = ([numbers[row] for row in which.tolist()] for which in (rows, others))
-            exact = _rounded(fused.squared_distances(tensor, some, rest, exact=True))
+            exact = _rounded(fused_distances.squared_distances(tensor, some, rest, exact=True))
         elif _pairs(len(among)) <= _SINGLE_ROW_TIME * len(rows) * len(others):
             rows = others = among
             exact = _square(len(among), _exact_pairs(ChosenRows(self._x, among.tolist())))
@@ -116,7 +116,7 @@ def squared_distances_to(x: Matrix, point: Tensor) -> Tensor:
 
 
 def _fused_pairs(x: Tensor, rows: list[int], *, exact: bool) -> Tensor:
-    squared = fused.squared_distances(x, rows, rows, exact=exact)
+    squared = fused_distances.squared_distances(x, rows, rows, exact=exact)
     known = squared.fill_diagonal_(torch.inf).isfinite().any(dim=1)  # then the row is finite
     for row, finite in zip(rows, known.tolist(), strict=True):
         if not finite and not all_finite(x[row]):

@@ -1,7 +1,7 @@
 """What a GPU computes in one pass over the rows, in Triton, which comes with builds of torch for CUDA.
 
 Each program takes some columns and keeps what it makes of them in registers. It writes results of its own: nothing is
-added up in an order that chance decides. `fused.py` launches them and says what they are.
+added up in an order that chance decides. `fused.py` and `fused_distances.py` launch them and say what they are.
 """
 
 # ruff: noqa: RUF005 (Triton knows no unpacking)

@@ -11,7 +11,7 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read by Triton when it is imported
 pytest.importorskip("triton", reason="Triton is not installed: it comes with torch for CUDA")
 
-from ostrakon.common.aggregation import fused, rule
+from ostrakon.common.aggregation import fused, fused_distances, rule
 from ostrakon.common.aggregation.distances import Distances
 from ostrakon.common.aggregation.matrix import ChosenRows
 from ostrakon.common.aggregation.means import means
@@ -93,7 +93,7 @@ def test_the_bounds_hold_for_rows_made_for_the_order_of_summation(lanes: int) ->
     for rest in (0.99 * 2.0**-24, 1.01 * 2.0**-24):
         x = torch.full((2, 1 << 12), rest**0.5)
         x[0] = 0
-        for start in range(0, 1 << 12, 32 * fused.SINGLE.unroll * fused.SINGLE.steps):
+        for start in range(0, 1 << 12, 32 * fused_distances.SINGLE.unroll * fused_distances.SINGLE.steps):
             x[1, start : start + lanes] = 1
         expected = float((x[1].double() ** 2).sum())
         found = Distances(there(x))
