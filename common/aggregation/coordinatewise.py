@@ -8,6 +8,7 @@ refuses rows, n and f that do not fit.
 import torch
 from torch import Tensor
 
+from ostrakon.common.aggregation import fused
 from ostrakon.common.aggregation.matrix import Matrix, empty_like
 from ostrakon.common.aggregation.means import Aggregate
 from ostrakon.common.aggregation.selection_network import ranked_blocks
@@ -83,6 +84,8 @@ def nearest_to_median(x: Matrix, rows: list[int], size: int) -> Tensor:
 def mean_of_ranks(x: Matrix, f: int) -> Tensor:
     """In every coordinate the mean of what is left without the f smallest and the f largest values: (d,)."""
     n = x.shape[0]
+    if (readable := fused.rows_of(x)) and n <= fused.LARGEST_NETWORK:
+        return fused.mean_of_ranks(*readable, f, n - f)
     result = empty_like(x, x.shape[1])
     for columns, values in ranked_blocks(x, list(range(n)), f, n - f):
         total = torch.zeros_like(values[0], dtype=torch.float64)

@@ -12,7 +12,8 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ostrakon.common.aggregation.matrix import ChosenRows, Matrix, blocks, column_blocks
+from ostrakon.common.aggregation import fused, fused_distances
+from ostrakon.common.aggregation.matrix import ChosenRows, Matrix, all_finite, blocks, column_blocks
 
 _SINGLE_WIDTH = {"cpu": 384, "cuda": 1 << 14}
 """Columns summed in float32 before the sum moves to float64: few, so that rounding stays small."""
@@ -54,20 +55,24 @@ class Distances:
         Args:
             x: (n, d) float32 or float64, finite.
             exact: settle all pairs at once.
+
+        Raises:
+            NotFinite: rows on a GPU are not, for which kernels look on the way.
         """
         n, d = x.shape
         self._x = x
+        self._fused = fused.rows_of(x)
         exact = exact or x.dtype == torch.float64
-        self.squared = _square(n, _exact_pairs(x) if exact else _single_pairs(x))
+        if self._fused:
+            self.squared = _fused_pairs(*self._fused, exact=exact)
+        else:
+            self.squared = _square(n, _exact_pairs(x) if exact else _single_pairs(x))
         """The best that is known; +inf where float32 may not hold it."""
         self.low, self.high = self.squared.clone(), self.squared.clone()
         """Between what the exact distances are."""
         self._settled = torch.full((n, n), exact).fill_diagonal_(True)
         if not exact:
-            kind = x.device.type
-            # Terms in each partial sum; a difference and its square; the sum of the lanes; a root taken and squared.
-            roundings = _SINGLE_WIDTH[kind] / _LANES[kind] + 3 + math.log2(_LANES[kind]) + 2
-            error = 1.01 * roundings * _ROUNDING
+            error = 1.01 * (fused_distances.SINGLE.roundings if self._fused else _roundings(x.device.type)) * _ROUNDING
             underflow = d * _SINGLE_LEAST
             self.low.clamp_(max=_SINGLE_MOST).mul_(1 - error).sub_(underflow).clamp_(min=0).fill_diagonal_(0)
             self.high.mul_(1 + error).add_(underflow).fill_diagonal_(0)
@@ -86,7 +91,11 @@ class Distances:
         if not len(rows):
             return False
         among = torch.tensor(sorted({*rows.tolist(), *others.tolist()}))
-        if _pairs(len(among)) <= _SINGLE_ROW_TIME * len(rows) * len(others):
+        if self._fused:
+            tensor, numbers = self._fused
+            some, rest = ([numbers[row] for row in which.tolist()] for which in (rows, others))
+            exact = _rounded(fused_distances.squared_distances(tensor, some, rest, exact=True))
+        elif _pairs(len(among)) <= _SINGLE_ROW_TIME * len(rows) * len(others):
             rows = others = among
             exact = _square(len(among), _exact_pairs(ChosenRows(self._x, among.tolist())))
         else:
@@ -104,6 +113,21 @@ def squared_distances_to(x: Matrix, point: Tensor) -> Tensor:
     Float64 sums of squared differences: the relative error is below 1e-12, and finite float32 rows cannot overflow.
     """
     return _exact_to(x, [point])[0]
+
+
+def _fused_pairs(x: Tensor, rows: list[int], *, exact: bool) -> Tensor:
+    squared = fused_distances.squared_distances(x, rows, rows, exact=exact)
+    known = squared.fill_diagonal_(torch.inf).isfinite().any(dim=1)  # then the row is finite
+    for row, finite in zip(rows, known.tolist(), strict=True):
+        if not finite and not all_finite(x[row]):
+            raise fused.NotFinite
+    squared = _rounded(squared) if exact else squared.masked_fill_(~(squared < _SINGLE_MOST), torch.inf)
+    return squared.fill_diagonal_(0)
+
+
+def _roundings(device: str) -> float:
+    # Terms in each partial sum; a difference and its square; the sum of the lanes; a root taken and squared.
+    return _SINGLE_WIDTH[device] / _LANES[device] + 3 + math.log2(_LANES[device]) + 2
 
 
 def _single_pairs(x: Matrix) -> Tensor:

@@ -26,9 +26,9 @@ class ChosenRows:
     """Some rows of a matrix as one of their own, gathered a block of columns at a time instead of copied."""
 
     def __init__(self, x: Matrix, rows: Sequence[int]) -> None:
-        self._x = x
-        self._rows = list(rows)
-        self._index = torch.tensor(self._rows, device=x.device)
+        self.rows = x
+        self.numbers = list(rows)
+        self._index = torch.tensor(self.numbers, device=x.device)
         self.shape = torch.Size((len(rows), x.shape[1]))
         self.dtype = x.dtype
         self.device = x.device
@@ -37,8 +37,8 @@ class ChosenRows:
         """`[row]`, `[row, columns]` or `[:, columns]`."""
         row, columns = index if isinstance(index, tuple) else (index, slice(None))
         if isinstance(row, slice):
-            return self._x[:, columns].index_select(0, self._index)
-        return self._x[self._rows[row], columns]
+            return self.rows[:, columns].index_select(0, self._index)
+        return self.rows[self.numbers[row], columns]
 
 
 class PlacedRows:

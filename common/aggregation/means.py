@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ostrakon.common.aggregation import fused
 from ostrakon.common.aggregation.matrix import Matrix, column_blocks, empty_like
 
 _WIDTH = {"cpu": 1 << 17, "cuda": 1 << 22}
@@ -58,6 +59,10 @@ def means(x: Matrix, sets: Sequence[Sequence[int]], out: Tensor | None = None) -
         m vectors (d,), with the dtype and device of x.
     """
     vectors = [empty_like(x, x.shape[1]) for _ in sets] if out is None else list(out.unbind())
+    if (readable := fused.rows_of(x)) and all(list(rows) == sorted(set(rows)) for rows in sets):
+        tensor, numbers = readable
+        fused.means(tensor, [[numbers[row] for row in rows] for rows in sets], vectors)
+        return vectors
     for rows, mean in zip(sets, vectors, strict=True):
         _sum(x, ((row, 1.0) for row in rows), len(rows), mean)
     return vectors

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from ostrakon.common.aggregation import fused
 from ostrakon.common.aggregation.clustering import mean_cost, nearest
 from ostrakon.common.aggregation.distances import Distances, squared_distances_to
 from ostrakon.common.aggregation.geometric import clipping_factors
@@ -47,10 +48,17 @@ def nearest_neighbor_mixing(x: Matrix, f: int) -> Mixed:
     """
     n = x.shape[0]
     distances = Distances(x)
-    near = torch.tensor(nearest(distances, range(n), n - f), device=x.device)
-    shares = torch.full_like(near, 1 / (n - f), dtype=x.dtype)
+    neighbors = nearest(distances, range(n), n - f)
     middle = int(mean_cost(distances.squared.sort(dim=1).values[:, : n - f]).argmin())
+    members = tuple((row,) for row in range(n))
     mixed = empty_like(x, *x.shape)
+    if readable := fused.rows_of(x):
+        tensor, numbers = readable
+        if not fused.mixed(tensor, [[numbers[row] for row in one] for one in neighbors], numbers[middle], mixed):
+            means(x, neighbors, out=mixed)
+        return Mixed(mixed, members)
+    near = torch.tensor(neighbors, device=x.device)
+    shares = torch.full_like(near, 1 / (n - f), dtype=x.dtype)
     for columns in _blocks(x):
         # Sums of rows in their order, the same bits on any number of threads, which a matrix product does not promise;
         # of what they differ by from a row in the middle, so that float32 has the digits for it.
@@ -59,7 +67,7 @@ def nearest_neighbor_mixing(x: Matrix, f: int) -> Mixed:
         torch.add(block, origin, out=mixed[:, columns])
         if not all_finite(mixed[:, columns]):  # numbers as large as there are
             means(x[:, columns], near.tolist(), out=mixed[:, columns])
-    return Mixed(mixed, tuple((row,) for row in range(n)))
+    return Mixed(mixed, members)
 
 
 def bucketing(x: Matrix, f: int, s: int, seed: int) -> Mixed:

@@ -81,6 +81,7 @@ def _compose(before: PreAggregation, after: Rule) -> Rule:
         ),
         formula=f"{before.formula}; then {after.formula}",
         source=f"{before.source}; {after.source}",
+        reads_all=before.reads_all,
         side_by_side=None,
     )
 

@@ -27,6 +27,9 @@ class PreAggregation:
     formula: str
     source: str
 
+    reads_all: bool = False
+    """As of a rule."""
+
 
 def _nnm() -> PreAggregation:
     return PreAggregation(
@@ -37,6 +40,7 @@ def _nnm() -> PreAggregation:
         Cost("O(n^2 d)", "n vectors", lambda n, f: n),
         "each row becomes the mean of the n-f rows nearest to it",
         "Allouah et al. 2023",
+        reads_all=True,
     )
 
 

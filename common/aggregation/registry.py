@@ -46,9 +46,20 @@ def _one(
     guarantee: Guarantee | None = None,
     check: Check = check_minority,
     decide: Decide | None = None,
+    *,
+    reads_all: bool = False,
 ) -> Rule:
     return Rule(
-        name, False, lambda x, f: (function(x, f),), check, guarantee, cost, formula, source, side_by_side=decide
+        name,
+        False,
+        lambda x, f: (function(x, f),),
+        check,
+        guarantee,
+        cost,
+        formula,
+        source,
+        reads_all=reads_all,
+        side_by_side=decide,
     )
 
 
@@ -91,6 +102,7 @@ def _multi_krum(m: int | None = None) -> Rule:
         guarantees.KRUM,
         check,
         decide=lambda x, f: side_by_side.krum(x, f, x.shape[1] - f if m is None else m),
+        reads_all=True,
     )
 
 
@@ -158,6 +170,7 @@ def _two_phase(inner: Rule, outer: Rule) -> Rule:
         "the first rule's result as Inner, the second's as Outer",
         "this project",
         inner.trusts + outer.trusts,
+        reads_all=inner.reads_all,
     )
 
 
@@ -181,6 +194,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 _NETWORK,
                 guarantees.MEDIAN,
                 decide=lambda x, f: side_by_side.coordinatewise(x, (x.shape[1] - 1) // 2),
+                reads_all=True,
             )
         ),
         "CWTM": _always(
@@ -192,6 +206,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 _NETWORK,
                 guarantees.TRIMMED_MEAN,
                 decide=side_by_side.coordinatewise,
+                reads_all=True,
             )
         ),
         "Krum": _always(
@@ -204,6 +219,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 guarantees.KRUM,
                 needs_rows("Krum", 2, 3),
                 decide=lambda x, f: side_by_side.krum(x, f, 1),
+                reads_all=True,
             )
         ),
         "Multi-Krum": _multi_krum,
@@ -216,6 +232,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 Cost("O(n^2 d + 1.47^f n^2)", _PAIRS.memory),
                 guarantees.MINIMUM_DIAMETER,
                 check_cover,
+                reads_all=True,
             )
         ),
         "SMEA": _always(
@@ -227,6 +244,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 Cost("O(n^2 d + C(n, f) n^3)", _PAIRS.memory),
                 guarantees.SMALLEST_EIGENVALUE,
                 check_subsets,
+                reads_all=True,
             )
         ),
         "Cent1P": _always(
@@ -238,6 +256,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 _PAIRS,
                 guarantees.CENTER,
                 decide=lambda x, f: side_by_side.inner(x, f, center_cost),
+                reads_all=True,
             )
         ),
         "Mean1P": _always(
@@ -249,6 +268,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 _PAIRS,
                 guarantees.MEAN,
                 decide=lambda x, f: side_by_side.inner(x, f, mean_cost),
+                reads_all=True,
             )
         ),
         "Cent2P": _always(
@@ -262,6 +282,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "Inner: as Cent1P; Outer: mean without the f rows in the smallest ball around a row",
                 "the paper",
                 side_by_side=lambda x, f: side_by_side.inner_and_outer(x, f, center_cost),
+                reads_all=True,
             )
         ),
         "Mean2P": _always(
@@ -275,6 +296,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "Inner: as Mean1P; Outer: mean without the f rows with the least sum of squared distances to a row",
                 "the paper",
                 side_by_side=lambda x, f: side_by_side.inner_and_outer(x, f, mean_cost),
+                reads_all=True,
             )
         ),
         "Bulyan": _always(
@@ -285,6 +307,7 @@ RULE_MAKERS: Mapping[str, Callable[..., Rule]] = MappingProxyType(
                 "El Mhamdi et al. 2018",
                 _PAIRS,
                 check=needs_rows("Bulyan", 4, 3),
+                reads_all=True,
             )
         ),
         "Meamed": _always(

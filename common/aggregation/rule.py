@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ostrakon.common.aggregation import fused
 from ostrakon.common.aggregation.guarantees import Guarantee
 from ostrakon.common.aggregation.matrix import ChosenRows, PlacedRows, usable_rows
 from ostrakon.common.aggregation.means import Aggregate
@@ -59,6 +60,9 @@ class Rule:
     trusts: tuple[int, ...] = ()
     """Places on the roster whose workers must be honest."""
 
+    reads_all: bool = False
+    """Whether on a GPU, with f > 0, kernels come upon every number before anything is decided (`fused.NotFinite`)."""
+
     side_by_side: Decide | None = None
     """What it decides in many rounds at once, for `side_by_side.aggregates`; None for rules that go one by one."""
 
@@ -89,6 +93,11 @@ class Rule:
         if len(whose) != n:
             raise OstrakonError(f"{len(whose)} positions came with {n} rows: each row has one")
         wide = x.float() if x.element_size() < 4 else x
+        if self.reads_all and f and n <= fused.LARGEST_NETWORK and fused.usable(wide):
+            try:  # Mostly all are finite, and a pass over the rows is spared.
+                return self._of_finite(x.dtype, wide, list(range(n)), f, whose)
+            except fused.NotFinite:
+                pass
         rows = usable_rows(wide)
         if not rows:
             raise OstrakonError(f"none of the {n} rows given to rule {self.name} is finite")
@@ -96,9 +105,7 @@ class Rule:
         if lost:
             f = max(0, f - lost)
             self.applies(n - lost, f)
-        finite = wide if not lost else ChosenRows(wide, rows)
-        aggregates = self.function(PlacedRows(finite, [(whose[row],) for row in rows]), f)
-        return tuple(Aggregate(one.vector.to(x.dtype), tuple(rows[row] for row in one.cluster)) for one in aggregates)
+        return self._of_finite(x.dtype, wide, rows, f, whose)
 
     def check(self, n: int, f: int) -> None:
         """Check whether the rule can be used for n workers of which f may lie.
@@ -128,6 +135,13 @@ class Rule:
                     f"a round may have the rows of {arrived} of the {n} workers only: {refusal}. Give a smaller f"
                     + (", or quorum = synchronous, which lowers f with each missing row" if asynchronous else "")
                 ) from None
+
+    def _of_finite(
+        self, dtype: torch.dtype, x: Tensor, rows: list[int], f: int, whose: Sequence[int]
+    ) -> tuple[Aggregate, ...]:
+        finite = x if len(rows) == len(x) else ChosenRows(x, rows)
+        aggregates = self.function(PlacedRows(finite, [(whose[row],) for row in rows]), f)
+        return tuple(Aggregate(one.vector.to(dtype), tuple(rows[row] for row in one.cluster)) for one in aggregates)
 
     def _check_matrix(self, x: object) -> None:
         if not isinstance(x, Tensor):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ostrakon.common.aggregation import Rule
 from ostrakon.common.algorithm import Step, step
@@ -42,11 +43,19 @@ class Aggregator:
         self._device = device
         # Pinned, so that the copy to a GPU is one direct transfer.
         self._rows = torch.zeros((workers, parameters), dtype=torch.float32, pin_memory=device.type == "cuda")
+        self._copies = Copies(self._rows, device) if device.type == "cuda" else None
 
     def row(self, position: int) -> Vector:
-        """The memory that a member's momentum is received into, (d,) float32."""
+        """The memory that a member's momentum is received into, (d,) float32: it is about to be written."""
+        if self._copies:
+            self._copies.forget(position)
         row: Vector = self._rows[position].numpy()
         return row
+
+    def arrived(self, position: int) -> None:
+        """The row is complete. It goes to a GPU now, while others are still under way; this does not wait for it."""
+        if self._copies:
+            self._copies.start(position)
 
     def candidates(self, theta: Vector, positions: Sequence[int], f: int, taken: Step) -> tuple[Candidate | None, ...]:
         """keep * theta - gamma * F(X) for each aggregate of the rule; None for one that is not finite.
@@ -61,10 +70,7 @@ class Aggregator:
         Returns:
             One candidate for a one-phase rule, Inner and Outer for a two-phase rule.
         """
-        for target, source in enumerate(positions):  # ascending, so no row is overwritten before it has moved
-            if target != source:
-                self._rows[target].copy_(self._rows[source])
-        x = self._rows[: len(positions)].to(self._device)
+        x = moved_up(self._copies.of(positions) if self._copies else self._rows, positions)
         base = torch.from_numpy(theta).to(self._device)
         result: list[Candidate | None] = []
         for aggregate in self._rule.aggregate(x, f, positions):
@@ -76,6 +82,45 @@ class Aggregator:
                 host = step(base, aggregate.vector, taken).cpu().numpy()
             result.append(Candidate(host, digest(host), aggregate.cluster, half) if _finite(host) else None)
         return tuple(result)
+
+
+class Copies:
+    """Complete rows on a GPU, copied on a stream of their own."""
+
+    def __init__(self, rows: Tensor, device: torch.device) -> None:
+        """Reserves as much of the GPU's memory as the rows, (n, d) in pinned memory, take."""
+        self._rows = rows
+        self._copies = torch.empty(rows.shape, dtype=rows.dtype, device=device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._stream.wait_stream(torch.cuda.current_stream(device))
+        self._current: set[int] = set()
+
+    def forget(self, position: int) -> None:
+        """The row will change."""
+        self._current.discard(position)
+
+    def start(self, position: int) -> None:
+        """Copy a row, after those before it."""
+        with torch.cuda.stream(self._stream):
+            self._copies[position].copy_(self._rows[position], non_blocking=True)
+        self._current.add(position)
+
+    def of(self, positions: Sequence[int]) -> Tensor:
+        """The copies, (n, d), to be worked on in place: those of these rows are complete for what is called next."""
+        for position in positions:
+            if position not in self._current:
+                self.start(position)
+        self._current.clear()
+        torch.cuda.current_stream(self._copies.device).wait_stream(self._stream)
+        return self._copies
+
+
+def moved_up(rows: Tensor, positions: Sequence[int]) -> Tensor:
+    """The rows at these positions, ascending, moved to the first ones of the same memory."""
+    for target, source in enumerate(positions):  # ascending, so no row is overwritten before it has moved
+        if target != source:
+            rows[target].copy_(rows[source])
+    return rows[: len(positions)]
 
 
 def _finite(vector: Vector) -> bool:

@@ -157,7 +157,8 @@ class Calls:
         if needed and header.not_finite:
             state.step(rounds.GradientNotFinite(member))
         elif needed:
-            row = state.aggregator.row(state.roster.position(member))
+            position = state.roster.position(member)
+            row = state.aggregator.row(position)
             try:
                 await state.uploads.receive(member, parts, row, first)
             except Refused as refusal:
@@ -166,6 +167,7 @@ class Calls:
                         Reason.NEWER_UPLOAD, "another upload of this worker took over the row: send it again"
                     ) from None
                 raise
+            state.aggregator.arrived(position)
             state.step(rounds.Uploaded(member, header.session, header.digest, header.loss))
             if member not in state.round.submissions:
                 raise Refused(Reason.LATE_SUBMISSION, "the round closed with the last byte")

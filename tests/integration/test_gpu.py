@@ -26,6 +26,10 @@ def test_candidates_made_on_a_gpu_are_those_of_the_cpu() -> None:
         aggregator = Aggregator(rule("Mean2P"), n, d, torch.device(device))
         for position in range(n):
             aggregator.row(position)[:] = momenta[position] if position in accepted else np.nan
+            if position % 2:  # the others go when they are needed
+                aggregator.arrived(position)
+        aggregator.row(3)[:] = 0  # replaced by a newer upload, of which this is the beginning
+        aggregator.row(3)[:] = momenta[3]
         found[device] = aggregator.candidates(theta, accepted, f, Step(0.5))
     for here, there in zip(found["cpu"], found["cuda"], strict=True):
         assert here is not None and there is not None

@@ -51,7 +51,7 @@ def assert_same(ones: tuple[Any, ...], others: tuple[Any, ...]) -> None:
 
 @pytest.mark.parametrize("module", [each.name for each in pkgutil.iter_modules(ostrakon.common.aggregation.__path__)])
 def test_the_examples_of_the_docstrings_hold(module: str) -> None:
-    if module != "__main__":
+    if module not in ("__main__", "kernels"):  # the latter has none, and needs Triton
         tested = importlib.import_module(f"ostrakon.common.aggregation.{module}")
         assert doctest.testmod(tested, extraglobs={"torch": torch}).failed == 0
 
