@@ -193,10 +193,13 @@ def kernels() -> Any:
 
 @lru_cache(maxsize=8)
 def _works(device: torch.device) -> bool:
+    from ostrakon.common.aggregation import fused_distances
+
     try:
-        one = torch.ones(1, 1, device=device)
-        means(one, [[0]], [torch.empty_like(one[0])])
-    except Exception as error:  # no Triton, none of this GPU, no C compiler for it: whatever it is, torch can do it
+        x = torch.ones(35, 64, device=device)
+        fused_distances.squared_distances(x, range(35), range(35), exact=False)  # what takes most of a GPU
+        means(x, [range(35)], [torch.empty_like(x[0])])
+    except Exception as error:  # no Triton, too small a GPU, no C compiler: whatever it is, torch can do it
         logging.getLogger(__name__).info("no fused kernels on %s: %s", device, error)
         return False
     return True
