@@ -83,7 +83,7 @@ class Convolution:
                 for r, part in enumerate(x.chunk(len(weight)))
             ]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
-        return _correlate(_padded(x, self.padding), weight, bias, self.stride)
+        return _correlate(padded(x, self.padding), weight, bias, self.stride)
 
     def input_gradient(self, g: Tensor, x: Tensor, weight: Tensor) -> Tensor:
         """The gradient at x."""
@@ -93,23 +93,25 @@ class Convolution:
                 for r, (back, into) in enumerate(zip(g.chunk(len(weight)), x.chunk(len(weight)), strict=True))
             ]
             return parts[0] if len(parts) == 1 else torch.cat(parts)
-        # The correlation of g, spread by the stride, with the weights turned around.
-        kernel = weight.shape[-2:]
-        spread = g
-        if self.stride != (1, 1):
-            sizes = [(size - 1) * step + 1 for size, step in zip(g.shape[2:], self.stride, strict=True)]
-            spread = g.new_zeros(*g.shape[:2], *sizes).contiguous(memory_format=torch.channels_last)
-            spread[:, :, :: self.stride[0], :: self.stride[1]] = g
-        before = [kernel[i] - 1 - self.padding[i] for i in range(2)]
-        after = [x.shape[2 + i] + kernel[i] - 1 - before[i] - spread.shape[2 + i] for i in range(2)]
-        framed = functional.pad(spread, (before[1], after[1], before[0], after[0]))
-        return _correlate(framed, weight.flip(-1, -2).transpose(1, 2), None, (1, 1))
+        # What each place of g brings back to each place that the kernel saw, added up.
+        runs, outputs, inputs, *kernel = weight.shape
+        rows = g.permute(0, 2, 3, 1).reshape(runs, -1, outputs)
+        back = torch.bmm(rows, weight.permute(0, 1, 3, 4, 2).reshape(runs, outputs, -1))
+        back = back.view(len(g), *g.shape[2:], *kernel, inputs)
+        height, width = (size + 2 * border for size, border in zip(x.shape[2:], self.padding, strict=True))
+        padded = g.new_zeros(len(g), height, width, inputs)
+        down, right = (step * (size - 1) + 1 for step, size in zip(self.stride, g.shape[2:], strict=True))
+        for i in range(kernel[0]):
+            for j in range(kernel[1]):
+                padded[:, i : i + down : self.stride[0], j : j + right : self.stride[1]].add_(back[:, :, :, i, j])
+        inside = (slice(border, border + size) for border, size in zip(self.padding, x.shape[2:], strict=True))
+        return padded[:, *inside].permute(0, 3, 1, 2)
 
     def worker_gradients(self, g: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         """Write each worker's gradient, for so many workers at once as columns fit into cache."""
         workers = weight.shape[0] * weight.shape[1]
         outputs, inputs, *kernel = weight.shape[2:]
-        columns = _columns(_padded(x, self.padding), kernel, self.stride)
+        columns = _columns(padded(x, self.padding), kernel, self.stride)
         columns = columns.view(workers, -1, *columns.shape[1:])
         back = g.permute(0, 2, 3, 1).reshape(workers, -1, outputs)
         targets = weight.flatten(0, 1)
@@ -147,10 +149,21 @@ def apply(layer: Layer, x: Tensor, weight: Tensor, bias: Tensor | None, into: tu
     return outputs
 
 
+def pools_by_two(module: nn.Module) -> bool:
+    """Whether it makes one of each two by two places, and leaves out what is left at the border."""
+    return (
+        type(module) is nn.MaxPool2d
+        and all(one in (2, (2, 2)) for one in (module.kernel_size, module.stride))
+        and module.padding in (0, (0, 0))
+        and module.dilation in (1, (1, 1))
+        and not module.ceil_mode
+        and not module.return_indices
+    )
+
+
 def max_pool(module: nn.MaxPool2d, x: Tensor) -> Tensor:
-    """What the module makes of x, without gradients; pooling by two as the larger of halves: a fifth of the time."""
-    by_two = all(one in (2, (2, 2)) for one in (module.kernel_size, module.stride))
-    if not by_two or module.padding not in (0, (0, 0)) or module.dilation not in (1, (1, 1)) or module.ceil_mode:
+    """What the module makes of x, without gradients; pooling by two as the larger of halves: on a CPU in a fifth."""
+    if x.is_cuda or not pools_by_two(module):
         pooled: Tensor = module(x)
         return pooled
     height, width = (size // 2 * 2 for size in x.shape[-2:])
@@ -184,7 +197,7 @@ def _conv2d_input(g: Tensor, x: Tensor, weight: Tensor, stride: tuple[int, int],
     return back
 
 
-def _padded(x: Tensor, padding: tuple[int, int]) -> Tensor:
+def padded(x: Tensor, padding: tuple[int, int]) -> Tensor:
     """x with zeros around each image, laid out channels last."""
     if padding != (0, 0):
         x = functional.pad(x, (padding[1], padding[1], padding[0], padding[0]))

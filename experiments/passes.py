@@ -14,12 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from ostrakon.common.aggregation.fused import works
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Task
 from ostrakon.common.tasks.rehearsal import TEST_BLOCK
 from ostrakon.common.traces import last_line
-from ostrakon.experiments.layers import Layer, apply, layer_of, max_pool
+from ostrakon.experiments.layers import Convolution, Layer, apply, layer_of, max_pool, padded, pools_by_two
+from ostrakon.experiments.tensors import in_tf32
 
 _WITHOUT_PARAMETERS = (
     *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Tanh, nn.Sigmoid, nn.Identity),
@@ -77,6 +79,28 @@ class Weighted:
         bias = None if self.bias is None else vectors[..., self.bias]
         return weight.view(*weight.shape[:-1], *self.weight_shape), bias
 
+    def forward(self, x: Tensor, thetas: Tensor) -> Tensor:
+        """Its outputs, with the weights in thetas, (R, d)."""
+        return self.layer.forward(x, *self.parts(thetas))
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A convolution, pooling by two and ReLU, in a pass without gradients."""
+
+    convolution: Weighted
+    layer: Convolution
+    pool: nn.MaxPool2d
+
+    def forward(self, x: Tensor, thetas: Tensor) -> Tensor:
+        """Their outputs, with the weights in thetas, (R, d): by one kernel, where products are of TF32."""
+        weight, bias = self.convolution.parts(thetas)
+        if in_tf32(x.device) and works(x.device):
+            from ostrakon.experiments.pooled_convolution import pooled_convolution
+
+            return pooled_convolution(padded(x, self.layer.padding), weight, bias, self.layer.stride)
+        return max_pool(self.pool, self.layer.forward(x, weight, bias)).relu()
+
 
 class Layered:
     """Passes through layers that know the weights of all runs."""
@@ -84,6 +108,7 @@ class Layered:
     def __init__(self, task: Task, layers: Sequence[nn.Module | Weighted]) -> None:
         self._task = task
         self._layers = layers
+        self._without_gradients = _pooled(layers)
 
     def gradients(self, thetas: Tensor, inputs: Tensor, labels: Tensor, weights: Tensor, out: Tensor) -> None:
         """See `Passes`."""
@@ -115,13 +140,18 @@ class Layered:
 
     def _outputs(self, thetas: Tensor, inputs: Tensor, gradients: Tensor | None = None) -> Tensor:
         x = inputs
-        for one in self._layers:
-            if not isinstance(one, Weighted):
-                x = max_pool(one, x) if gradients is None and type(one) is nn.MaxPool2d else one(x)
-            elif gradients is None:
-                x = one.layer.forward(x, *one.parts(thetas))
+        if gradients is None:
+            for step in self._without_gradients:
+                if isinstance(step, nn.MaxPool2d):
+                    x = max_pool(step, x)
+                else:
+                    x = step(x) if isinstance(step, nn.Module) else step.forward(x, thetas)
+            return x
+        for layer in self._layers:
+            if isinstance(layer, Weighted):
+                x = apply(layer.layer, x, *layer.parts(thetas), layer.parts(gradients))
             else:
-                x = apply(one.layer, x, *one.parts(thetas), one.parts(gradients))
+                x = layer(x)
         return x
 
 
@@ -212,6 +242,24 @@ def _layers(model: FlatModel) -> list[nn.Module | Weighted] | None:
         else:
             return None
     return found if not places else None
+
+
+def _pooled(layers: Sequence[nn.Module | Weighted]) -> list[nn.Module | Weighted | Pooled]:
+    """The layers, those that `Pooled` knows together."""
+    found: list[nn.Module | Weighted | Pooled] = []
+    for one in layers:
+        first, pool = found[-2:] if len(found) > 1 else (None, None)
+        if (
+            isinstance(first, Weighted)
+            and isinstance(first.layer, Convolution)
+            and isinstance(pool, nn.MaxPool2d)
+            and pools_by_two(pool)
+            and type(one) is nn.ReLU
+        ):
+            found[-2:] = [Pooled(first, first.layer, pool)]
+        else:
+            found.append(one)
+    return found
 
 
 def _places(model: FlatModel) -> dict[str, tuple[slice, tuple[int, ...]]]:

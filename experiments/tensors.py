@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
 def some(x: Tensor, places: Sequence[int]) -> Tensor:
@@ -24,6 +25,15 @@ def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
     """Copy an array to a device, without waiting until a GPU has done what it was told before."""
     made = torch.from_numpy(array)
     return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made
+
+
+def in_tf32(device: torch.device) -> bool:
+    """Whether products there are of TF32 now, and nobody counts torch's operations."""
+    return (
+        device.type == "cuda"
+        and torch.backends.cuda.matmul.fp32_precision == "tf32"
+        and not is_in_torch_dispatch_mode()
+    )
 
 
 @contextmanager

@@ -61,7 +61,7 @@ def rows_of(x: Matrix) -> tuple[Tensor, list[int]] | None:
 
 def usable(x: Tensor) -> bool:
     """Whether the kernels read x: float32 on a GPU, each row without gaps, and Triton works there."""
-    return x.is_cuda and x.dtype == torch.float32 and x.stride(1) == 1 and _works(x.device)
+    return x.is_cuda and x.dtype == torch.float32 and x.stride(1) == 1 and works(x.device)
 
 
 def means(x: Tensor, sets: Sequence[Sequence[int]], results: Sequence[Tensor]) -> None:
@@ -95,6 +95,29 @@ def means(x: Tensor, sets: Sequence[Sequence[int]], results: Sequence[Tensor]) -
             ALIGNED=4 if aligned else 1,
             num_warps=shape.warps,
         )
+
+
+def means_of_rounds(x: Tensor, sets: Tensor) -> Tensor:
+    """The means of k sets of rows in each of R rounds, (R, k, d), each as `means.means` computes it.
+
+    Args:
+        x: (R, n, d) float32, without gaps.
+        sets: (R, k, n) bool, none empty.
+    """
+    rounds, n, d = x.shape
+    result = x.new_empty(rounds, sets.shape[1], d)
+    with on(x.device):
+        kernels().means_of_rounds[(-(-d // FEW_SETS.width), rounds)](
+            x,
+            sets.to(torch.uint8).contiguous(),
+            result,
+            n,
+            d,
+            SETS=sets.shape[1],
+            WIDTH=FEW_SETS.width,
+            num_warps=FEW_SETS.warps,
+        )
+    return result
 
 
 def mixed(x: Tensor, sets: Sequence[Sequence[int]], middle: int, out: Tensor) -> bool:
@@ -192,7 +215,8 @@ def kernels() -> Any:
 
 
 @lru_cache(maxsize=8)
-def _works(device: torch.device) -> bool:
+def works(device: torch.device) -> bool:
+    """Whether kernels run on a GPU."""
     from ostrakon.common.aggregation import fused_distances
 
     try:

@@ -58,12 +58,43 @@ def squared_distances(x: Tensor, rows: Sequence[int], others: Sequence[int], *, 
         (k, m) float64 on the CPU; NaN or +inf where a row is not finite, or float32 cannot hold the square. The same
         bits whatever the order of the rows.
     """
-    language = kernels().tl
     shape = DOUBLE if exact else SINGLE
+    tiles = _tiles(tuple(rows), tuple(others), shape.size, x.device)
+    sums = _sums(x, tiles.first, tiles.second, shape, exact=exact).flatten().cpu()
+    result = torch.empty(len(rows), len(others), dtype=torch.float64)
+    result[tiles.row, tiles.other] = sums
+    if tiles.symmetric:
+        result[tiles.other, tiles.row] = sums
+    return result
+
+
+def squared_distances_of_rounds(x: Tensor) -> Tensor:
+    """Squared Euclidean distances between all rows of each round, computed in float64, without waiting for the GPU.
+
+    Args:
+        x: (R, n, d) float32, without gaps.
+
+    Returns:
+        (R, n, n) float64 on its device; else as of `squared_distances`.
+    """
+    rounds, n, d = x.shape
+    every = tuple(range(n))
+    tiles = _tiles(every, every, DOUBLE.size, x.device)
+    first_rows = n * torch.arange(rounds, device=x.device)[:, None, None]
+    first, second = ((one + first_rows).flatten(0, 1) for one in (tiles.first, tiles.second))
+    sums = _sums(x.view(-1, d), first, second, DOUBLE, exact=True).view(rounds, -1)
+    result = x.new_empty(rounds, n, n, dtype=torch.float64)
+    result[:, tiles.row_there, tiles.other_there] = sums
+    result[:, tiles.other_there, tiles.row_there] = sums
+    return result
+
+
+def _sums(x: Tensor, first: Tensor, second: Tensor, shape: Tiles, *, exact: bool) -> Tensor:
+    """Of each tile, rows `first`, (tiles, size), by rows `second`, the distances: (tiles, size**2) float64."""
+    language = kernels().tl
     kind, triton_kind = (torch.float64, language.float64) if exact else (torch.float32, language.float32)
     d = x.shape[1]
-    tiles = _tiles(tuple(rows), tuple(others), shape.size, x.device)
-    count = len(tiles.first)
+    count = len(first)
     at_once = min(shape.at_once, 1 << (count - 1).bit_length())
     chunks = -(-count // at_once)
     spans = -(-d // (32 * shape.unroll * shape.steps))
@@ -72,8 +103,8 @@ def squared_distances(x: Tensor, rows: Sequence[int], others: Sequence[int], *, 
         kernels().squared_distances[(spans * chunks,)](
             x,
             x.stride(0),
-            tiles.first,
-            tiles.second,
+            first,
+            second,
             partial,
             d,
             count,
@@ -89,12 +120,8 @@ def squared_distances(x: Tensor, rows: Sequence[int], others: Sequence[int], *, 
             num_warps=at_once,
             maxnreg=shape.registers,
         )
-    sums = partial.sum(dim=0, dtype=torch.float64).flatten().cpu()
-    result = torch.empty(len(rows), len(others), dtype=torch.float64)
-    result[tiles.row, tiles.other] = sums
-    if tiles.symmetric:
-        result[tiles.other, tiles.row] = sums
-    return result
+    sums: Tensor = partial.sum(dim=0, dtype=torch.float64)
+    return sums
 
 
 class _Tiling(NamedTuple):
@@ -102,22 +129,27 @@ class _Tiling(NamedTuple):
     second: Tensor
     row: Tensor
     other: Tensor
+    row_there: Tensor
+    other_there: Tensor
     symmetric: bool
 
 
 @lru_cache(maxsize=16)
 def _tiles(rows: tuple[int, ...], others: tuple[int, ...], size: int, device: torch.device) -> _Tiling:
-    """Row numbers on the device, (tiles, size) each, and for each distance that comes back where it belongs."""
+    """Row numbers on the device, (tiles, size) each, and of each distance where it belongs, here and on the device."""
     symmetric = rows == others
     groups, other_groups = _groups(len(rows), size), _groups(len(others), size)
     pairs = [(a, b) for a in range(len(groups)) for b in range(a if symmetric else 0, len(other_groups))]
     row = torch.stack([groups[a] for a, _ in pairs])
     other = torch.stack([other_groups[b] for _, b in pairs])
+    row_of, other_of = row[:, :, None].expand(-1, -1, size).flatten(), other[:, None, :].expand(-1, size, -1).flatten()
     return _Tiling(
         torch.tensor(rows)[row].to(device),
         torch.tensor(others)[other].to(device),
-        row[:, :, None].expand(-1, -1, size).flatten(),
-        other[:, None, :].expand(-1, size, -1).flatten(),
+        row_of,
+        other_of,
+        row_of.to(device),
+        other_of.to(device),
         symmetric,
     )
 

@@ -233,3 +233,32 @@ def mean_of_ranks(
     for rank in tl.static_range(FIRST, LAST):
         total += values[rank].to(tl.float64)
     tl.store(out + column, (total / (LAST - FIRST)).to(tl.float32), mask=inside)
+
+
+@triton.jit
+def means_of_rounds(x, sets, out, n, d, SETS: tl.constexpr, WIDTH: tl.constexpr):
+    """The means of SETS sets of rows of each round's x, (rounds, n, d), in WIDTH columns, written to (rounds, SETS, d).
+
+    `sets` is (rounds, SETS, n) uint8, 1 for the rows in a set, which are added up in their order.
+    """
+    round = tl.program_id(1).to(tl.int64)
+    column = tl.program_id(0) * WIDTH + tl.arange(0, WIDTH)
+    inside = column < d
+    sums = ()
+    counts = ()
+    for _ in tl.static_range(SETS):
+        sums = sums + (tl.zeros([WIDTH], dtype=tl.float64),)
+        counts = counts + (0,)
+    for row in range(0, n):
+        value = tl.load(x + (round * n + row) * d + column, mask=inside, other=0.0).to(tl.float64)
+        added = ()
+        counted = ()
+        for one in tl.static_range(SETS):
+            member = tl.load(sets + (round * SETS + one) * n + row).to(tl.int32)
+            added = added + (sums[one] + tl.where(member != 0, value, 0.0),)
+            counted = counted + (counts[one] + member,)
+        sums = added
+        counts = counted
+    for one in tl.static_range(SETS):
+        mean = sums[one] / counts[one].to(tl.float64)
+        tl.store(out + (round * SETS + one) * d + column, mean.to(tl.float32), mask=inside)

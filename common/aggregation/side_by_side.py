@@ -14,6 +14,8 @@ from torch import Tensor
 
 from ostrakon.common.aggregation.clustering import ClusterCost, mean_cost
 from ostrakon.common.aggregation.coordinatewise import mean_of_ranks
+from ostrakon.common.aggregation.fused import means_of_rounds, usable
+from ostrakon.common.aggregation.fused_distances import squared_distances_of_rounds
 from ostrakon.common.aggregation.geometric import clipping_factors
 from ostrakon.common.aggregation.matrix import column_blocks
 
@@ -104,7 +106,9 @@ def krum(x: Tensor, f: int, m: int) -> Chosen:
 def coordinatewise(x: Tensor, trimmed: int) -> Tensor:
     """In every coordinate the mean of what is left without the `trimmed` smallest and largest values, (R, 1, d)."""
     rounds, n, d = x.shape
-    return mean_of_ranks(x.transpose(0, 1).reshape(n, rounds * d), trimmed).view(rounds, 1, d)
+    # Rounds with rows that are not finite are never sure; they must not concern the others.
+    rows = x.transpose(0, 1).reshape(n, rounds * d).nan_to_num_()
+    return mean_of_ranks(rows, trimmed).view(rounds, 1, d)
 
 
 def geometric_median(x: Tensor, iterations: int, eps: float) -> Tensor:
@@ -141,26 +145,18 @@ class _Measured:
 
 
 def _measured(x: Tensor) -> _Measured:
-    """Gram products in float64: what they lose of near rows far from 0, the bounds say.
+    squared = squared_distances_of_rounds(x) if usable(x[0]) else _squared_distances(x)
+    error = _AS_CLOSE * squared
+    return _Measured(squared, squared - error, squared + error, (squared == 0).byte().argmax(dim=2))
 
-    No row is taken for a reference: a liar could be it.
-    """
+
+def _squared_distances(x: Tensor) -> Tensor:
     rounds, n, d = x.shape
-    products = x.new_zeros(rounds, n, n, dtype=torch.float64)
+    squared = x.new_zeros(rounds, n, n, dtype=torch.float64)
     for columns in column_blocks(d, _width(x)):
         block = x[:, :, columns].double()
-        products.baddbmm_(block, block.mT)
-    lengths = products.diagonal(dim1=1, dim2=2)
-    lengths = lengths[:, :, None] + lengths[:, None, :]
-    squared = (lengths - products - products.mT).clamp_(min=0)
-    # Each product of d terms is off by at most d roundings of |a| |b| (Higham 2002, section 3.1).
-    error = 2 * (d + 16) * 2.0**-53 * lengths + _AS_CLOSE * squared
-    first = _first_equal(x, squared <= error)
-    squared, error = (_of_first(one, first) for one in (squared, error))
-    equal = first[:, :, None] == first[:, None, :]
-    squared.masked_fill_(equal, 0)
-    error.masked_fill_(equal, 0)
-    return _Measured(squared, (squared - error).clamp_(min=0), squared + error, first)
+        squared += torch.cdist(block, block, compute_mode="donot_use_mm_for_euclid_dist").square_()
+    return squared
 
 
 def tightest_clusters(measured: _Measured, size: int, cost: ClusterCost) -> Chosen:
@@ -203,6 +199,8 @@ def means(x: Tensor, sets: Tensor) -> Tensor:
         x: (R, n, d) float32, finite.
         sets: (R, k, n) bool, none empty.
     """
+    if usable(x[0]):
+        return means_of_rounds(x, sets)
     result = x.new_empty(*sets.shape[:2], x.shape[2])
     weights, counts = sets.double(), sets.sum(dim=2, keepdim=True)
     for columns in column_blocks(x.shape[2], _width(x)):
@@ -226,22 +224,6 @@ def _distances_to(x: Tensor, points: Tensor) -> Tensor:
         difference = x[:, :, columns].double() - points[:, None, columns]
         squared += torch.linalg.vector_norm(difference, dim=2).square_()
     return squared.sqrt_()
-
-
-def _first_equal(x: Tensor, possible: Tensor) -> Tensor:
-    """Of each row the first that may equal it, if it does; else itself. (R, n)."""
-    rounds, n, d = x.shape
-    first = possible.byte().argmax(dim=2)
-    equal = possible.new_ones(rounds, n)
-    for columns in column_blocks(d, _width(x)):
-        block = x[:, :, columns]
-        equal &= (block == block.take_along_dim(first[:, :, None], dim=1)).all(dim=2)
-    return torch.where(equal, first, torch.arange(n, device=x.device))
-
-
-def _of_first(pairs: Tensor, first: Tensor) -> Tensor:
-    """What is known of each pair, (R, n, n), replaced by what is known of the first rows that equal the two."""
-    return pairs.take_along_dim(first[:, :, None], dim=1).take_along_dim(first[:, None, :], dim=2)
 
 
 def _width(x: Tensor) -> int:

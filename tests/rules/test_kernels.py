@@ -167,3 +167,18 @@ def test_rows_that_are_not_finite_are_left_out(name: str, bad: float, request: p
     for here, found in zip(expected, rule(name).aggregate(there(x), 3), strict=True):
         assert found.cluster == here.cluster
         torch.testing.assert_close(found.vector.cpu(), here.vector, rtol=1e-5, atol=1e-6)
+
+
+def test_distances_and_means_of_many_rounds_are_those_of_each(kernels: None) -> None:
+    for n, d, count in ((9, 300, 2), (5, 2100, 1), (10, 33, 3)):
+        x = torch.stack([drawn(n, d), 1e3 * drawn(n, d) + 5e6, drawn(n, d)])
+        x[:, 1] = x[:, 0]
+        squared = fused_distances.squared_distances_of_rounds(there(x)).cpu()
+        sets = torch.rand(3, count, n, generator=torch.Generator().manual_seed(d)) > 0.4
+        sets[:, :, 0] = True
+        averages = fused.means_of_rounds(there(x), there(sets)).cpu()
+        for rows, between, of_rounds, its in zip(x, squared, averages, sets, strict=True):
+            torch.testing.assert_close(between, Distances(rows, exact=True).squared, rtol=1e-11, atol=0)
+            assert torch.equal(between[0], between[1])
+            assert torch.equal(between, between.T)
+            assert torch.equal(of_rounds, torch.stack(means(rows, [one.nonzero().flatten().tolist() for one in its])))

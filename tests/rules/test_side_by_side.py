@@ -60,7 +60,7 @@ def compare(name: str, x: Tensor, f: int) -> list[bool]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rounds_side_by_side_are_decided_as_alone_where_that_is_sure(name: str) -> None:
-    for kind in ("ordinary", "duplicates", "mimics", "huge row", "all equal"):
+    for kind in ("ordinary", "duplicates", "mimics", "huge row", "far from 0", "all equal"):
         for f in (0, 1, F):
             sure = compare(name, rounds(kind), f)
             # Two rows may be each other's farthest in the smallest ball: which is its centre, Gram products cannot say.
@@ -73,8 +73,6 @@ def test_rounds_that_rounding_could_decide_are_not_sure(name: str) -> None:
         for f in (0, 1, F):
             compare(name, rounds(kind), f)
     assert compare(name, rounds("not finite"), F) == [False, False, False, True, False, False]
-    if name in CLUSTERED:
-        assert sum(compare(name, rounds("far from 0"), F)) < 3
 
 
 def test_a_wide_matrix_goes_through_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
