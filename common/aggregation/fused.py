@@ -41,7 +41,7 @@ class Sets(NamedTuple):
 
 FEW_SETS = Sets(at_once=2, unroll=4, width=512, warps=4)
 MANY_SETS = Sets(at_once=4, unroll=4, width=512, warps=4)
-MIXED = Sets(at_once=8, unroll=4, width=512, warps=4)
+MIXED = Sets(at_once=8, unroll=2, width=1024, warps=4)
 
 RANK_WIDTH = 256
 """Columns of a program of 4 warps that finds ranks."""

@@ -41,7 +41,7 @@ class Tiles(NamedTuple):
         return 2 + self.unroll + self.steps + 5
 
 
-SINGLE = Tiles(size=7, at_once=8, unroll=2, steps=32, stages=4, registers=128)
+SINGLE = Tiles(size=6, at_once=8, unroll=4, steps=32, stages=1, registers=128)
 DOUBLE = Tiles(size=4, at_once=8, unroll=4, steps=32, stages=1, registers=168)
 
 
