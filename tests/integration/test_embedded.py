@@ -1,15 +1,13 @@
 """Training loops of one's own that take part in a run, over TLS with a real server."""
 
 import asyncio
-import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pytest
-import structlog
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -18,18 +16,10 @@ from ostrakon import OstrakonError, Worker, write_initial
 from ostrakon.common.digest import digest
 from ostrakon.server.storage.audit import audit
 from tests.harness.cluster import Cluster, wait_for
-
-T = TypeVar("T")
+from tests.harness.together import together
 
 Make = Callable[..., Cluster]
 Loop = Callable[[Worker, nn.Module, Tensor, Tensor], None]
-
-
-@pytest.fixture(autouse=True)
-def log() -> Iterator[None]:
-    """What a worker sets up where nobody has, is undone."""
-    yield
-    structlog.reset_defaults()
 
 
 def small(seed: int = 1) -> nn.Module:
@@ -63,26 +53,6 @@ def own(cluster: Make, initial: Any, **settings: Any) -> Cluster:
 
 def place(run: Cluster, name: str) -> dict[str, Any]:
     return {"server": run.address, "tls": run.tls("worker", name)}
-
-
-def together(loops: Sequence[Callable[[], T]]) -> list[T]:
-    """Each loop in a thread of its own, to its end; the first error of any is the test's."""
-    done: dict[int, T] = {}
-    ended: queue.Queue[BaseException | None] = queue.Queue()
-
-    def run(number: int) -> None:
-        try:
-            done[number] = loops[number]()
-            ended.put(None)
-        except BaseException as error:
-            ended.put(error)
-
-    for number in range(len(loops)):
-        threading.Thread(target=run, args=(number,), daemon=True).start()
-    for _ in loops:
-        if (error := ended.get(timeout=60)) is not None:
-            raise error
-    return [done[number] for number in range(len(loops))]
 
 
 def module_loop(

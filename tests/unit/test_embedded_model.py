@@ -2,13 +2,11 @@
 
 import math
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import structlog
 import torch
 from torch import Tensor, nn
 
@@ -19,13 +17,6 @@ from ostrakon.common.model_file import read_model
 from ostrakon.common.wire import Vector
 from ostrakon.worker.embedded.judging import ballot_by_losses, ballot_unseen, check_criterion
 from ostrakon.worker.embedded.model import ModuleModel, VectorModel, own_vector
-
-
-@pytest.fixture(autouse=True)
-def log() -> Iterator[None]:
-    """What a worker sets up where nobody has, is undone."""
-    yield
-    structlog.reset_defaults()
 
 
 class Tied(nn.Module):

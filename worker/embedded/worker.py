@@ -36,8 +36,7 @@ class Worker:
             for round in worker:                                # the committed model is in `model` now
                 loss_of(model, next(batches)).backward()
                 round.submit()
-                held_out = next(others)
-                round.vote(lambda: loss_of(model, held_out))
+                round.vote(partial(loss_of, model, next(others)))
 
     A round in which the body submits nothing counts as missed. The loop ends with the run; `model` then holds the last
     committed model. `async with` and `async for` do the same in an event loop, with rounds whose methods are awaited.
