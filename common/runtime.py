@@ -111,6 +111,15 @@ def start_log(path: Path | None) -> None:
     )
 
 
+def quiet_log() -> None:
+    """Inside somebody else's program that has set up no log of events: show warnings alone, where errors go."""
+    if not structlog.is_configured():
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+            logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        )
+
+
 def run_to_exit(work: Callable[[], None], log: Path | None) -> None:
     """Run a process's work and turn what stopped it into an exit status.
 

@@ -1,4 +1,4 @@
-"""What users import: the task contract, partitions of data, aggregation rules, attacks, and whole runs in one process.
+"""What users import: the task contract, a worker for a loop of one's own, rules, attacks, whole runs in one process.
 
 The rooms of the house are links in this folder, so that nothing of it lies at the top level of anybody's Python.
 """
@@ -13,17 +13,31 @@ if TYPE_CHECKING:
     from ostrakon.common.tasks import partition
     from ostrakon.common.tasks.contract import Examples, Task
     from ostrakon.worker import attacks
+    from ostrakon.worker.embedded.initial import write_initial
+    from ostrakon.worker.embedded.worker import Worker
 
-__all__ = ["Examples", "OstrakonError", "Task", "attacks", "experiments", "partition", "rules"]
+__all__ = [
+    "Examples",
+    "OstrakonError",
+    "Task",
+    "Worker",
+    "attacks",
+    "experiments",
+    "partition",
+    "rules",
+    "write_initial",
+]
 
 _PLACES = {
     "Examples": ("ostrakon.common.tasks.contract", "Examples"),
     "OstrakonError": ("ostrakon.common.errors", "OstrakonError"),
     "Task": ("ostrakon.common.tasks.contract", "Task"),
+    "Worker": ("ostrakon.worker.embedded.worker", "Worker"),
     "attacks": ("ostrakon.worker.attacks", None),
     "experiments": ("ostrakon.experiments", None),
     "partition": ("ostrakon.common.tasks.partition", None),
     "rules": ("ostrakon.common.aggregation", None),
+    "write_initial": ("ostrakon.worker.embedded.initial", "write_initial"),
 }
 
 

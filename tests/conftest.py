@@ -12,6 +12,7 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # as every command has it
 
+import structlog
 import torch
 
 from tests.harness.cluster import Cluster
@@ -23,6 +24,13 @@ torch.set_num_threads(1)
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) == signal.SIG_IGN:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@pytest.fixture(autouse=True)
+def log_of_events() -> Iterator[None]:
+    """A log that a test has set up, or had set up by what it calls, ends with it."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -132,6 +132,16 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Withheld:
+    """There is no momentum in this round; the vote counts all the same."""
+
+
+@dataclass(frozen=True)
+class Left:
+    """Nothing more is done in this round."""
+
+
+@dataclass(frozen=True)
 class Submitted:
     """The server has our momentum."""
 
@@ -158,7 +168,7 @@ class Failed:
     sentence: str
 
 
-Event = Joined | Restored | Received | Trained | Submitted | Judged | Decided | Failed
+Event = Joined | Restored | Received | Trained | Withheld | Left | Submitted | Judged | Decided | Failed
 
 
 @dataclass
@@ -206,8 +216,11 @@ def advance(part: Part, event: Event) -> Action:
             return _begin(part, round, base)
         case Trained():
             return Submit(part.round, part.base)
-        case Submitted():
+        case Submitted() | Withheld():
             return _submitted(part)
+        case Left():
+            part.done = part.round
+            return Receive(part.done)
         case Judged():
             return Vote(part.round)
         case Decided(round, next_base):

@@ -70,7 +70,9 @@ async def committed(folder: Path, rounds: int, **settings: Any) -> tuple[Port, l
     sessions = pulls(house)
     parts = [asyncio.create_task(session.take_part()) for session in sessions]
     house.start()
-    await reached(lambda: house.coordinator.head_round == rounds and all(house.digest in s._held for s in sessions))
+    await reached(
+        lambda: house.coordinator.head_round == rounds and all(house.digest in s.rounds.held for s in sessions)
+    )
     await house.stop()
     return house.port, sessions, parts
 

@@ -23,7 +23,7 @@ from ostrakon.server.core.uploads import Uploads
 from ostrakon.server.rpc.recovery import Recovery
 from ostrakon.server.storage.ledger import Committed, Entry, Ledger, Unknown
 from ostrakon.server.storage.model_store import ModelKey
-from ostrakon.worker import session
+from ostrakon.worker import rounds as workers_rounds
 from ostrakon.worker.part import Joined, Part
 from tests.simulation.disk import MemoryLedger
 from tests.simulation.scenario import draw_scenario
@@ -182,13 +182,13 @@ def a_model_of_zeros_is_many_files(patch: Patch) -> None:
 
 
 def what_a_dead_server_was_sent_is_done(patch: Patch) -> None:
-    following = session.advance  # type: ignore[attr-defined]
+    following = workers_rounds.advance  # type: ignore[attr-defined]
 
     def forgetful(part: Part, event: Any) -> Any:
         part.committed = max(part.committed, part.done) if isinstance(event, Joined) else part.committed
         return following(part, event)
 
-    patch.setattr(session, "advance", forgetful)
+    patch.setattr(workers_rounds, "advance", forgetful)
 
 
 def a_lost_model_is_given_up_when_n_minus_f_have_said_no(patch: Patch) -> None:

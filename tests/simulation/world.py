@@ -191,7 +191,7 @@ class World:
         return [
             name
             for name, session in self._sessions.items()
-            if self.workers[name].alive and name not in revoked and digest in session._held
+            if self.workers[name].alive and name not in revoked and digest in session.rounds.held
         ]
 
     async def _start_slowly(self, process: Process) -> None:

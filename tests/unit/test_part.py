@@ -23,6 +23,7 @@ from ostrakon.worker.part import (
     Join,
     Joined,
     Judged,
+    Left,
     Outcome,
     Part,
     Receive,
@@ -34,6 +35,7 @@ from ostrakon.worker.part import (
     Train,
     Trained,
     Vote,
+    Withheld,
     advance,
 )
 
@@ -55,6 +57,14 @@ def at_round(number: int = 4, *, two_phase: bool = True) -> Part:
 
 def failed(reason: Reason | None, status: str = "FAILED_PRECONDITION") -> Failed:
     return Failed(status, reason, f"because of {reason}")
+
+
+def test_without_a_momentum_there_is_still_the_vote_and_without_either_the_next_round() -> None:
+    part = at_round(4)
+    assert advance(part, Withheld()) == Inspect(4, "base")
+    assert advance(part, Left()) == Receive(4)
+    assert advance(at_round(4, two_phase=False), Withheld()) == Receive(4)
+    assert advance(at_round(4), Left()) == Receive(4)
 
 
 def test_a_round_of_two_phases() -> None:
@@ -214,7 +224,10 @@ Next = Callable[[Part], Event]
 events: st.SearchStrategy[Next] = st.one_of(
     st.builds(lambda term: lambda part: Joined(term, True), st.integers(1, 3)),
     st.builds(lambda ahead: lambda part: Received(part.done + ahead, "x", None), st.integers(1, 3)),
-    st.builds(lambda event: lambda part: event, st.sampled_from([Trained(), Submitted(), Judged(), Restored()])),
+    st.builds(
+        lambda event: lambda part: event,
+        st.sampled_from([Trained(), Withheld(), Left(), Submitted(), Judged(), Restored()]),
+    ),
     st.builds(lambda term: lambda part: Joined(term, False, "wanted"), st.integers(1, 3)),
     st.just(lambda part: Decided(part.round)),
     st.builds(lambda why: lambda part: failed(why[1], why[0]), st.sampled_from(REFUSALS)),
