@@ -54,6 +54,7 @@ def rehearse_run(settings: RunSettings, initial: Path) -> Collusion | None:
         test=test,
         batch=settings.batch,
         vote_batch=settings.vote_batch,
+        precision=settings.precision,
     )
     return collusion(settings)
 

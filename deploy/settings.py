@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from ostrakon.common.bf16 import Wire
 from ostrakon.common.learning_rate import check_decay
 from ostrakon.common.schedule import NONE
-from ostrakon.common.setting_types import FewerWorkers, Norm, Options, Settings, Workers
+from ostrakon.common.setting_types import FewerWorkers, Norm, Options, Precision, Settings, Workers
 from ostrakon.common.settings import Machine, same_as
 from ostrakon.server.settings import Quorum, ServerSettings, check_bound
 from ostrakon.worker.settings import EvaluatorSettings, Vote, WorkerSettings
@@ -54,6 +54,7 @@ class RunSettings(Settings):
     weight_decay: float = same_as(ServerSettings, "weight_decay")
     beta: float = same_as(WorkerSettings, "beta")
     clip: Norm | None = same_as(WorkerSettings, "clip")
+    precision: Precision = same_as(WorkerSettings, "precision")
     vote: Vote = same_as(WorkerSettings, "vote")
     vote_batch: int = same_as(WorkerSettings, "vote_batch")
     quorum: Quorum = same_as(ServerSettings, "quorum")

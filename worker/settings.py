@@ -6,7 +6,18 @@ from typing import Literal
 from pydantic import Field
 
 from ostrakon.common.names import written
-from ostrakon.common.setting_types import Address, Batch, Count, Id, Norm, Options, SecondsOrNone, Seed, Settings
+from ostrakon.common.setting_types import (
+    Address,
+    Batch,
+    Count,
+    Id,
+    Norm,
+    Options,
+    Precision,
+    SecondsOrNone,
+    Seed,
+    Settings,
+)
 from ostrakon.common.settings import Machine, TlsFiles
 
 Vote = Literal["loss", "momentum", "mixed", "proximity"]
@@ -25,6 +36,7 @@ class TakingPart(Settings):
     batch: Batch = Field(16, description="examples in a training mini-batch")
     beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
     clip: Norm | None = Field(None, description="largest norm of a mini-batch's gradient; longer ones are scaled down")
+    precision: Precision = Field("float32", description="of the model in training: float32, bf16, or float16 on a GPU")
     vote: Vote = Field("loss", description="criterion of the vote: loss, momentum, mixed, proximity")
     vote_batch: Batch = Field(64, description="examples in a vote's mini-batch")
     data_timeout: SecondsOrNone = Field(60, description="seconds that data which cannot be read are waited for")
