@@ -15,6 +15,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.setting_types import Precision
 from ostrakon.common.tasks.contract import Examples, Task, described
+from ostrakon.common.tasks.measures import ACCURACY, checked
 from ostrakon.common.tasks.precision import autocast, check_precision, loss_scale, widened
 from ostrakon.common.tasks.streams import MODEL, seed_generators, torch_generator
 from ostrakon.common.tasks.user_code import user_code
@@ -137,6 +138,25 @@ class Passes:
                 + _advice(correct, outputs, batch.labels, correct=True)
             )
         return losses, correct
+
+    @torch.no_grad()
+    def measures(self, theta: Tensor, batch: Examples, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of each example of a batch at theta, (m,), and what else is measured of each, (m,) by name.
+
+        An example without a finite loss counts as False.
+
+        Raises:
+            OstrakonError: as `gradient`.
+        """
+        if type(self._task).measures is Task.measures:
+            losses, correct = self.answers(theta, batch, draw)
+            return losses, {ACCURACY: correct & losses.isfinite()}
+        losses, outputs = self._losses(theta, batch, draw, training=False)
+        with user_code(f"{self._name}: measures"):
+            found = checked(self._task.measures(outputs, batch.labels.clone()), len(batch))
+        return losses, {
+            name: one & losses.isfinite() if one.dtype == torch.bool else one for name, one in found.items()
+        }
 
     def _losses(self, theta: Tensor, batch: Examples, draw: Draw, *, training: bool) -> tuple[Tensor, Any]:
         """The losses of a batch, (m,), and the outputs, as they were before `losses` could write into them."""

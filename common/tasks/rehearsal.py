@@ -13,6 +13,7 @@ from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.setting_types import Precision
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.data import check_alike
+from ostrakon.common.tasks.measures import Totals
 from ostrakon.common.tasks.passes import Draw, Passes, initial_model
 
 REHEARSAL = 15  # the purpose of its draws
@@ -62,7 +63,9 @@ def rehearse(
         if test is not None:
             _check_repeatable(passes, theta, _first(test, TEST_BLOCK), seed, training=False)
             for size in sorted({min(TEST_BLOCK, len(test)), len(test) % TEST_BLOCK} - {0}):
-                passes.answers(theta, _first(test, size), Draw(seed, REHEARSAL))
+                totals = Totals()
+                totals.add(*passes.measures(theta, _first(test, size), Draw(seed, REHEARSAL)))
+                totals.finish(task)
         if training is not None and test is not None:
             check_alike(training, test)
         model.state.forget_written()
