@@ -23,7 +23,7 @@ from ostrakon.deploy.launch import Launch
 from ostrakon.deploy.live import Progress, table
 from ostrakon.deploy.processes import USER_ERROR
 from ostrakon.deploy.record import is_over, read_record
-from ostrakon.deploy.run_folder import Collusion, RunFolder
+from ostrakon.deploy.run_folder import Collusion, RunFolder, roster
 from ostrakon.deploy.settings import RunSettings
 from ostrakon.deploy.stopping import CALLED_OFF, Stop, Stopped
 from ostrakon.deploy.watch import Watch
@@ -129,7 +129,7 @@ def _launch(folder: RunFolder, settings: RunSettings, plot: Collusion | None, st
     folder.write_settings(settings)
     folder.write_certificates(settings, plot)
     if not folder.initial.exists():
-        initial = passed_on(WorkerSettings, settings)
+        initial = passed_on(WorkerSettings, settings, id=roster(settings)[-1])
         apart("the initial model", "ostrakon.worker.initial:write_initial", initial, folder.initial)
     folder.write_processes(settings, plot)
     forget_ending(folder.path)

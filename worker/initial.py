@@ -13,6 +13,7 @@ from ostrakon.common.model_file import write_model
 from ostrakon.common.safetensors_file import open_safetensors
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
+from ostrakon.worker.own_data import own_data
 from ostrakon.worker.settings import WorkerSettings
 
 _ADVICE = "give a safetensors file, which safetensors.torch.save_file(model.state_dict(), FILE) writes"
@@ -30,7 +31,7 @@ def write_initial(settings: WorkerSettings, path: Path, source: Path | None = No
         OstrakonError: the task cannot be used, its model cannot be flattened, `source` does not fit it or cannot be
             read, or the file cannot be written.
     """
-    made = task(settings.task, settings.data, settings.seed, settings.options)
+    made = task(settings.task, own_data(settings), settings.seed, settings.options)
     model = FlatModel(initial_model(made, settings.seed), "cpu")
     if source is not None:
         _take(model, source)

@@ -27,7 +27,7 @@ class TakingPart(Settings):
     """In what a process takes part, as whom, and with what."""
 
     task: str = Field("glyphs", description="glyphs, linear, femnist, cifar10, or package.module:MyTask")
-    data: Path | None = Field(None, description="data file or folder, for tasks that read one")
+    data: Path | None = Field(None, description="data file or folder, for tasks that read one; {worker} in it: own id")
     options: Options | None = Field(None, description="a table: what the task can be told, docs/tasks.md")
     seed: Seed = Field(1, description="seed of theta_0, of the data and of every mini-batch")
     server: Address = Field("127.0.0.1:7433", description="address of the server, HOST:PORT")

@@ -26,6 +26,7 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.backoff import Backoff
 from ostrakon.worker.evaluator.measure import own_measures
 from ostrakon.worker.introduction import introduction
+from ostrakon.worker.own_data import own_data
 from ostrakon.worker.part import OVERTAKEN, REJOIN, UNREACHABLE
 from ostrakon.worker.sampling import place
 from ostrakon.worker.settings import EvaluatorSettings
@@ -61,7 +62,7 @@ class Evaluation:
 
     def __init__(self, settings: EvaluatorSettings, path: Path) -> None:
         self._seed = settings.seed
-        self._task = task(settings.task, settings.data, settings.seed, settings.options)
+        self._task = task(settings.task, own_data(settings), settings.seed, settings.options)
         device = resolve_device(settings.device)
         self._model = FlatModel(initial_model(self._task, settings.seed), device)
         self._examples = place(test_data(self._task, settings.seed), device)
