@@ -33,8 +33,13 @@ class Progress:
     settings: RunSettings
     status: pb.StatusResponse | None = None  # None until the server has answered
     measured: Measurement | None = None  # of the last committed model that was measured
+    measurements: dict[int, Measurement] = field(default_factory=dict)  # by round; the last one of each counts
     restarts: dict[str, int] = field(default_factory=dict)  # process -> how often
     _past: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def measure(self, found: Measurement) -> None:
+        """Take in what the evaluator has measured."""
+        self.measured = self.measurements[found.round] = found
 
     def update(self, status: pb.StatusResponse, now: float) -> None:
         """Take in what the server answered at `now`, in seconds."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LOSS = "loss"
 _ACCURACY = "accuracy"
 
 
@@ -34,9 +35,14 @@ class Measurement:
         """Of the headline."""
         return self.values[self.headline]
 
+    @property
+    def every(self) -> Mapping[str, float]:
+        """All that is known of it, the loss too."""
+        return {**self.values, LOSS: self.loss}
+
     def shown(self, name: str) -> str:
         """A value for people."""
-        return shown_value(self.values[name], share=name in self.shares)
+        return shown_value(self.every[name], share=name in self.shares)
 
 
 def shown_value(value: float | None, *, share: bool) -> str:

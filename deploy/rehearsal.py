@@ -8,17 +8,22 @@ from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.layout import difference
 from ostrakon.common.model_file import read_model
 from ostrakon.common.runtime import prepare
+from ostrakon.common.tasks.contract import Examples
 from ostrakon.common.tasks.data import flipped, test_data, worker_data
 from ostrakon.common.tasks.feed import trained_on
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 from ostrakon.common.tasks.rehearsal import rehearse
+from ostrakon.deploy.goal import read_goal
 from ostrakon.deploy.launch_settings import check_parts
 from ostrakon.deploy.run_folder import EVALUATOR, Collusion, collusion, roster
 from ostrakon.deploy.settings import RunSettings
 from ostrakon.worker.attacks import attack_schedule
+from ostrakon.worker.evaluator.measure import own_measures
 from ostrakon.worker.own_data import data_of
 from ostrakon.worker.sampling import place
+
+_FEW = 8  # test examples that show by what a task is measured
 
 
 def rehearse_run(settings: RunSettings, initial: Path) -> Collusion | None:
@@ -59,6 +64,9 @@ def rehearse_run(settings: RunSettings, initial: Path) -> Collusion | None:
         vote_batch=settings.vote_batch,
         precision=settings.precision,
     )
+    if settings.until is not None:
+        few = Examples(test.inputs[:_FEW], test.labels[:_FEW])
+        read_goal(settings.until).check(own_measures(tested, model, model.theta.cpu().numpy(), few).values)
     return collusion(settings)
 
 

@@ -25,7 +25,7 @@ class Summary:
     """How a run went; None where nothing was measured."""
 
     status: str  # completed, diverged, stopped, or interrupted: no process has written an end
-    stopped_by: str | None  # the signal that stopped the run before its last round
+    stopped_by: str | None  # what stopped the run before its last round: a signal, or UNTIL=...
     rounds: int  # committed
     accuracy: float | None  # of the last committed model that was measured, on the test data
     accuracy_round: int | None  # whose model that is

@@ -47,7 +47,8 @@ class Watch:
     def poll(self, progress: Progress, now: float, timeout: float) -> bool:
         """Bring `progress` up to date; returns whether the server answered within `timeout` seconds."""
         for line in self._evaluations.new_lines():
-            progress.measured = of_model(line) or progress.measured
+            if (found := of_model(line)) is not None:
+                progress.measure(found)
         try:
             status = self._status(pb.StatusRequest(stamp=pb.Stamp(protocol=PROTOCOL)), timeout=timeout)
         except grpc.RpcError:
