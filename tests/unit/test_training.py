@@ -260,3 +260,22 @@ def test_a_loss_scale_is_halved_until_no_gradient_overflows_and_grows_again() ->
     while not scale.settle(torch.tensor([torch.nan])):  # nothing helps
         pass
     assert scale.value == 1
+
+
+@pytest.mark.parametrize("magnified", [1.0, 1e-6, 3e4])
+def test_a_float16_gradient_neither_vanishes_nor_overflows(monkeypatch: pytest.MonkeyPatch, magnified: float) -> None:
+    """On a CPU, which can compute so, though slowly: with these losses, unscaled float16 loses the gradient."""
+    monkeypatch.setattr("ostrakon.common.tasks.passes.check_precision", lambda precision, device: None)
+
+    class Magnified(ImageTask):
+        def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+            return magnified * super().losses(outputs, labels)
+
+    task = Magnified()
+    theta, data = model_of(task), task.worker_data(0, 4, 1)
+    whole, half = (
+        Training(task, data, flat(task), batch=100, beta=0, seed=1, worker=0, precision=kind).momentum(1, "base", theta)
+        for kind in ("float32", "float16")
+    )
+    assert half.finite and half.loss == pytest.approx(whole.loss, rel=0.01)
+    assert np.linalg.norm(half.vector - whole.vector) < 0.01 * np.linalg.norm(whole.vector)
