@@ -12,21 +12,28 @@ def init(
         typer.Option(metavar="FILE", help="TOML file with a worker's settings; task, data, options and seed are read."),
     ],
     output: Annotated[Path, typer.Option(metavar="FILE", help="File to write, as in initial.safetensors.")],
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="FILE", help="Start from these weights: a state dict of the task's model, as safetensors."
+        ),
+    ] = None,
 ) -> None:
     """Write theta_0, from which a server starts a run.
 
-    It is the model of a task with the weights that follow from a seed. Needs the settings of any worker of the run
-    (`ostrakon worker --help` lists them).
+    It is the model of a task with the weights that follow from a seed, or with those of a file. Needs the settings of
+    any worker of the run (`ostrakon worker --help` lists them).
 
     \b
-    Example:
+    Examples:
       ostrakon init --config worker.toml --output initial.safetensors
+      ostrakon init --config worker.toml --from pretrained.safetensors --output initial.safetensors
     """
     from ostrakon.common.settings import read
     from ostrakon.worker.initial import write_initial
     from ostrakon.worker.testbed.settings import WorkerFile
 
-    write_initial(read(WorkerFile, config), output)
+    write_initial(read(WorkerFile, config), output, source)
 
 
 def branch(

@@ -65,7 +65,8 @@ def down(run: OneRun = None) -> None:
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs, as in runs/default.")],
     compare: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Draw the accuracy of all RUNs into this file, and nothing else.")
+        Path | None,
+        typer.Option(metavar="PNG", help="Draw what all RUNs are measured by into this file, and nothing else."),
     ] = None,
 ) -> None:
     """Print the summary of runs, and draw their curves.

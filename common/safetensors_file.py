@@ -44,7 +44,7 @@ class Tensor:
 
 
 class OpenFile(Protocol):
-    """What is used of a `safetensors.safe_open` for numpy, which is not typed itself."""
+    """What is used of a `safetensors.safe_open`, which is not typed itself."""
 
     def keys(self) -> list[str]: ...
     def metadata(self) -> dict[str, str] | None: ...
@@ -90,14 +90,14 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def open_safetensors(path: Path, advice: str) -> Iterator[OpenFile]:
-    """Open a safetensors file for numpy; `advice` ends the sentence for the user where it cannot be read.
+def open_safetensors(path: Path, advice: str, framework: str = "numpy") -> Iterator[OpenFile]:
+    """Open a safetensors file for numpy, or for torch: "pt"; `advice` ends the sentence where it cannot be read.
 
     Raises:
         OstrakonError: the file is missing or damaged, at opening or later.
     """
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(path, framework=framework) as file:
             yield file
     except FileNotFoundError:
         raise OstrakonError(f"model file {path} does not exist: {advice}") from None

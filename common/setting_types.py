@@ -4,7 +4,7 @@ import math
 import os
 import struct
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
@@ -94,6 +94,7 @@ SecondsOrNone = Annotated[float, Field(ge=0, le=_LONGEST)]  # 0: no time at all
 Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what numpy can be seeded with
 Count = Annotated[int, Field(ge=1, le=_MANY)]
 Batch = Annotated[int, Field(ge=1, le=_HELD)]
+Precision = Literal["float32", "bf16", "float16"]
 Threads = Annotated[int, Field(ge=0, le=1024)]
 Workers = Annotated[int, Field(ge=1, le=MOST_WORKERS)]
 FewerWorkers = Annotated[int, Field(ge=0, le=MOST_WORKERS)]

@@ -13,7 +13,7 @@ ENDING = "ending.json"
 class Ending:
     """What no process of the run can write down itself."""
 
-    stopped_by: str | None = None  # the signal that stopped the run before its last round, as SIGINT
+    stopped_by: str | None = None  # what stopped the run before its last round: a signal, as SIGINT, or UNTIL=...
     errors: dict[str, str] = field(default_factory=dict)  # process -> what ended it for good, although the run went on
 
 

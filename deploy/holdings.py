@@ -12,10 +12,12 @@ from torch import Tensor
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.pictures import COLOURS, GRID, QUIET, TEXT, as_png
 from ostrakon.common.tasks.characters import CHARACTERS, Characters
-from ostrakon.common.tasks.contract import described
+from ostrakon.common.tasks.contract import Task, described
 from ostrakon.common.tasks.data import worker_data, worker_test_data
 from ostrakon.common.tasks.registry import task
+from ostrakon.deploy.run_folder import roster
 from ostrakon.deploy.settings import RunSettings
+from ostrakon.worker.own_data import data_of
 
 _COLOUR = COLOURS[0]
 _LARGEST = 150.0  # square points of the largest bubble
@@ -40,16 +42,24 @@ class Holdings:
     tests: NDArray[np.int64]
 
 
+def _tasks(settings: RunSettings) -> list[Task]:
+    """The task of each worker: one for all of them, but where each has a file of its own."""
+    files = [data_of(settings.data, id) for id in roster(settings)]
+    made = {file: task(settings.task, file, settings.seed, settings.options) for file in dict.fromkeys(files)}
+    return [made[file] for file in files]
+
+
 def holdings(settings: RunSettings) -> Holdings:
     """Count what the workers of a run would hold.
 
     Raises:
         OstrakonError: the task cannot be used, or its labels are no classes.
     """
-    made = task(settings.task, settings.data, settings.seed, settings.options)
     n, seed = settings.workers, settings.seed
-    training = [_counts(settings.task, worker_data(made, worker, n, seed).labels) for worker in range(n)]
-    tests = [_counts(settings.task, worker_test_data(made, worker, n, seed).labels) for worker in range(n)]
+    tasks = _tasks(settings)
+    made = tasks[0]
+    training = [_counts(settings.task, worker_data(one, worker, n, seed).labels) for worker, one in enumerate(tasks)]
+    tests = [_counts(settings.task, worker_test_data(one, worker, n, seed).labels) for worker, one in enumerate(tasks)]
     declared = getattr(made, "classes", None)
     known = declared if isinstance(declared, int) and declared <= _MOST_CLASSES else 0
     classes = max(known, *map(len, training), *map(len, tests))

@@ -12,6 +12,7 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.settings import read
 from ostrakon.deploy import processes
 from ostrakon.deploy.ending import Ending
+from ostrakon.deploy.goal import read_goal
 from ostrakon.deploy.live import Progress, Screen, screen
 from ostrakon.deploy.processes import DONE, USER_ERROR, Child
 from ostrakon.deploy.record import is_over, last_round
@@ -37,6 +38,7 @@ class Verdict:
     over: bool  # nothing is left to do
     ending: Ending
     evaluator_failed: int = DONE  # with what status the evaluator ended for good; DONE too if the run was stopped
+    reached: str = ""  # how, where the run was ended since it had come to what it was to go on for
 
 
 class Launch:
@@ -54,6 +56,8 @@ class Launch:
         # Whoever lies or fails is not waited for at the end, and may die as it likes.
         byzantine = roster(settings)[: settings.byzantine]
         self.honest = [*(worker for worker in self.workers if worker.name not in byzantine), self.evaluator]
+        self.reached = ""  # how, where the run has come to what it was to go on for
+        self._goal = None if settings.until is None else read_goal(settings.until)
         self._begun_after = last_round(folder.path)
         self._late: list[Child] = []  # of the honest, those that had not ended long after the server
 
@@ -75,14 +79,15 @@ class Launch:
         if self.stop.signal is None:
             self._check()
         over = is_over(self.folder.path, self.settings.rounds)
-        stopped = self.stop.signal
+        stopped = None if self.stop.signal is None else self.stop.signal.name
         if stopped is None and not over:
-            stopped = signal.SIGTERM  # which somebody sent to the server itself
-        ending = Ending(None if stopped is None else stopped.name, self._errors(over=over and stopped is None))
+            # If by nothing that is known here, somebody has sent a signal to the server itself.
+            stopped = f"UNTIL={self.settings.until}" if self.reached else signal.SIGTERM.name
+        ending = Ending(stopped, self._errors(over=over and stopped is None))
         failed = DONE
         if stopped is None and self.evaluator.name in ending.errors:
             failed = self.evaluator.status or _DIED
-        return Verdict(over, ending, failed)
+        return Verdict(over, ending, failed, self.reached if stopped and self.stop.signal is None else "")
 
     def _check(self) -> None:
         for child in (self.server, *self.adversary):
@@ -124,6 +129,7 @@ class Launch:
                 watch.poll(progress, time.monotonic(), timeout=_POLL)
                 self._tend(self.children, shown, progress)
                 shown.show(progress)
+                self._look_for_the_goal(progress)
                 processes.wait(self.children, _POLL)
         if self.server.status == DONE and is_over(self.folder.path, self.settings.rounds):
             deadline = time.monotonic() + _FAREWELL
@@ -157,7 +163,14 @@ class Launch:
     def _goes_on(self) -> bool:
         """Whether no signal has come and no process that the run cannot do without has ended for good."""
         needed = (self.server, *self.adversary)
+        if self.reached:
+            return False
         return self.stop.signal is None and all(child.status is None for child in needed) and self._hopeless() is None
+
+    def _look_for_the_goal(self, progress: Progress) -> None:
+        if self._goal is not None:
+            found = progress.measurements
+            self.reached = self._goal.met([found[round] for round in sorted(found)])
 
     def _hopeless(self) -> Child | None:
         """One that dies again and again of the same error, while no round has been committed since the start."""

@@ -15,7 +15,7 @@ from ostrakon.common.toml_file import read_toml
 from ostrakon.common.words import read_words, whole_path
 from ostrakon.deploy.settings import Liars, RunSettings
 
-MAY_DIFFER = ("port", "device")  # on a resume; rounds may grow
+MAY_DIFFER = ("port", "device", "until")  # on a resume; rounds may grow
 DEFAULT_RUN = "default"
 FILE = "settings"  # the word that names a file of settings
 _WORDS = (*(name for name in RunSettings.model_fields if name != "team"), FILE)

@@ -1,7 +1,8 @@
 """`ostrakon up` from its words to the summary, and `ostrakon down` and `ostrakon status`.
 
-Exit status of `ostrakon up`: 0 if the run is over; 2 for a user's error; 1 if it is over, but the evaluator died; 128
-and the number of the signal if one stopped the run before its last round (130 after Ctrl-C, 143 after `ostrakon down`).
+Exit status of `ostrakon up`: 0 if the run is over, or has come to what UNTIL says; 2 for a user's error; 1 if it is
+over, but the evaluator died; 128 and the number of the signal if one stopped the run before its last round (130 after
+Ctrl-C, 143 after `ostrakon down`).
 """
 
 import os
@@ -19,11 +20,12 @@ from ostrakon.common.settings import passed_on
 from ostrakon.deploy import launch_settings, processes
 from ostrakon.deploy.apart import apart
 from ostrakon.deploy.ending import forget_ending, keep_ending
+from ostrakon.deploy.goal import read_goal
 from ostrakon.deploy.launch import Launch
 from ostrakon.deploy.live import Progress, table
 from ostrakon.deploy.processes import USER_ERROR
 from ostrakon.deploy.record import is_over, read_record
-from ostrakon.deploy.run_folder import Collusion, RunFolder
+from ostrakon.deploy.run_folder import Collusion, RunFolder, roster
 from ostrakon.deploy.settings import RunSettings
 from ostrakon.deploy.stopping import CALLED_OFF, Stop, Stopped
 from ostrakon.deploy.watch import Watch
@@ -58,6 +60,11 @@ def _up(words: list[str], stop: Stop) -> int:
             if is_over(folder.path, settings.rounds):
                 print(f"run {folder.name} is over: nothing is left to do")
                 _report(folder)
+                return 0
+            if how := _reached(folder, settings):
+                folder.write_settings(settings)
+                _report(folder)
+                _say_reached(folder, how)
                 return 0
             return _launch(folder, settings, _rehearse(folder, settings), stop)
     settings = launch_settings.new_run(asked)
@@ -129,7 +136,7 @@ def _launch(folder: RunFolder, settings: RunSettings, plot: Collusion | None, st
     folder.write_settings(settings)
     folder.write_certificates(settings, plot)
     if not folder.initial.exists():
-        initial = passed_on(WorkerSettings, settings)
+        initial = passed_on(WorkerSettings, settings, id=roster(settings)[-1])
         apart("the initial model", "ostrakon.worker.initial:write_initial", initial, folder.initial)
     folder.write_processes(settings, plot)
     forget_ending(folder.path)
@@ -140,6 +147,9 @@ def _launch(folder: RunFolder, settings: RunSettings, plot: Collusion | None, st
     if (folder.path / LEDGER).exists():
         _report(folder)
     stopped_by = verdict.ending.stopped_by
+    if verdict.reached:
+        _say_reached(folder, verdict.reached)
+        return 0
     if stopped_by is not None:
         if not verdict.over:
             print(f"run {folder.name} was stopped by {stopped_by}; `{called()} up RUN={folder.name}` goes on with it")
@@ -149,6 +159,17 @@ def _launch(folder: RunFolder, settings: RunSettings, plot: Collusion | None, st
     if verdict.evaluator_failed:
         print(f"error: the run is over, but its evaluator {verdict.ending.errors['evaluator']}", file=sys.stderr)
     return verdict.evaluator_failed
+
+
+def _say_reached(folder: RunFolder, how: str) -> None:
+    print(f"run {folder.name} has ended early: {how}; `{called()} up RUN={folder.name} UNTIL=none` goes on with it")
+
+
+def _reached(folder: RunFolder, settings: RunSettings) -> str:
+    """How an earlier launch of the run has come to what it was to go on for; empty if none has."""
+    if settings.until is None or not (folder.path / LEDGER).exists():
+        return ""
+    return read_goal(settings.until).met(read_record(folder.path).measurements)
 
 
 def _report(folder: RunFolder) -> None:

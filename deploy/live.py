@@ -1,11 +1,12 @@
 """What a run shows while it runs: one live table in a terminal, plain lines anywhere else."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,6 +16,7 @@ from rich.text import Text
 
 from ostrakon.common.names import written
 from ostrakon.common.reasons import Missing, Reason, Why, from_wire
+from ostrakon.deploy.measured import Measurement
 from ostrakon.deploy.settings import RunSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
 
@@ -30,9 +32,14 @@ class Progress:
 
     settings: RunSettings
     status: pb.StatusResponse | None = None  # None until the server has answered
-    measured: dict[str, Any] | None = None  # the last line with an accuracy in evaluations.jsonl
+    measured: Measurement | None = None  # of the last committed model that was measured
+    measurements: dict[int, Measurement] = field(default_factory=dict)  # by round; the last one of each counts
     restarts: dict[str, int] = field(default_factory=dict)  # process -> how often
     _past: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def measure(self, found: Measurement) -> None:
+        """Take in what the evaluator has measured."""
+        self.measured = self.measurements[found.round] = found
 
     def update(self, status: pb.StatusResponse, now: float) -> None:
         """Take in what the server answered at `now`, in seconds."""
@@ -60,12 +67,22 @@ class Progress:
         learned = written(s.task, s.options or {})
         return f"run {s.run}: {s.rule}{against}, n = {s.workers}, {s.byzantine} of them Byzantine, f = {s.f}, {learned}"
 
-    def accuracy(self) -> str:
-        if self.measured is None:
+    @property
+    def headline(self) -> str:
+        """The name of what stands for a model."""
+        return "accuracy" if self.measured is None else self.measured.headline
+
+    def headline_value(self) -> str:
+        found = self.measured
+        if found is None:
             return "not measured yet"
-        line = self.measured
-        loss = "not finite" if line["loss"] is None else f"{line['loss']:.3g}"
-        return f"{100 * line['accuracy']:.1f} %, test loss {loss} (round {line['round']})"
+        loss = f"{found.loss:.3g}" if math.isfinite(found.loss) else "not finite"
+        return f"{found.shown(found.headline)}, test loss {loss} (round {found.round})"
+
+    def others(self) -> list[tuple[str, str]]:
+        """Names and values of what else is measured."""
+        found = self.measured
+        return [] if found is None else [(f"test {name}", found.shown(name)) for name in list(found.values)[1:]]
 
     def last_vote(self) -> str:
         status = self.status
@@ -78,7 +95,7 @@ class Progress:
     def facts(self) -> list[tuple[str, str]]:
         """Name and value of every row; rows about trouble are there only while there is any."""
         status = self.status
-        rows = [("test accuracy", self.accuracy())]
+        rows = [(f"test {self.headline}", self.headline_value()), *self.others()]
         if status is None:
             rows.append(("waiting", "for the server to answer"))
         else:
@@ -104,7 +121,8 @@ class Progress:
 
     def line(self) -> str:
         """The most important of it in one line."""
-        parts = [f"round {self.round}/{self.settings.rounds}", f"{self.rate:.1f}/s", f"accuracy {self.accuracy()}"]
+        measured = f"{self.headline} {self.headline_value()}"
+        parts = [f"round {self.round}/{self.settings.rounds}", f"{self.rate:.1f}/s", measured]
         if self.last_vote():
             parts.append(f"last round: {self.last_vote()}")
         return ", ".join(parts)
@@ -210,7 +228,7 @@ def table(progress: Progress) -> Group:
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column()
     for name, value in progress.facts():
-        facts.add_row(name, Text(value))
+        facts.add_row(Text(name), Text(value))
     return Group(Text(progress.title(), style="bold"), bar, facts)
 
 

@@ -1,5 +1,6 @@
 """Pictures of runs, as PNG bytes."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -8,22 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from ostrakon.common.errors import OstrakonError
 from ostrakon.common.pictures import COLOURS, GRID, QUIET, TEXT, as_png
+from ostrakon.deploy.measured import shown_value
 from ostrakon.deploy.record import Record
 
 _INNER, _OUTER = "#0072B2", "#E69F00"
-_NOTE_HEIGHT = 0.055  # of the accuracy panel
+_NOTE_HEIGHT = 0.055  # of the first panel
 
 
 def curves(record: Record) -> bytes:
-    """Test accuracy, test loss and the votes of one run, over its rounds."""
+    """The headline of what was measured, test loss and the votes of one run, over its rounds."""
     voted = any(entry.votes for entry in record.entries)
     heights = [3, 2, 2] if voted else [3, 2]
     figure = Figure(figsize=(9, 1.2 + 1.05 * sum(heights)), layout="constrained")
     panels = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
     _title(panels[0], _versus(record.rule, record.against), _setting(record))
     rounds = [measurement.round for measurement in record.measurements]
-    _accuracy(panels[0], record, rounds)
+    _headline(panels[0], record, rounds)
     _loss(panels[1], record, rounds)
     if voted:
         _votes(panels[2], record)
@@ -36,23 +39,33 @@ def curves(record: Record) -> bytes:
 
 
 def compare(records: Sequence[Record]) -> bytes:
-    """Test accuracy of several runs over their rounds, named by their rules."""
+    """The headline of what was measured in several runs over their rounds, named by their rules.
+
+    Raises:
+        OstrakonError: their headlines are not the same.
+    """
+    headlines = {record.headline: record.name for record in records}
+    if len(headlines) > 1:
+        told = ", ".join(f"{run} by {headline}" for headline, run in headlines.items())
+        raise OstrakonError(f"runs of one picture are measured by the same thing, these are not: {told}")
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     panel = figure.subplots()
     lies = {record.against for record in records}
     settings = {_setting(record) for record in records}
     versus = _against(lies.pop()) if len(lies) == 1 else ""
-    _title(panel, "Test accuracy" + (f" {versus}" if versus else ""), settings.pop() if len(settings) == 1 else "")
+    title = f"Test {records[0].headline} {versus}".rstrip()
+    _title(panel, title, settings.pop() if len(settings) == 1 else "")
     same_rule = Counter(record.rule for record in records)
     for index, record in enumerate(records):
         panel.plot(
             [measurement.round for measurement in record.measurements],
-            [measurement.accuracy for measurement in record.measurements],
+            [measurement.value for measurement in record.measurements],
             color=COLOURS[index % len(COLOURS)],
             linewidth=2,
             label=record.rule if same_rule[record.rule] == 1 else f"{record.rule} ({record.name})",
         )
-    _percent_axis(panel)
+    if all(record.headline_is_a_share for record in records):
+        _percent_axis(panel)
     _dress(panel)
     if len({record.attack_changes for record in records}) == 1:
         _attack_changes(panel, [panel], records[0])
@@ -62,20 +75,23 @@ def compare(records: Sequence[Record]) -> bytes:
     return as_png(figure)
 
 
-def _accuracy(panel: Axes, record: Record, rounds: list[int]) -> None:
-    values = [measurement.accuracy for measurement in record.measurements]
+def _headline(panel: Axes, record: Record, rounds: list[int]) -> None:
+    name, share = record.headline, record.headline_is_a_share
+    values = [measurement.value for measurement in record.measurements]
     panel.plot(rounds, values, color=_INNER, linewidth=2, marker="o" if len(rounds) == 1 else "")
-    _percent_axis(panel)
-    panel.set_ylabel("test accuracy", color=TEXT)
-    last, average = values[-1] if values else None, record.accuracy_of_average
-    if last is not None:
-        _margin_note(panel, last, f"{100 * last:.1f} %", _INNER)
-    if average is not None:
+    panel.set_ylabel(f"test {name}", color=TEXT)
+    last, average = values[-1] if values else math.nan, record.average.value if record.average else math.nan
+    if math.isfinite(average):
         panel.axhline(average, color=QUIET, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        level = average
-        if last is not None and abs(level - last) < _NOTE_HEIGHT:
-            level = last + (_NOTE_HEIGHT if average > last else -_NOTE_HEIGHT)
-        _margin_note(panel, level, f"{100 * average:.1f} % average", QUIET)
+    if share:
+        _percent_axis(panel)
+    if math.isfinite(last):
+        _margin_note(panel, last, shown_value(last, share=share), _INNER)
+    if math.isfinite(average):
+        level, (low, high) = average, panel.get_ylim()
+        if math.isfinite(last) and abs(level - last) < _NOTE_HEIGHT * (high - low):
+            level = last + math.copysign(_NOTE_HEIGHT * (high - low), 1 if average > last else -1)
+        _margin_note(panel, level, f"{shown_value(average, share=share)} average", QUIET)
 
 
 def _margin_note(panel: Axes, level: float, text: str, colour: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field
-from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from ostrakon.common.run_files import EVALUATIONS, LEDGER, METRICS, SETTINGS
 from ostrakon.common.schedule import NONE, read_schedule
 from ostrakon.common.settings import read
 from ostrakon.deploy.ending import Ending, read_ending
+from ostrakon.deploy.measured import Measurement, of_average, of_model
 from ostrakon.deploy.settings import RunSettings
 from ostrakon.server.storage.ledger import Entry, Genesis
 from ostrakon.server.storage.ledger.sqlite import opened_to_read
@@ -37,15 +37,6 @@ class Life:
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """The committed model of one round on the test data."""
-
-    round: int
-    accuracy: float  # 0 to 1
-    loss: float  # NaN where it was not finite
-
-
-@dataclass(frozen=True)
 class Record:
     """Everything that a run has left behind."""
 
@@ -54,8 +45,7 @@ class Record:
     entries: tuple[Entry, ...]
     lives: tuple[Life, ...]
     measurements: tuple[Measurement, ...]  # by round
-    accuracy_of_average: float | None
-    averaged_round: int | None  # the average that was measured is that of the models of rounds 1 to this one
+    average: Measurement | None  # of the average of the committed models
     ending: Ending  # as its launcher saw it
     against: str  # what the liars do, see `RunSettings.against`; empty: nobody lies, or the run was not started here
     attack_changes: tuple[tuple[int, str], ...]  # the rounds from which the liars' attack is another one, and its name
@@ -75,6 +65,16 @@ class Record:
     def rounds(self) -> int:
         """How many are committed."""
         return self.entries[-1].round if self.entries else 0
+
+    @property
+    def headline(self) -> str:
+        """The name of the measure that stands for a model."""
+        found = self.measurements[-1:] or ([self.average] if self.average else [])
+        return found[0].headline if found else "accuracy"
+
+    @property
+    def headline_is_a_share(self) -> bool:
+        return all(self.headline in one.shares for one in self.measurements)
 
     @property
     def rule(self) -> str:
@@ -110,23 +110,18 @@ def read_record(folder: Path) -> Record:
     with opened_to_read(folder / LEDGER) as ledger:
         genesis, entries = ledger.genesis(), tuple(ledger.entries())
     measurements: dict[int, Measurement] = {}
-    accuracy_of_average: float | None = None
-    averaged_round: int | None = None
+    average: Measurement | None = None
     for line in read_lines(folder / EVALUATIONS):
-        if "accuracy" in line:
-            # Rounds repeat after a resume: the last one counts.
-            round = int(line["round"])
-            measurements[round] = Measurement(round, float(line["accuracy"]), _loss(line["loss"]))
-        elif "accuracy_of_average" in line:
-            accuracy_of_average, averaged_round = float(line["accuracy_of_average"]), int(line["round"])
+        if (found := of_model(line)) is not None:
+            measurements[found.round] = found  # rounds repeat after a resume: the last one counts
+        average = of_average(line) or average
     return Record(
         name=folder.name,
         genesis=genesis,
         entries=entries,
         lives=_lives(folder / METRICS),
         measurements=tuple(measurements[round] for round in sorted(measurements)),
-        accuracy_of_average=accuracy_of_average,
-        averaged_round=averaged_round,
+        average=average,
         ending=read_ending(folder),
         against="" if settings is None else settings.against(),
         attack_changes=() if settings is None else _attack_changes(settings),
@@ -183,10 +178,6 @@ def _lives(path: Path) -> tuple[Life, ...]:
         elif line["event"] == "finished":
             lives[-1].finished = line
     return tuple(lives)
-
-
-def _loss(written: float | None) -> float:
-    return nan if written is None else float(written)
 
 
 def _attack_changes(settings: RunSettings) -> tuple[tuple[int, str], ...]:

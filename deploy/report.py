@@ -1,7 +1,9 @@
 """Summary and curves of a run, from what survives kill -9."""
 
 import json
+import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from rich.text import Text
 
 from ostrakon.common.files import write_atomically
 from ostrakon.deploy import plots
+from ostrakon.deploy.measured import Measurement, shown_value
 from ostrakon.deploy.record import Record, read_record
 from ostrakon.server.storage.history import History
 
@@ -22,12 +25,15 @@ class Summary:
     """How a run went; None where nothing was measured."""
 
     status: str  # completed, diverged, stopped, or interrupted: no process has written an end
-    stopped_by: str | None  # the signal that stopped the run before its last round
+    stopped_by: str | None  # what stopped the run before its last round: a signal, or UNTIL=...
     rounds: int  # committed
     accuracy: float | None  # of the last committed model that was measured, on the test data
     accuracy_round: int | None  # whose model that is
     accuracy_of_average: float | None  # of the average of the committed models
     accuracy_of_average_round: int | None  # up to which they were averaged for that
+    measures: dict[str, float | None]  # of the same model, by name, the headline first; None where one was not finite
+    measures_of_average: dict[str, float | None]
+    shares: tuple[str, ...]  # the names of those that are shares of examples, 0 to 1
     seconds: float  # over all server processes of the run
     rounds_per_second: float | None  # rounds / seconds
     seconds_to_first_commit: float | None  # from the start of the first server process
@@ -45,14 +51,19 @@ def summarise(record: Record) -> Summary:
     """Draw the figures of a run from its record."""
     seconds = sum(life.seconds for life in record.lives)
     history = _history(record)
+    last, average = record.measurements[-1] if record.measurements else None, record.average
+    measures, of_average = (_values(one) for one in (last, average))
     return Summary(
         status=record.status,
         stopped_by=record.ending.stopped_by,
         rounds=record.rounds,
-        accuracy=record.measurements[-1].accuracy if record.measurements else None,
-        accuracy_round=record.measurements[-1].round if record.measurements else None,
-        accuracy_of_average=record.accuracy_of_average,
-        accuracy_of_average_round=record.averaged_round,
+        accuracy=measures.get("accuracy"),
+        accuracy_round=None if last is None else last.round,
+        accuracy_of_average=of_average.get("accuracy"),
+        accuracy_of_average_round=None if average is None else average.round,
+        measures=measures,
+        measures_of_average=of_average,
+        shares=tuple(sorted({name for one in (last, average) if one is not None for name in one.shares})),
         seconds=seconds,
         rounds_per_second=record.rounds / seconds if seconds else None,
         seconds_to_first_commit=_first_commit(record),
@@ -90,9 +101,13 @@ def table(name: str, summary: Summary) -> Table:
     shown.add_column("what", style="bold")
     shown.add_column("value")
     shown.add_row("rounds", str(summary.rounds))
-    shown.add_row("test accuracy", _percent(summary.accuracy, f"round {summary.accuracy_round}"))
-    averaged = f"rounds 1 to {summary.accuracy_of_average_round}"
-    shown.add_row("of the averaged model", _percent(summary.accuracy_of_average, averaged))
+    names = list(summary.measures or summary.measures_of_average or ["accuracy"])
+    when, averaged = f"round {summary.accuracy_round}", f"rounds 1 to {summary.accuracy_of_average_round}"
+    for measure in names:
+        shown.add_row(Text(f"test {measure}"), _measured(summary.measures, measure, summary.shares, when))
+    which = f"{names[0]} " if len(names) > 1 else ""
+    average = _measured(summary.measures_of_average, names[0], summary.shares, averaged)
+    shown.add_row(Text(f"{which}of the averaged model"), average)
     rate = f", {summary.rounds_per_second:.2f} rounds a second" if summary.rounds_per_second else ""
     shown.add_row("time", f"{summary.seconds:.1f} s{rate}")
     shown.add_row("first commit after", _unit(summary.seconds_to_first_commit, 1, "s"))
@@ -149,8 +164,16 @@ def _by_worker(counts: Counter[tuple[str, str]]) -> dict[str, dict[str, int]]:
     }
 
 
-def _percent(value: float | None, when: str) -> str:
-    return "not measured" if value is None else f"{100 * value:.1f} % ({when})"
+def _values(found: Measurement | None) -> dict[str, float | None]:
+    if found is None:
+        return {}
+    return {name: value if math.isfinite(value) else None for name, value in found.values.items()}
+
+
+def _measured(values: dict[str, float | None], name: str, shares: Sequence[str], when: str) -> str:
+    if name not in values:
+        return "not measured"
+    return f"{shown_value(values[name], share=name in shares)} ({when})"
 
 
 def _unit(value: float | None, unit: float, name: str) -> str:

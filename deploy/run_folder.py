@@ -24,6 +24,7 @@ from ostrakon.worker.testbed.settings import AdversarySettings, Byzantine, Worke
 
 RUNS = Path("runs")
 HOST = "127.0.0.1"
+EVALUATOR = "evaluator"  # its id
 LINGER = 60.0  # seconds: the evaluator may be in the middle of a measurement when the run ends
 
 
@@ -145,7 +146,7 @@ class RunFolder:
 
         certificates.init(self.certificates)
         certificates.issue(self.certificates, "server", "main")
-        certificates.issue(self.certificates, "observer", "evaluator")
+        certificates.issue(self.certificates, "observer", EVALUATOR)
         certificates.issue(self.certificates, "operator", "local")
         if plot:
             certificates.issue(self.certificates, "adversary", "main")
@@ -168,7 +169,7 @@ class RunFolder:
             linger=LINGER,
         )
         _write_toml(self.server, server)
-        tls = self.tls("observer-evaluator")
+        tls = self.tls(f"observer-{EVALUATOR}")
         _write_toml(self.evaluator, _worker(settings, address, tls, Byzantine(), output=self.path))
         meeting = self._write_adversary(settings, plot) if plot else None
         liars = dict(zip(roster(settings), settings.liars(), strict=False))

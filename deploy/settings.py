@@ -6,13 +6,15 @@ What a process of the run has under the same name is passed on to it: to offer o
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ostrakon.common.bf16 import Wire
+from ostrakon.common.errors import OstrakonError
 from ostrakon.common.learning_rate import check_decay
 from ostrakon.common.schedule import NONE
-from ostrakon.common.setting_types import FewerWorkers, Norm, Options, Settings, Workers
+from ostrakon.common.setting_types import FewerWorkers, Norm, Options, Precision, Settings, Workers
 from ostrakon.common.settings import Machine, same_as
+from ostrakon.deploy.goal import read_goal
 from ostrakon.server.settings import Quorum, ServerSettings, check_bound
 from ostrakon.worker.settings import EvaluatorSettings, Vote, WorkerSettings
 from ostrakon.worker.testbed.settings import VOTES, Byzantine, ByzantineVote, Company, says_nothing
@@ -54,6 +56,7 @@ class RunSettings(Settings):
     weight_decay: float = same_as(ServerSettings, "weight_decay")
     beta: float = same_as(WorkerSettings, "beta")
     clip: Norm | None = same_as(WorkerSettings, "clip")
+    precision: Precision = same_as(WorkerSettings, "precision")
     vote: Vote = same_as(WorkerSettings, "vote")
     vote_batch: int = same_as(WorkerSettings, "vote_batch")
     quorum: Quorum = same_as(ServerSettings, "quorum")
@@ -63,12 +66,26 @@ class RunSettings(Settings):
     evaluate_every: int = same_as(
         EvaluatorSettings, "evaluate_every", description="rounds between two measurements on the test data"
     )
+    until: str | None = Field(
+        None, max_length=200, description="end earlier: accuracy>=0.9, or no higher accuracy in 10 (measurements)"
+    )
     join_timeout: float = same_as(ServerSettings, "join_timeout")
     grace_floor: float = same_as(ServerSettings, "grace_floor", default=10)
     tap_deadline: float = same_as(
         Company, "tap_deadline", description="seconds that colluders wait for copies of what the honest send"
     )
     team: tuple[Liars, ...] = Field((), description="liars of several kinds, in a settings file: SETTINGS=FILE")
+
+    @field_validator("until")
+    @classmethod
+    def _a_goal(cls, value: str | None) -> str | None:
+        if value is None or value == NONE:
+            return None
+        try:
+            read_goal(value)
+        except OstrakonError as error:
+            raise ValueError(str(error)) from None
+        return value
 
     @model_validator(mode="before")
     @classmethod

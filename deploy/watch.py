@@ -12,6 +12,7 @@ from ostrakon.common.run_files import EVALUATIONS
 from ostrakon.common.settings import read
 from ostrakon.common.wire import PROTOCOL
 from ostrakon.deploy.live import Progress
+from ostrakon.deploy.measured import of_model
 from ostrakon.deploy.run_folder import RunFolder
 from ostrakon.server.settings import ServerSettings
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -46,8 +47,8 @@ class Watch:
     def poll(self, progress: Progress, now: float, timeout: float) -> bool:
         """Bring `progress` up to date; returns whether the server answered within `timeout` seconds."""
         for line in self._evaluations.new_lines():
-            if "accuracy" in line:
-                progress.measured = line
+            if (found := of_model(line)) is not None:
+                progress.measure(found)
         try:
             status = self._status(pb.StatusRequest(stamp=pb.Stamp(protocol=PROTOCOL)), timeout=timeout)
         except grpc.RpcError:

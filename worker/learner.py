@@ -12,6 +12,7 @@ from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.data import DataNotReadable, worker_data
 from ostrakon.common.tasks.feed import Feed, gives_batches, trained_on
 from ostrakon.common.tasks.passes import initial_model
+from ostrakon.common.tasks.precision import check_precision
 from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import Vector
 from ostrakon.worker.sampling import SECOND_MOMENTUM, place
@@ -32,8 +33,15 @@ class LocalLearner:
         self._settings = settings
         self._task = task
         self._model = FlatModel(initial_model(task, settings.seed), resolve_device(settings.device))
+        check_precision(settings.precision, self._model.theta.device)
         self._try = partial(
-            rehearse, task, self._model, seed=settings.seed, batch=settings.batch, vote_batch=settings.vote_batch
+            rehearse,
+            task,
+            self._model,
+            seed=settings.seed,
+            batch=settings.batch,
+            vote_batch=settings.vote_batch,
+            precision=settings.precision,
         )
         self.constants = self._model.fixed().digest()
         self._place: tuple[int, int] | None = None
@@ -109,6 +117,7 @@ class LocalLearner:
             seed=settings.seed,
             worker=position,
             clip=settings.clip,
+            precision=settings.precision,
         )
         self._training = train()
         asked = None

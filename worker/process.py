@@ -16,6 +16,7 @@ from ostrakon.common.runtime import prepare, run_to_exit, start_log
 from ostrakon.common.settings import build, read
 from ostrakon.common.tasks.registry import task
 from ostrakon.worker.learner import LocalLearner
+from ostrakon.worker.own_data import own_data
 from ostrakon.worker.task_thread import TaskThread
 from ostrakon.worker.testbed.settings import WorkerFile
 
@@ -63,7 +64,7 @@ def _bed(settings: WorkerFile) -> "Bed | None":
 
 
 def _rehearsed(settings: WorkerFile, bed: "Bed | None") -> LocalLearner:
-    made = task(settings.task, settings.data, settings.seed, settings.options)
+    made = task(settings.task, own_data(settings), settings.seed, settings.options)
     learner = LocalLearner(settings, made) if bed is None else bed.learner(made)
     learner.rehearse()
     return learner

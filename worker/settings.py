@@ -13,6 +13,7 @@ from ostrakon.common.setting_types import (
     Id,
     Norm,
     Options,
+    Precision,
     Seconds,
     SecondsOrNone,
     Seed,
@@ -29,7 +30,7 @@ class TakingPart(Settings):
     """In what a process takes part, as whom, and with what."""
 
     task: str = Field("glyphs", description="glyphs, linear, femnist, cifar10, or package.module:MyTask")
-    data: Path | None = Field(None, description="data file or folder, for tasks that read one")
+    data: Path | None = Field(None, description="data file or folder, for tasks that read one; {worker} in it: own id")
     options: Options | None = Field(None, description="a table: what the task can be told, docs/tasks.md")
     seed: Seed = Field(1, description="seed of theta_0, of the data and of every mini-batch")
     server: Address = Field("127.0.0.1:7433", description="address of the server, HOST:PORT")
@@ -38,6 +39,7 @@ class TakingPart(Settings):
     batch: Batch = Field(16, description="examples in a training mini-batch")
     beta: float = Field(0.9, ge=0, lt=1, description="momentum coefficient")
     clip: Norm | None = Field(None, description="largest norm of a mini-batch's gradient; longer ones are scaled down")
+    precision: Precision = Field("float32", description="of the model in training: float32, bf16, or float16 on a GPU")
     vote: Vote = Field("loss", description="criterion of the vote: loss, momentum, mixed, proximity")
     vote_batch: Batch = Field(64, description="examples in a vote's mini-batch")
     data_timeout: SecondsOrNone = Field(60, description="seconds that data which cannot be read are waited for")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ostrakon.common.algorithm import clip, momentum
 from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.setting_types import Precision
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.passes import Draw, Passes
 from ostrakon.worker.sampling import TRAINING, draw, generator, place
@@ -51,6 +52,7 @@ class Training:
         batch: examples in a mini-batch.
         beta: momentum coefficient in [0, 1).
         clip: the largest norm that a mini-batch's gradient keeps; None: whatever it has.
+        precision: of the passes.
         seed, worker, purpose: the mini-batch of a round, and whatever the task's code draws in it, follow from these
             three and the round's number alone.
     """
@@ -67,10 +69,11 @@ class Training:
         worker: int,
         purpose: int = TRAINING,
         clip: float | None = None,
+        precision: Precision = "float32",
     ) -> None:
         # May be replaced between rounds; examples are best in place already, see `sampling.place`.
         self.examples: Examples | Source = examples
-        self._passes = Passes(task, model)
+        self._passes = Passes(task, model, precision)
         self._batch = batch
         self.beta = beta
         self._seed = seed

@@ -2,7 +2,7 @@
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -149,6 +149,21 @@ class Task(ABC):
                 f"{described(outputs)} and the labels {described(labels)}: define `correct`"
             )
         return outputs.argmax(dim=1) == labels
+
+    def measures(self, outputs: Tensor, labels: Tensor) -> Mapping[str, Tensor]:
+        """What an evaluator measures on test examples beside the loss: numbers of each example by name, (m,) each.
+
+        The first one is the headline. Booleans are shares of examples, and shown in percent; one without a finite loss
+        counts as False. By default `{"accuracy": self.correct(outputs, labels)}`.
+        """
+        return {"accuracy": self.correct(outputs, labels)}
+
+    def finish(self, means: Mapping[str, float]) -> Mapping[str, float]:
+        """What is shown, by name and the headline first, from the means of `measures` over all test examples.
+
+        By default these means: R^2, perplexity or F1 are made of them here.
+        """
+        return means
 
     def flip(self, labels: Tensor) -> Tensor:
         """The labels that a label-flipping worker (LF) trains on; `(classes - 1) - y` of each class y by default.

@@ -13,7 +13,10 @@ from torch.utils._pytree import tree_map
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.setting_types import Precision
 from ostrakon.common.tasks.contract import Examples, Task, described
+from ostrakon.common.tasks.measures import ACCURACY, checked
+from ostrakon.common.tasks.precision import autocast, check_precision, loss_scale, widened
 from ostrakon.common.tasks.streams import MODEL, seed_generators, torch_generator
 from ostrakon.common.tasks.user_code import user_code
 
@@ -57,11 +60,20 @@ class Passes:
 
     Attributes:
         model: where it is done. Passes overwrite what it holds.
+
+    Args:
+        precision: of the model's forward and backward in training; losses, votes and measurements are in float32.
+
+    Raises:
+        OstrakonError: the model's device cannot compute so.
     """
 
-    def __init__(self, task: Task, model: FlatModel) -> None:
+    def __init__(self, task: Task, model: FlatModel, precision: Precision = "float32") -> None:
+        check_precision(precision, model.theta.device)
         self.model = model
         self._task = task
+        self._precision = precision
+        self._scale = loss_scale(precision)
         self._name = f"task {type(task).__name__}"
 
     def gradient(self, theta: Tensor, batch: Examples, draw: Draw) -> float:
@@ -70,6 +82,12 @@ class Passes:
         Raises:
             OstrakonError: `theta` does not fit the model; the task's code raises, or breaks the contract.
         """
+        loss = self._backward(theta, batch, draw)
+        while self._scale is not None and not self._scale.settle(self.model.gradient):
+            loss = self._backward(theta, batch, draw)
+        return loss
+
+    def _backward(self, theta: Tensor, batch: Examples, draw: Draw) -> float:
         model = self.model
         with torch.enable_grad():
             losses, _ = self._losses(theta, batch, draw, training=True)
@@ -81,7 +99,7 @@ class Passes:
                 )
             model.zero_gradient()
             with user_code(f"{self._name}: the gradient of the losses"):
-                loss.backward()  # type: ignore[no-untyped-call]
+                (loss if self._scale is None else loss * self._scale.value).backward()  # type: ignore[no-untyped-call]
         model.collect_gradient()
         return loss.item()
 
@@ -121,6 +139,25 @@ class Passes:
             )
         return losses, correct
 
+    @torch.no_grad()
+    def measures(self, theta: Tensor, batch: Examples, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of each example of a batch at theta, (m,), and what else is measured of each, (m,) by name.
+
+        An example without a finite loss counts as False.
+
+        Raises:
+            OstrakonError: as `gradient`.
+        """
+        if type(self._task).measures is Task.measures:
+            losses, correct = self.answers(theta, batch, draw)
+            return losses, {ACCURACY: correct & losses.isfinite()}
+        losses, outputs = self._losses(theta, batch, draw, training=False)
+        with user_code(f"{self._name}: measures"):
+            found = checked(self._task.measures(outputs, batch.labels.clone()), len(batch))
+        return losses, {
+            name: one & losses.isfinite() if one.dtype == torch.bool else one for name, one in found.items()
+        }
+
     def _losses(self, theta: Tensor, batch: Examples, draw: Draw, *, training: bool) -> tuple[Tensor, Any]:
         """The losses of a batch, (m,), and the outputs, as they were before `losses` could write into them."""
         model, own = self.model, batch.copy()
@@ -129,8 +166,10 @@ class Passes:
         model.load(theta)
         self._set_mode(training)
         seed_generators(model.theta.device, draw.seed, draw.purpose, draw.worker, draw.round, _PASS)
-        with user_code(f"{self._name}: the model's forward"):
+        precision = self._precision if training else "float32"
+        with user_code(f"{self._name}: the model's forward"), autocast(precision, model.theta.device):
             outputs = model.module(own.inputs)
+        outputs = outputs if precision == "float32" else widened(outputs)
         if (name := model.state.overwritten()) is not None:
             raise OstrakonError(
                 f"{self._name}: the model writes into its parameter {name}, which requires no gradient and so must "

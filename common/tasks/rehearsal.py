@@ -10,8 +10,10 @@ from torch import Tensor
 
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.setting_types import Precision
 from ostrakon.common.tasks.contract import Examples, Task
 from ostrakon.common.tasks.data import check_alike
+from ostrakon.common.tasks.measures import Totals
 from ostrakon.common.tasks.passes import Draw, Passes, initial_model
 
 REHEARSAL = 15  # the purpose of its draws
@@ -34,12 +36,14 @@ def rehearse(
     test: Examples | None = None,
     batch: int = 16,
     vote_batch: int = 64,
+    precision: Precision = "float32",
 ) -> None:
     """Run what a worker does with `training` examples, a liar with `flipped` ones, and an evaluator with `test`.
 
     Args:
         model: the task's for this seed, where the computing is done; it is left with theta as it was.
         batch, vote_batch: examples in a mini-batch.
+        precision: of training.
 
     Raises:
         OstrakonError: the task's code raises or breaks the contract, or what it computes does not follow from the
@@ -47,7 +51,7 @@ def rehearse(
     """
     with _one_thread(), warnings.catch_warnings():
         warnings.filterwarnings("error", "Using a target size")  # torch, of labels that it spreads over outputs
-        passes, theta = Passes(task, model), model.theta.clone()
+        passes, theta = Passes(task, model, precision), model.theta.clone()
         if training is not None:
             _train(passes, theta, _first(training, batch), seed)
             _check_repeatable(passes, theta, _first(training, vote_batch), seed, training=False)
@@ -59,11 +63,13 @@ def rehearse(
         if test is not None:
             _check_repeatable(passes, theta, _first(test, TEST_BLOCK), seed, training=False)
             for size in sorted({min(TEST_BLOCK, len(test)), len(test) % TEST_BLOCK} - {0}):
-                passes.answers(theta, _first(test, size), Draw(seed, REHEARSAL))
+                totals = Totals()
+                totals.add(*passes.measures(theta, _first(test, size), Draw(seed, REHEARSAL)))
+                totals.finish(task)
         if training is not None and test is not None:
             check_alike(training, test)
         model.state.forget_written()
-        _compare_with_a_new_one(task, passes, theta, training, test, seed, batch)
+        _compare_with_a_new_one(task, passes, theta, training, test, seed, batch, precision)
         model.load(theta)
 
 
@@ -102,10 +108,11 @@ def _compare_with_a_new_one(
     test: Examples | None,
     seed: int,
     batch: int,
+    precision: Precision,
 ) -> None:
     """Check that a model that has been used computes as one that was just made, also where theta is another."""
     model = passes.model
-    new = Passes(task, FlatModel(initial_model(task, seed), theta.device))
+    new = Passes(task, FlatModel(initial_model(task, seed), theta.device), precision)
     noise = torch.randn(len(theta), generator=torch.Generator().manual_seed(seed)).to(theta)
     elsewhere, draw = theta + _ELSEWHERE * noise, Draw(seed, REHEARSAL, 1)
     examples = test if training is None else training

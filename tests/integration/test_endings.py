@@ -126,3 +126,21 @@ def test_a_process_that_dies_of_the_same_error_before_the_first_round_ends_the_r
     last = wrong.splitlines()[-1]
     assert last.startswith("error: w01 died 3 times of the same error before a round was committed: MemoryError: ")
     assert "is too odd (mytask.py, line 7, in worker_data)" in last
+
+
+def test_a_run_ends_early_once_it_has_come_to_what_was_wanted_and_goes_on_when_asked(tmp_path: Path) -> None:
+    slowly = [word for word in SMALL if word != "GAMMA=0.5"]
+    words = (*slowly, "GAMMA=0.1", "ROUNDS=100000", "EVALUATE_EVERY=1", "UNTIL=accuracy>=5%")
+    done = ostrakon(tmp_path, "up", *words)
+    assert done.status == 0, done.said + done.wrong
+    assert "run small has ended early: accuracy is " in done.said and "UNTIL=none` goes on with it" in done.said
+    found = summary(tmp_path)
+    assert (found["status"], found["stopped_by"]) == ("stopped", "UNTIL=accuracy>=5%")
+    assert found["accuracy"] >= 0.05 and 0 < found["rounds"] < 100000
+    assert not found["errors"]
+
+    again = ostrakon(tmp_path, "up", "RUN=small")
+    assert (again.status, summary(tmp_path)["rounds"]) == (0, found["rounds"])
+    further = ostrakon(tmp_path, "up", "RUN=small", "UNTIL=accuracy>=0.8")
+    assert further.status == 0 and summary(tmp_path)["stopped_by"] == "UNTIL=accuracy>=0.8"
+    assert summary(tmp_path)["rounds"] > found["rounds"]

@@ -10,7 +10,13 @@ from safetensors.numpy import load_file
 from ostrakon.common.aggregation import rule
 from ostrakon.common.algorithm import Step
 from ostrakon.common.digest import digest
+from ostrakon.common.flat_model import FlatModel
+from ostrakon.common.setting_types import Precision
+from ostrakon.common.tasks.passes import initial_model
+from ostrakon.common.tasks.registry import task
 from ostrakon.server.core.aggregator import Aggregator
+from ostrakon.worker.learner import LocalLearner
+from ostrakon.worker.settings import WorkerSettings
 from tests.harness.cluster import Cluster
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -36,6 +42,23 @@ def test_candidates_made_on_a_gpu_are_those_of_the_cpu() -> None:
         assert there.cluster == here.cluster
         assert there.digest == digest(there.theta)
         np.testing.assert_allclose(there.theta, here.theta, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float16"])
+def test_a_gradient_in_half_precision_on_a_gpu_is_near(precision: Precision) -> None:
+    made = task("glyphs")
+    theta = FlatModel(initial_model(made, 1), "cpu").theta.numpy()
+    kinds: tuple[Precision, Precision] = ("float32", precision)
+    found = []
+    for kind in kinds:
+        worker = LocalLearner(WorkerSettings(device="cuda", precision=kind, beta=0.0), made)
+        worker.rehearse()
+        worker.begin(0, 4)
+        found.append((worker.momentum(1, "base", theta), worker.judge(1, theta, -theta)))
+    (whole, ballot), (half, same_ballot) = found
+    assert half.finite and not np.array_equal(half.vector, whole.vector)
+    assert np.linalg.norm(half.vector - whole.vector) < 0.05 * np.linalg.norm(whole.vector)
+    assert same_ballot.choice == ballot.choice
 
 
 @pytest.mark.parametrize("rule_name", ["Mean2P", "NNM+CWTM"])

@@ -263,7 +263,8 @@ def test_an_experiment_with_such_a_task_is_computed_worker_by_worker(name: str) 
 
 def test_the_documented_task_of_batches_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
-    first, _, source, _ = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    first, *others = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (source,) = (block for block in others if "class Streamed" in block)
     (tmp_path / "mytask.py").write_text(first, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     found: dict[str, Any] = {}

@@ -106,6 +106,9 @@ def test_the_summary_holds_the_figures_of_the_run(folder: Path) -> None:
         "accuracy_round": 4,
         "accuracy_of_average": 0.5,
         "accuracy_of_average_round": 4,
+        "measures": {"accuracy": 0.75},
+        "measures_of_average": {"accuracy": 0.5},
+        "shares": ["accuracy"],
         "seconds": 4.0,
         "rounds_per_second": 1.0,
         "seconds_to_first_commit": 1.5,
@@ -176,7 +179,7 @@ def test_the_last_measurement_of_a_round_counts(folder: Path) -> None:
     lines = [{"round": round, "accuracy": index / 10, "loss": 1.0} for index, round in enumerate(rounds)]
     write_lines(folder / "evaluations.jsonl", lines)
     measured = read_record(folder).measurements
-    assert [(one.round, one.accuracy) for one in measured] == [(0, 0.0), (2, 0.3), (4, 0.2)]
+    assert [(one.round, one.value) for one in measured] == [(0, 0.0), (2, 0.3), (4, 0.2)]
 
 
 def test_a_diverged_run_whose_loss_is_not_finite_is_reported_and_drawn(folder: Path) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ostrakon.common.algorithm import clip
 from ostrakon.common.device import resolve_device
@@ -11,9 +12,12 @@ from ostrakon.common.errors import OstrakonError
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.tasks.contract import Examples
 from ostrakon.common.tasks.passes import initial_model
+from ostrakon.common.tasks.precision import LossScale
 from ostrakon.common.tasks.registry import task
 from ostrakon.worker.evaluator.measure import measure
+from ostrakon.worker.learner import LocalLearner
 from ostrakon.worker.sampling import ATTACK, TRAINING, VOTE, draw, generator, place
+from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.training import Training
 from tests.unit.small_task import ImageTask, SmallTask
 
@@ -201,3 +205,77 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_device_of_an_unknown_name_is_refused(name: str) -> None:
     with pytest.raises(OstrakonError, match="use auto, cpu, cuda"):
         resolve_device(name)
+
+
+@pytest.mark.parametrize("kind", [SmallTask, ImageTask])
+def test_half_precision_is_near_and_is_for_training_alone(kind: type[SmallTask]) -> None:
+    task = kind()
+    theta = model_of(task)
+    found = {}
+    for precision in ("float32", "bf16"):
+        worker = LocalLearner(WorkerSettings(device="cpu", precision=precision, beta=0.0), task)
+        worker.rehearse()
+        worker.begin(0, 4)
+        found[precision] = worker.momentum(1, "base", theta), worker.judge(1, theta, -theta)
+    (whole, ballot), (half, same_ballot) = found["float32"], found["bf16"]
+    assert half.vector.dtype == np.float32 and half.loss == pytest.approx(whole.loss, rel=0.02)
+    assert not np.array_equal(half.vector, whole.vector)
+    assert np.linalg.norm(half.vector - whole.vector) < 0.02 * np.linalg.norm(whole.vector)
+    assert same_ballot == ballot
+
+
+def test_losses_of_half_precision_are_computed_from_float32() -> None:
+    seen = []
+
+    class Watching(SmallTask):
+        def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+            seen.append(outputs.dtype)
+            return super().losses(outputs, labels)
+
+    task = Watching()
+    data = task.worker_data(0, 4, 1)
+    half = Training(task, data, flat(task), batch=8, beta=0, seed=1, worker=0, precision="bf16")
+    half.momentum(1, "base", model_of(task))
+    assert seen == [torch.float32]
+
+
+def test_float16_without_a_gpu_is_refused_in_a_sentence() -> None:
+    with pytest.raises(OstrakonError, match=r"precision = 'float16' needs a GPU, and this computes on cpu: use bf16"):
+        LocalLearner(WorkerSettings(device="cpu", precision="float16"), SmallTask())
+
+
+def test_a_loss_scale_is_halved_until_no_gradient_overflows_and_grows_again() -> None:
+    scale, tried = LossScale(), []
+
+    def scaled(largest: float) -> torch.Tensor:
+        tried.append(scale.value)
+        return torch.tensor([largest * scale.value if scale.value <= 2**14 else torch.inf])
+
+    while not scale.settle(gradient := scaled(3.0)):
+        pass
+    assert tried == [2**16, 2**15, 2**14] and gradient.item() == 3
+    for _ in range(1999):
+        assert scale.settle(scaled(3.0))
+    assert scale.value == 2**15
+    while not scale.settle(torch.tensor([torch.nan])):  # nothing helps
+        pass
+    assert scale.value == 1
+
+
+@pytest.mark.parametrize("magnified", [1.0, 1e-6, 3e4])
+def test_a_float16_gradient_neither_vanishes_nor_overflows(monkeypatch: pytest.MonkeyPatch, magnified: float) -> None:
+    """On a CPU, which can compute so, though slowly: with these losses, unscaled float16 loses the gradient."""
+    monkeypatch.setattr("ostrakon.common.tasks.passes.check_precision", lambda precision, device: None)
+
+    class Magnified(ImageTask):
+        def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+            return magnified * super().losses(outputs, labels)
+
+    task = Magnified()
+    theta, data = model_of(task), task.worker_data(0, 4, 1)
+    whole, half = (
+        Training(task, data, flat(task), batch=100, beta=0, seed=1, worker=0, precision=kind).momentum(1, "base", theta)
+        for kind in ("float32", "float16")
+    )
+    assert half.finite and half.loss == pytest.approx(whole.loss, rel=0.01)
+    assert np.linalg.norm(half.vector - whole.vector) < 0.01 * np.linalg.norm(whole.vector)

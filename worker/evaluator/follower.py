@@ -3,7 +3,7 @@
 import asyncio
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
@@ -17,14 +17,16 @@ from ostrakon.common.lifetime import stop_event
 from ostrakon.common.run_files import EVALUATIONS
 from ostrakon.common.runtime import prepare
 from ostrakon.common.tasks.data import test_data
+from ostrakon.common.tasks.measures import ACCURACY, Measures, has_own_measures
 from ostrakon.common.tasks.passes import initial_model
 from ostrakon.common.tasks.registry import task
 from ostrakon.common.tasks.rehearsal import rehearse
 from ostrakon.common.wire import PROTOCOL, Vector
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.backoff import Backoff
-from ostrakon.worker.evaluator.measure import Measured, measure
+from ostrakon.worker.evaluator.measure import own_measures
 from ostrakon.worker.introduction import introduction
+from ostrakon.worker.own_data import own_data
 from ostrakon.worker.part import OVERTAKEN, REJOIN, UNREACHABLE
 from ostrakon.worker.sampling import place
 from ostrakon.worker.settings import EvaluatorSettings
@@ -60,7 +62,7 @@ class Evaluation:
 
     def __init__(self, settings: EvaluatorSettings, path: Path) -> None:
         self._seed = settings.seed
-        self._task = task(settings.task, settings.data, settings.seed, settings.options)
+        self._task = task(settings.task, own_data(settings), settings.seed, settings.options)
         device = resolve_device(settings.device)
         self._model = FlatModel(initial_model(self._task, settings.seed), device)
         self._examples = place(test_data(self._task, settings.seed), device)
@@ -71,20 +73,25 @@ class Evaluation:
 
     def model(self, round: int, theta: Vector) -> None:
         """Measure theta_t, (d,)."""
-        found = self._measure(theta)
-        self._write(round, accuracy=found.accuracy, loss=found.loss)
+        self._write(round, self._measure(theta))
 
     def average(self, round: int, theta: Vector) -> None:
         """Measure the average of theta_1..theta_t, (d,)."""
-        found = self._measure(theta)
-        self._write(round, accuracy_of_average=found.accuracy, loss_of_average=found.loss)
+        self._write(round, self._measure(theta), "_of_average")
 
-    def _measure(self, theta: Vector) -> Measured:
-        return measure(self._task, self._model, theta, self._examples, seed=self._seed)
+    def _measure(self, theta: Vector) -> Measures:
+        return own_measures(self._task, self._model, theta, self._examples, seed=self._seed)
 
-    def _write(self, round: int, **values: float) -> None:
-        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self._lines.add({"round": round, **finite})
+    def _write(self, round: int, found: Measures, of: str = "") -> None:
+        loss, values = _finite(found.loss), {name: _finite(value) for name, value in found.values.items()}
+        line: dict[str, Any] = {f"{ACCURACY}{of}": values.get(ACCURACY)}
+        if has_own_measures(self._task):
+            line = {f"measures{of}": values, "shares": sorted(found.shares)}
+        self._lines.add({"round": round, **line, f"loss{of}": loss})
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 async def _follow(settings: EvaluatorSettings, evaluation: Evaluation, thread: TaskThread) -> None:
