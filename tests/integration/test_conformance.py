@@ -14,6 +14,7 @@ from ostrakon.common.reasons import Reason
 from ostrakon.deploy.conformance import report, stage
 from ostrakon.deploy.conformance.trial import SCENES
 from ostrakon.deploy.conformance.worker import ByHand
+from ostrakon.deploy.processes import start_fork_server
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker import session as sessions
 from ostrakon.worker.connection import Connection
@@ -54,6 +55,7 @@ class Forked:
 
 
 def test_our_own_worker_does_everything_right(tmp_path: Path) -> None:
+    start_fork_server()
     hall = Hall(tmp_path)
     config = tmp_path / "worker.toml"
     config.write_text(
