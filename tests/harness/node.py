@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -16,16 +16,16 @@ INSTALL_SECONDS = 120
 
 
 @cache
-def _folder() -> Path | str:
-    """A folder with the worker and its packages, or why there is none."""
+def _installed() -> TemporaryDirectory[str] | str:
+    """A folder with the worker and its packages, as long as this process lives, or why there is none."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         return "node and npm are not on this machine"
-    folder = Path(mkdtemp(prefix="ostrakon-node-"))
+    folder = TemporaryDirectory(prefix="ostrakon-node-")
     for name in (*(file.name for file in EXAMPLE.glob("*.js*")), "iris.csv", ".npmrc"):
-        shutil.copy(EXAMPLE / name, folder)
+        shutil.copy(EXAMPLE / name, folder.name)
     command = ["npm", "ci", "--prefer-offline", "--no-audit", "--no-fund"]
     try:
-        installed = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=INSTALL_SECONDS)
+        installed = subprocess.run(command, cwd=folder.name, capture_output=True, text=True, timeout=INSTALL_SECONDS)
     except subprocess.TimeoutExpired:
         return "npm's registry does not answer"
     return folder if installed.returncode == 0 else f"npm ci: {installed.stderr.strip().splitlines()[:1]}"
@@ -33,8 +33,8 @@ def _folder() -> Path | str:
 
 def node_worker(server: str, tls: Path, id: str, task: str) -> list[str]:
     """The command that starts it."""
-    folder = _folder()
+    folder = _installed()
     if isinstance(folder, str):
         pytest.skip(folder)
     given = {"--server": server, "--tls": str(tls), "--id": id, "--task": task, "--proto": str(PROTO)}
-    return ["node", str(folder / "worker.js"), *(word for pair in given.items() for word in pair)]
+    return ["node", str(Path(folder.name) / "worker.js"), *(word for pair in given.items() for word in pair)]

@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,25 +35,24 @@ def test_it_does_everything_right(tmp_path: Path, initial: Path) -> None:
     assert sentences(hall.play(worker, initial=initial, patience=60)) == {scene.name: "" for scene in SCENES}
 
 
-def test_it_learns_with_others_over_mtls_and_counts_in_every_round(tmp_path: Path, initial: Path) -> None:
+def test_it_learns_with_others_over_mtls_and_counts_in_every_round(
+    cluster: Callable[..., Cluster], initial: Path
+) -> None:
     rounds = 20
-    cluster = Cluster(tmp_path, task=TASK, initial=str(initial), rounds=rounds, gamma=1.0)
-    ours, node = cluster.roster[:-1], cluster.roster[-1]
-    try:
-        server = cluster.server()
-        for name in ours:
-            cluster.worker(name, task=TASK)
-        command = node_worker(cluster.address, cluster.certificates, node, TASK)
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-        assert ended.returncode == 0, ended.stderr
-        assert server.wait() == 0
-    finally:
-        cluster.stop()
-    entries = cluster.entries()
+    made = cluster(task=TASK, initial=str(initial), rounds=rounds, gamma=1.0)
+    ours, node = made.roster[:-1], made.roster[-1]
+    command = node_worker(made.address, made.certificates, node, TASK)
+    server = made.server()
+    for name in ours:
+        made.worker(name, task=TASK)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode == 0, ended.stderr
+    assert server.wait() == 0
+    entries = made.entries()
     assert len(entries) == rounds and not any(entry.missing for entry in entries)
     # Where the two others agree, the vote is decided without it.
     assert any(node in {vote.worker for vote in entry.votes} for entry in entries)
-    test, theta = Iris().test_data(1), read_model(cluster.run / LAST).theta
+    test, theta = Iris().test_data(1), read_model(made.run / LAST).theta
     scores = test.inputs.numpy() @ theta[:12].reshape(3, 4).T + theta[12:]
     assert (scores.argmax(axis=1) == test.labels.numpy()).mean() > 0.6
 
