@@ -10,6 +10,7 @@ from ostrakon.common.digest import DIGEST_SCHEME
 from ostrakon.common.identity import Identity
 from ostrakon.common.wire import PROTOCOL, Vector
 from ostrakon.server.core.coordinator import Coordinator
+from ostrakon.server.core.round import Phase
 from ostrakon.server.rpc.calls import Calls
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.submission import Submission
@@ -53,14 +54,19 @@ class Companions:
     async def submit(self, momenta: Mapping[str, Vector | None] | None = None) -> None:
         """One momentum each, (d,); None for a gradient that is not finite."""
         for name, vector in (self.momenta() if momenta is None else momenta).items():
-            submission = Submission(self._stamp(), name, self._state.round.base, self._d, vector)
+            base, wire = self._state.round.base, self._state.settings.wire
+            submission = Submission(self._stamp(), name, base, self._d, vector, wire=wire)
             await self._calls.submit(Identity("worker", name), submission.parts())
+
+    async def closed(self) -> None:
+        """The round takes no momenta any more: its candidates are there, or it is committed."""
+        state, number = self._state, self._state.round.number
+        await state.until(lambda: state.head_round >= number or state.round.phase is Phase.VOTING)
 
     async def vote(self, choice: Choice) -> None:
         """All alike, once there are candidates; returns when the round is committed, be it without a vote."""
-        state, round = self._state, self._state.round
-        await state.until(lambda: state.head_round >= round.number or round.phase.value == "voting")
-        if state.head_round >= round.number:
+        await self.closed()
+        if self._state.round.phase is not Phase.VOTING:
             return
         stamp = self._stamp()
         chosen = pb.CHOICE_INNER if choice == "inner" else pb.CHOICE_OUTER

@@ -28,6 +28,16 @@ async def _smaller_term(stage: Stage) -> None:
     await stage.end(well=False, why="an old server, or an old copy of the run, answers there")
 
 
+async def _another_run(stage: Stage) -> None:
+    await stage.momentum()
+    await stage.server.another_run("another")
+    stage.happened("another run was begun at the address")
+    call = await stage.next("its call again, or Join")
+    await stage.refused(call, Reason.WRONG_RUN, really=True)
+    await stage.end(well=False, why="its own run is not served there any more")
+    await stage.server.restart()
+
+
 async def _shut_out(stage: Stage) -> None:
     await stage.kill()
     reason = Reason.REVOKED
@@ -64,6 +74,7 @@ async def _completed(stage: Stage) -> None:
 SCENES = (
     Scene("another process with its certificate", "ends with a sentence", _another_session),
     Scene("a smaller term", "ends with a sentence", _smaller_term),
+    Scene("another run", "ends with a sentence", _another_run),
     Scene("shut out", "ends with a sentence", _shut_out),
     Scene("diverged", "ends", _diverged),
     Scene("completed", "ends", _completed),

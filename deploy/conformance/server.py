@@ -10,9 +10,9 @@ import grpc
 import torch
 
 from ostrakon.common.aggregation import rule
-from ostrakon.common.clock import MonotonicClock
 from ostrakon.common.run_files import LEDGER, METRICS, MODELS
 from ostrakon.deploy.conformance.calls import Held
+from ostrakon.deploy.conformance.clock import ScenesClock
 from ostrakon.deploy.conformance.companions import Companions
 from ostrakon.server.core.aggregator import Aggregator
 from ostrakon.server.core.coordinator import Coordinator
@@ -38,6 +38,7 @@ class Server:
         held: what stands between it and the worker.
         state: decides the rounds of this life.
         companions: the other members, joined.
+        failed: set when a life ends that nobody has ended; `failure` says of what.
     """
 
     held: Held
@@ -46,6 +47,9 @@ class Server:
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
+        self.failed = asyncio.Event()
+        self.failure: BaseException | None = None
+        self._clock = ScenesClock()
         self._front = Front()
         self._port: grpc.aio.Server | None = None
         self._life: asyncio.Task[Any] | None = None
@@ -62,10 +66,18 @@ class Server:
         """
         await self._live(self._decides, changes)
 
+    def pass_grace(self) -> None:
+        """Nobody is waited for any more who has not sent a momentum yet."""
+        self._clock.skip(self.settings.join_timeout + self.settings.grace_floor)
+
     async def restart(self, **changes: Any) -> None:
         """Die as a killed process does, and begin again: connections break, sessions and the round's rows are gone."""
         await self.end()
         await self.begin(**changes)
+
+    async def another_run(self, name: str, **changes: Any) -> None:
+        """Die, and begin with a run of another name; the first one is gone on with after the next restart."""
+        await self.restart(directory=self.settings.directory / name, **changes)
 
     async def take_over(self) -> None:
         """Another server takes the run over, and the calls too: no connection breaks."""
@@ -108,6 +120,7 @@ class Server:
         chosen = rule(settings.rule)
         self._answers.clear()
         self._decides.clear()
+        settings.directory.mkdir(exist_ok=True)
         self._ledger = SqliteLedger(settings.directory / LEDGER)
         self._metrics = MetricsFile(settings.directory / METRICS)
         life = Life(
@@ -119,11 +132,12 @@ class Server:
             store=ModelStore(settings.directory / MODELS),
             results=ResultFiles(settings.directory),
             metrics=self._metrics,
-            clock=MonotonicClock(),
+            clock=self._clock,
             aggregator=lambda d: Aggregator(chosen, len(settings.roster), d, torch.device("cpu"), settings.wire),
             offload=_at_once,
         )
         self._life = asyncio.create_task(life.live(self._serve, asyncio.Event()))
+        self._life.add_done_callback(self._over)
         waiting = asyncio.create_task(until.wait())
         await asyncio.wait({self._life, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -133,6 +147,11 @@ class Server:
             self._port = listening(self.settings)
             self._port.add_generic_rpc_handlers((self._front,))
             await self._port.start()
+
+    def _over(self, life: asyncio.Task[Any]) -> None:
+        if not life.cancelled() and (failure := life.exception()) is not None:
+            self.failure = failure
+            self.failed.set()
 
     async def _serve(self, state: Coordinator | Recovery, answers: Calls | Recovery) -> None:
         if hasattr(self, "held"):

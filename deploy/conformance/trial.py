@@ -1,5 +1,6 @@
 """The whole trial: a run for one worker, scene after scene, and what it did right and wrong."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 from ostrakon.common.model_file import read_model
 from ostrakon.common.settings import TlsFiles
-from ostrakon.deploy.conformance import endings, returns, scenes
+from ostrakon.deploy.conformance import endings, returns, runs, scenes
 from ostrakon.deploy.conformance.companions import NAMES
 from ostrakon.deploy.conformance.scene import Scene
 from ostrakon.deploy.conformance.server import Server
@@ -15,9 +16,11 @@ from ostrakon.deploy.conformance.stage import NAME, Stage, Wrong
 from ostrakon.deploy.conformance.worker import Worker
 from ostrakon.server.settings import ServerSettings
 
-SCENES: Sequence[Scene] = (*scenes.SCENES, *returns.SCENES, *endings.SCENES)
+SCENES: Sequence[Scene] = (*scenes.SCENES, *returns.SCENES, *endings.SCENES, *runs.SCENES)
 
 MOST_ROUNDS = 1_000_000  # as many as nobody comes to: a scene ends the run
+
+GRACE_SECONDS = 10  # by the scenes' clock
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ async def trial(
         chosen: the scenes.
 
     Raises:
-        OstrakonError: the model, the address or the certificate cannot be used; the worker cannot be started.
+        OstrakonError: the model, the address or the certificate cannot be used; the worker cannot be started; the
+            server has no space left.
     """
     with TemporaryDirectory(prefix="ostrakon-conformance-") as folder:
         server = Server(_settings(initial, listen, tls, Path(folder)))
@@ -67,14 +71,22 @@ async def trial(
 
 
 async def _play(scene: Scene, stage: Stage) -> Verdict:
+    playing = asyncio.ensure_future(scene.play(stage))
+    failing = asyncio.create_task(stage.server.failed.wait())
     try:
-        await scene.play(stage)
+        await asyncio.wait({playing, failing}, return_when=asyncio.FIRST_COMPLETED)
+        if stage.server.failure is not None:
+            raise stage.server.failure
+        playing.result()
     except Wrong as wrong:
         # Nobody knows where such a worker stands: it is started again.
         await stage.kill()
         stage.server.put_back()
         await stage.server.restart()
         return Verdict(scene, str(wrong))
+    finally:
+        playing.cancel()
+        failing.cancel()
     return Verdict(scene)
 
 
@@ -91,9 +103,9 @@ def _settings(initial: Path, listen: str, tls: TlsFiles, folder: Path) -> Server
         listen=listen,
         tls=tls,
         device="cpu",
-        join_timeout=0.001,
+        join_timeout=GRACE_SECONDS,
         grace=0,
-        grace_floor=0.25,
+        grace_floor=GRACE_SECONDS,
         absent_after=MOST_ROUNDS,
         linger=3600,
     )

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from ostrakon.deploy.conformance import report, stage
 from ostrakon.deploy.conformance.trial import SCENES
 from ostrakon.deploy.conformance.worker import ByHand
 from ostrakon.deploy.processes import start_fork_server
+from ostrakon.server.storage.model_store import ModelKey, ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.connection import Connection
 from ostrakon.worker.initial import write_initial
@@ -124,6 +126,20 @@ class GoesBack(Connection):
         return response
 
 
+class KnowsOnlyVotes(Connection):
+    async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
+        response = await super().join(request)
+        response.two_phase = True
+        return response
+
+
+class KnowsOnlyFloats(Connection):
+    async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
+        response = await super().join(request)
+        response.wire = pb.WIRE_FLOAT32
+        return response
+
+
 class TakesAnyBytes(Connection):
     def propose(self, request: pb.ProposeRequest) -> AsyncIterator[pb.ModelPart]:
         return self._renamed(request)
@@ -177,6 +193,17 @@ class TakesAnyBytes(Connection):
             "expected Propose (round 1): what is damaged is asked for again",
         ),
         (
+            KnowsOnlyVotes,
+            "no vote",
+            "after the answer to its SubmitMomentum, it called Propose (round 1); "
+            "expected Broadcast (after 1): rounds of this run have no vote",
+        ),
+        (
+            KnowsOnlyFloats,
+            "half the bytes",
+            "its SubmitMomentum was refused as too much data: expected 6 bytes in all, got at least 12",
+        ),
+        (
             HoldsNothing,
             "model lost",
             "its Join did not name the committed model among those that it holds: nobody can ask it for it",
@@ -222,6 +249,21 @@ def test_somebody_may_start_the_worker_whose_end_is_not_seen(tmp_path: Path, mon
         ""
     }
     assert len(started) == 3
+
+
+def test_a_server_that_fails_ends_the_trial_with_its_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write, written = ModelStore.write, []
+
+    def full_after_the_first(store: ModelStore, *given: Any) -> ModelKey:
+        if written:
+            raise OstrakonError("no space left")
+        written.append(write(store, *given))
+        return written[0]
+
+    monkeypatch.setattr(ModelStore, "write", full_after_the_first)
+    hall = Hall(tmp_path)
+    with pytest.raises(OstrakonError, match="no space left"):
+        hall.play(InProcess(hall), "a round")
 
 
 def test_the_command_says_how_much_was_right_in_its_exit_status(
