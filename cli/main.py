@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from ostrakon.cli import certificates, models, processes, runs
+from ostrakon.cli.conformance import conformance
 from ostrakon.cli.experiments import experiments
 from ostrakon.cli.explained import Explained, help_alone
 from ostrakon.cli.partition import partition
@@ -48,6 +49,7 @@ app.add_typer(certificates.app, name="certificates")
 app.command("init")(models.init)
 app.command("branch")(models.branch)
 app.command("audit")(models.audit)
+app.command("conformance")(conformance)
 app.command("rules")(rules)
 app.command("partition")(partition)
 app.command("experiments", cls=Explained)(experiments)

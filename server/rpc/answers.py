@@ -22,10 +22,12 @@ class Answers(Protocol):
     Every method raises `Refused` for a call that must not be answered.
     """
 
-    settings: ServerSettings
-    traffic: Traffic
-    quota: Quota
-
+    @property
+    def settings(self) -> ServerSettings: ...
+    @property
+    def traffic(self) -> Traffic: ...
+    @property
+    def quota(self) -> Quota: ...
     @property
     def term(self) -> int: ...
     @property

@@ -294,7 +294,9 @@ class Calls:
 
     def _check_round(self, stamp: pb.Stamp) -> None:
         state = self._state
-        if state.finished is not None or stamp.round != state.round.number or stamp.round <= state.head_round:
+        if state.finished is not None:
+            raise Refused(Reason.WRONG_ROUND, f"the run is over ({state.finished}): ask for the last model")
+        if stamp.round != state.round.number or stamp.round <= state.head_round:
             raise Refused(
                 Reason.WRONG_ROUND,
                 f"round {state.head_round + 1} is the one being decided, not round {stamp.round}",

@@ -28,6 +28,7 @@ COMMANDS = [
     "init",
     "branch",
     "audit",
+    "conformance",
     "rules",
     "partition",
     "experiments",

@@ -1,0 +1,61 @@
+"""A worker in another language: it passes the conformance run, and counts in every round of a real one."""
+
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from examples.node.iris import Iris
+from ostrakon.common.model_file import read_model
+from ostrakon.common.run_files import LAST
+from ostrakon.deploy.conformance.trial import SCENES
+from ostrakon.deploy.conformance.worker import Command
+from ostrakon.worker.initial import write_initial
+from ostrakon.worker.settings import WorkerSettings
+from tests.harness.cluster import PATIENCE, Cluster
+from tests.harness.node import EXAMPLE, node_worker
+from tests.harness.on_trial import Hall, sentences
+
+TASK = "examples.node.iris:Iris"
+
+
+@pytest.fixture
+def initial(tmp_path: Path) -> Path:
+    path = tmp_path / "iris.safetensors"
+    write_initial(WorkerSettings(task=TASK), path)
+    return path
+
+
+def test_it_does_everything_right(tmp_path: Path, initial: Path) -> None:
+    hall = Hall(tmp_path)
+    command = shlex.join(node_worker(hall.address, tmp_path, "foreign", TASK))
+    worker = Command(command, tmp_path / "worker.log")
+    assert sentences(hall.play(worker, initial=initial, patience=60)) == {scene.name: "" for scene in SCENES}
+
+
+def test_it_learns_with_others_over_mtls_and_counts_in_every_round(
+    cluster: Callable[..., Cluster], initial: Path
+) -> None:
+    rounds = 20
+    made = cluster(task=TASK, initial=str(initial), rounds=rounds, gamma=1.0)
+    ours, node = made.roster[:-1], made.roster[-1]
+    command = node_worker(made.address, made.certificates, node, TASK)
+    server = made.server()
+    for name in ours:
+        made.worker(name, task=TASK)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    assert ended.returncode == 0, ended.stderr
+    assert server.wait() == 0
+    entries = made.entries()
+    assert len(entries) == rounds and not any(entry.missing for entry in entries)
+    # Where the two others agree, the vote is decided without it.
+    assert any(node in {vote.worker for vote in entry.votes} for entry in entries)
+    test, theta = Iris().test_data(1), read_model(made.run / LAST).theta
+    scores = test.inputs.numpy() @ theta[:12].reshape(3, 4).T + theta[12:]
+    assert (scores.argmax(axis=1) == test.labels.numpy()).mean() > 0.6
+
+
+def test_its_lock_file_names_no_host() -> None:
+    assert "resolved" not in (EXAMPLE / "package-lock.json").read_text(encoding="utf-8")
