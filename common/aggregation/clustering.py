@@ -111,9 +111,10 @@ def cheapest(distances: Distances, size: int, cost: ClusterCost, count: int = 1)
         count: 1 to n.
     """
     while True:
-        order = cost(_nearest_values(distances.squared, size)).argsort(stable=True)
+        ascending = distances.ascending()
+        order = cost(ascending.squared[:, :size]).argsort(stable=True)
         chosen, others = order[:count], order[count:]
-        low, high = (cost(_nearest_values(bound, size)) for bound in (distances.low, distances.high))
+        low, high = (cost(bound[:, :size]) for bound in (ascending.low, ascending.high))
         most = high[chosen].max()
         rivals = others[low[others] <= most]
         if not len(rivals):
@@ -122,9 +123,9 @@ def cheapest(distances: Distances, size: int, cost: ClusterCost, count: int = 1)
         # Liars who all send the same are no close call.
         if distances.high[rivals][:, rivals].max() <= low[rivals].min() * _ALIKE / size:
             break
-        counts = distances.low[rivals] <= _nearest_values(distances.high, size)[rivals, -1:]
+        counts = distances.low[rivals] <= ascending.high[rivals, size - 1, None]
         if cost is center_cost:  # only what may be the largest distance of a cluster
-            counts &= distances.high[rivals] >= _nearest_values(distances.low, size)[rivals, -1:]
+            counts &= distances.high[rivals] >= ascending.low[rivals, size - 1, None]
         if not distances.settle(rivals, torch.nonzero(counts.any(dim=0)).flatten()):
             break
     return sorted(chosen.tolist())
@@ -134,17 +135,14 @@ def nearest(distances: Distances, rows: Sequence[int], size: int) -> list[tuple[
     """For each of some rows the `size` rows nearest to it, itself included, ascending; ties go to the lowest index."""
     asking = torch.tensor(rows)
     while True:
-        last_low, last_high = (_nearest_values(bound, size)[asking, -1:] for bound in (distances.low, distances.high))
+        ascending = distances.ascending()
+        last_low, last_high = (bound[asking, size - 1, None] for bound in (ascending.low, ascending.high))
         possible = distances.low[asking] <= last_high
         unclear = possible.sum(dim=1) > size
         rivals = (possible & (distances.high[asking] >= last_low))[unclear].any(dim=0)
         if not distances.settle(asking[unclear], torch.nonzero(rivals).flatten()):
             order = distances.squared[asking].argsort(dim=1, stable=True)
             return [tuple(sorted(line)) for line in order[:, :size].tolist()]
-
-
-def _nearest_values(squared: Tensor, size: int) -> Tensor:
-    return squared.sort(dim=1).values[:, :size]
 
 
 def _inner(x: Matrix, f: int, cost: ClusterCost) -> Aggregate:

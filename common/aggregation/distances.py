@@ -8,6 +8,7 @@ float32 first, which is as fast as a Gram product, and in float64 again for the 
 import math
 from collections.abc import Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -41,6 +42,14 @@ _SINGLE_ROW_TIME = 4
 _KEEP_40_BITS = 2.0**13 + 1  # of 53 (Veltkamp's splitting)
 
 
+class Ascending(NamedTuple):
+    """Of each row the distances to all rows, itself included, and their bounds: each in its own order, (n, n)."""
+
+    squared: Tensor
+    low: Tensor
+    high: Tensor
+
+
 class Distances:
     """Squared Euclidean distances between all pairs of rows, as (n, n) float64 matrices on the CPU.
 
@@ -63,19 +72,27 @@ class Distances:
         self._x = x
         self._fused = fused.rows_of(x)
         exact = exact or x.dtype == torch.float64
-        if self._fused:
-            self.squared = _fused_pairs(*self._fused, exact=exact)
-        else:
-            self.squared = _square(n, _exact_pairs(x) if exact else _single_pairs(x))
+        self.squared = (
+            _fused_pairs(*self._fused, exact=exact)
+            if self._fused
+            else _square(n, _exact_pairs(x) if exact else _single_pairs(x))
+        )
         """The best that is known; +inf where float32 may not hold it."""
         self.low, self.high = self.squared.clone(), self.squared.clone()
         """Between what the exact distances are."""
         self._settled = torch.full((n, n), exact).fill_diagonal_(True)
+        self._ascending: Ascending | None = None
         if not exact:
             error = 1.01 * (fused_distances.SINGLE.roundings if self._fused else _roundings(x.device.type)) * _ROUNDING
             underflow = d * _SINGLE_LEAST
             self.low.clamp_(max=_SINGLE_MOST).mul_(1 - error).sub_(underflow).clamp_(min=0).fill_diagonal_(0)
             self.high.mul_(1 + error).add_(underflow).fill_diagonal_(0)
+
+    def ascending(self) -> Ascending:
+        """What is known of each row's distances, from the least to the greatest."""
+        if self._ascending is None:
+            self._ascending = Ascending(*(one.sort(dim=1).values for one in (self.squared, self.low, self.high)))
+        return self._ascending
 
     def settle(self, rows: Tensor, others: Tensor) -> bool:
         """Make the distances between these rows and those others exact.
@@ -104,6 +121,7 @@ class Distances:
             known[rows[:, None], others] = exact
             known[others[:, None], rows] = exact.T
         self._settled[rows[:, None], others] = self._settled[others[:, None], rows] = True
+        self._ascending = None
         return True
 
 
