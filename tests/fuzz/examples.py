@@ -21,7 +21,9 @@ from ostrakon.server.storage.ledger import Entry, Genesis
 from ostrakon.server.storage.ledger.entry import CountedVote, Parent
 from ostrakon.server.storage.model_store import ModelStore
 from ostrakon.v1 import parameter_server_pb2 as pb
+from ostrakon.worker.initial import write_initial
 from ostrakon.worker.introduction import introduction
+from ostrakon.worker.settings import WorkerSettings
 from tests.harness.driven_worker import random_vector
 from tests.harness.image_files import batch, idx, leaf
 
@@ -142,6 +144,12 @@ def model_file() -> list[bytes]:
     path = folder() / "model.safetensors"
     fixed = FixedPart({"again": "bias"}, (Tensor("steps", "I64", (1,), [np.ones(1, np.int64)]),))
     write_model(path, random_vector(D, 1), (("weight", (1, 3)), ("bias", (1,))), {"task": "linear"}, fixed)
+    return [path.read_bytes()]
+
+
+def weights() -> list[bytes]:
+    path = folder() / "weights.safetensors"
+    write_initial(WorkerSettings(task="linear"), path)
     return [path.read_bytes()]
 
 

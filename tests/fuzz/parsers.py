@@ -20,6 +20,7 @@ from ostrakon.common.identity import identity_of, parse
 from ostrakon.common.identity.credentials import Credentials, read_certificate
 from ostrakon.common.identity.revocation import read_revoked
 from ostrakon.common.layout import parameters
+from ostrakon.common.learning_rate import learning_rate
 from ostrakon.common.model_file import read_model
 from ostrakon.common.settings import TlsFiles, read
 from ostrakon.common.tasks.files.batches import read_batches
@@ -27,6 +28,7 @@ from ostrakon.common.tasks.files.idx import read_idx
 from ostrakon.common.tasks.files.leaf import read_leaf
 from ostrakon.common.tasks.registry import task
 from ostrakon.deploy.certificates import issue
+from ostrakon.deploy.goal import read_goal
 from ostrakon.deploy.launch_settings import new_run
 from ostrakon.deploy.launch_settings import parse as parse_words
 from ostrakon.deploy.record import read_lines
@@ -39,6 +41,8 @@ from ostrakon.server.storage.ledger import Entry, Genesis
 from ostrakon.server.storage.model_store import ModelStore, initial_key
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.attacks import attack_schedule
+from ostrakon.worker.initial import write_initial
+from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.testbed.faults import fault_schedule
 from ostrakon.worker.testbed.settings import WorkerFile
 from ostrakon.worker.transport import CallFailed, receive_models
@@ -241,6 +245,10 @@ def _batch(raw: bytes) -> None:
     read_batches(place, side=32, channels=3, classes=10)
 
 
+def _weights(path: Path) -> None:
+    write_initial(WorkerSettings(task="linear"), folder() / "initial.safetensors", path)
+
+
 def _texts(*texts: str) -> Callable[[], Iterable[bytes]]:
     return lambda: [text.encode() for text in texts]
 
@@ -267,6 +275,11 @@ PARSERS: dict[str, Parser] = {
     "rule": Parser(_from_text(_rule), USER, _texts("Mean2P", *EXAMPLES, "Bucketing(2)+NNM+GM(iterations=3)")),
     "attack": Parser(_from_text(attack_schedule), USER, _texts("SF@0,Omn@200", "SF(scale=1e3),none@7,LF@9")),
     "fault": Parser(_from_text(fault_schedule), USER, _texts("silent@20,none@40", "slow(seconds=0.5)")),
+    "learning-rate": Parser(
+        _from_text(learning_rate), USER, _texts("0.5@0,0.05@200", "0.1*warmup(30)*cosine(400),1e-3@7")
+    ),
+    "goal": Parser(_from_text(read_goal), USER, _texts("accuracy>=0.9", "no higher accuracy in 10", "loss <= 5%")),
+    "weights": Parser(_from_file(_weights), USER, examples.weights),
     "server-settings": Parser(_from_file(partial(read, ServerSettings)), USER, _texts(examples.SERVER)),
     "worker-settings": Parser(_from_file(partial(read, WorkerFile)), USER, _texts(examples.WORKER)),
     "run-settings": Parser(_from_file(partial(read, RunSettings)), USER, _texts(examples.TEAM)),

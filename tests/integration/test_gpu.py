@@ -12,8 +12,9 @@ from ostrakon.common.algorithm import Step
 from ostrakon.common.digest import digest
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.setting_types import Precision
+from ostrakon.common.tasks.contract import Examples
+from ostrakon.common.tasks.glyphs import Glyphs
 from ostrakon.common.tasks.passes import initial_model
-from ostrakon.common.tasks.registry import task
 from ostrakon.server.core.aggregator import Aggregator
 from ostrakon.worker.learner import LocalLearner
 from ostrakon.worker.settings import WorkerSettings
@@ -44,9 +45,16 @@ def test_candidates_made_on_a_gpu_are_those_of_the_cpu() -> None:
         np.testing.assert_allclose(there.theta, here.theta, rtol=1e-5, atol=1e-5)
 
 
+class Moved(Glyphs):
+    """Augments on the GPU."""
+
+    def augment(self, batch: Examples, rng: torch.Generator) -> Examples:
+        return Examples(batch.inputs + 0.01 * torch.rand(1, generator=rng, device="cuda"), batch.labels)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "float16"])
 def test_a_gradient_in_half_precision_on_a_gpu_is_near(precision: Precision) -> None:
-    made = task("glyphs")
+    made = Moved()
     theta = FlatModel(initial_model(made, 1), "cpu").theta.numpy()
     kinds: tuple[Precision, Precision] = ("float32", precision)
     found = []

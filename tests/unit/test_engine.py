@@ -86,7 +86,7 @@ def assert_alike(one: Result, other: Result) -> None:
         {"attack": "none"},
         {"attack": "none", "rule": "NNM+CWTM"},
         {"attack": "SF"},
-        {"attack": "SF", "gamma": "0.5*cosine(4),0.2@3", "weight_decay": 0.1, "clip": 0.3},
+        {"attack": "SF", "gamma": "0.5*cosine(4),0.2@3", "weight_decay": 0.9, "clip": 0.3, "vote": "proximity"},
         {"attack": "SV(factor=0.5)", "byzantine_vote": "pivotal", "seed": 2},
         {"attack": "LF@0,Omn@3", "byzantine_vote": "random", "rule": "Cent2P"},
         {"attack": "Empire", "byzantine_vote": "silent", "task": "tests.unit.test_engine:Uneven"},

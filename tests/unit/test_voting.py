@@ -217,11 +217,12 @@ def test_a_restarted_worker_lets_the_losses_decide_again() -> None:
     assert sides(learner("momentum", task=Blind()), (3,), along) == ["inner"]
 
 
-def test_proximity_asks_the_momentum_that_was_sent_and_the_learning_rate() -> None:
+@pytest.mark.parametrize("keep", [1.0, 100.0, -100.0])  # far more than any weight decay takes
+def test_proximity_asks_the_momentum_that_was_sent_and_the_step(keep: float) -> None:
     worker, gamma = learner("proximity", task=Blind()), 0.25
     m = worker.momentum(1, "base", GOOD).vector.copy()
-    worker.prepare(1, "base", GOOD, Step(gamma))
-    far, near = GOOD - gamma * (m + 2 * ASIDE), GOOD - gamma * (m - ASIDE)
+    worker.prepare(1, "base", GOOD, Step(gamma, keep))
+    far, near = keep * GOOD - gamma * (m + 2 * ASIDE), keep * GOOD - gamma * (m - ASIDE)
     assert worker.judge(1, far, near).choice == "outer"
     assert worker.judge(1, near, far).choice == "inner"
     assert worker.judge(1, near, near.copy()).choice == "inner"
