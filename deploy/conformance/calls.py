@@ -178,6 +178,10 @@ class Held:
     def refuse(self, caller: Identity | None, reason: Reason) -> None:
         """Count nothing: most refusals here are none of the server's."""
 
+    def forget(self) -> None:
+        """What has arrived, and what was said of the next Join."""
+        self.arrived, self.next_join = asyncio.Queue(), None
+
     def _hold(self, method: str, request: Any) -> Call:
         call = Call(method, request)
         self.arrived.put_nowait(call)

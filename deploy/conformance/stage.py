@@ -92,10 +92,10 @@ class Stage:
             Wrong: there is none; `expected` says what should have come.
         """
         patience = self._worker.first_call if self._started else self._patience
-        while (call := await self._arrives(patience)) is not None:
-            if call.waits or call.method == "Join":
-                self._started = False
-                return call
+        call = await self._arrives(patience)
+        if call is not None:
+            self._started = False
+            return call
         status = self._status()
         did = f"made no call within {patience:g} s" if status is None else f"ended with status {status}"
         raise Wrong(f"{self._after}it {did}; expected {expected}")
@@ -225,14 +225,20 @@ class Stage:
         if self._early is not None:
             early, self._early = self._early, None
             return early
-        arrived = self.server.held.arrived
-        getting = asyncio.create_task(arrived.get())
+        getting = asyncio.create_task(self._open_call())
         watched = {getting} if self._ended is None else {getting, self._ended}
         try:
             await asyncio.wait(watched, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
             return getting.result() if getting.done() else None
         finally:
             getting.cancel()
+
+    async def _open_call(self) -> Call:
+        """The next one whose caller is still there; a Join was answered at once."""
+        while True:
+            call = await self.server.held.arrived.get()
+            if call.waits or call.method == "Join":
+                return call
 
     def _status(self) -> int | None:
         return self._ended.result() if self._ended is not None and self._ended.done() else None

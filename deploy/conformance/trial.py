@@ -83,6 +83,7 @@ async def _play(scene: Scene, stage: Stage) -> Verdict:
         await stage.kill()
         stage.server.put_back()
         await stage.server.restart()
+        stage.server.held.forget()
         return Verdict(scene, str(wrong))
     finally:
         playing.cancel()

@@ -126,6 +126,22 @@ class GoesBack(Connection):
         return response
 
 
+class NeverJoinsAgain(Connection):
+    joins = 0
+
+    async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
+        NeverJoinsAgain.joins += 1
+        return await super().join(request)
+
+    async def submit(self, submission: Submission) -> pb.SubmitMomentumResponse:
+        try:
+            return await super().submit(submission)
+        except CallFailed as failed:
+            if failed.reason is Reason.WRONG_TERM:
+                raise OstrakonError("another term, and nobody has said what to do then") from None
+            raise
+
+
 class KnowsOnlyVotes(Connection):
     async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         response = await super().join(request)
@@ -233,6 +249,14 @@ def test_a_worker_that_went_wrong_is_started_again_and_tried_on(tmp_path: Path) 
     found = sentences(hall.play(worker, "a round", "late", "too many calls"))
     assert [name for name, wrong in found.items() if wrong] == ["late"]
     assert worker.lives == 2
+
+
+def test_what_a_scene_has_said_of_a_join_that_never_came_is_forgotten(tmp_path: Path) -> None:
+    hall = Hall(tmp_path)
+    NeverJoinsAgain.joins = 0
+    found = sentences(hall.play(InProcess(hall, NeverJoinsAgain), "a smaller term", "another run", patience=3))
+    assert "expected Join: another server answers" in found["a smaller term"]
+    assert (found["another run"], NeverJoinsAgain.joins) == ("", 2)
 
 
 def test_somebody_may_start_the_worker_whose_end_is_not_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,9 @@
 """A worker in another language: it passes the conformance run, and counts in every round of a real one."""
 
+import re
 import shlex
 import subprocess
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +12,13 @@ import pytest
 from examples.node.iris import Iris
 from ostrakon.common.model_file import read_model
 from ostrakon.common.run_files import LAST
+from ostrakon.common.settings import build
 from ostrakon.deploy.conformance.trial import SCENES
 from ostrakon.deploy.conformance.worker import Command
+from ostrakon.server.settings import ServerSettings
 from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
+from ostrakon.worker.testbed.settings import WorkerFile
 from tests.harness.cluster import PATIENCE, Cluster
 from tests.harness.node import EXAMPLE, node_worker
 from tests.harness.on_trial import Hall, sentences
@@ -55,6 +60,15 @@ def test_it_learns_with_others_over_mtls_and_counts_in_every_round(
     test, theta = Iris().test_data(1), read_model(made.run / LAST).theta
     scores = test.inputs.numpy() @ theta[:12].reshape(3, 4).T + theta[12:]
     assert (scores.argmax(axis=1) == test.labels.numpy()).mean() > 0.6
+
+
+def test_its_page_shows_settings_that_are_read_and_links_that_lead_somewhere() -> None:
+    page = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+    server, worker = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    build(ServerSettings, tomllib.loads(server), source="server.toml")
+    build(WorkerFile, tomllib.loads(worker), source="a.toml")
+    for target in re.findall(r"\]\(([^)#]+)", page):
+        assert (EXAMPLE / target).exists(), target
 
 
 def test_its_lock_file_names_no_host() -> None:
