@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ostrakon.common.algorithm import preference
+from ostrakon.common.algorithm import Step, preference
 
 _BLOCK = 1 << 22  # numbers that are widened to float64 at once; on a GPU, which fewer steps suit, 16 times as many
 _CONCLUSIVE = 2.0  # standard errors
@@ -83,23 +83,24 @@ def gain(v: Tensor, inner: Tensor, outer: Tensor) -> Tensor:
     return _product(v, outer - inner)
 
 
-def nearness(m: Tensor, theta: Tensor, inner: Tensor, outer: Tensor, gamma: float) -> Tensor:
+def nearness(m: Tensor, theta: Tensor, inner: Tensor, outer: Tensor, taken: Step) -> Tensor:
     """gamma^2 (|m_i - Q|^2 - |m_i - R|^2): above 0 where Inner is nearer to the worker's own momentum.
 
     Args:
         m: m_i, (..., d).
-        theta: what both candidates are steps from, (d,): the model, as weight decay leaves it.
+        theta: the model that both candidates are steps from, (d,).
         inner, outer: as of `gain`.
-        gamma: the learning rate of these steps.
+        taken: these steps.
 
     Returns:
         (...,) float64.
 
-    >>> nearness(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([-1.0]), torch.tensor([-3.0]), 1.0)
+    >>> nearness(torch.tensor([1.0]), torch.tensor([0.0]), torch.tensor([-1.0]), torch.tensor([-3.0]), Step(1.0))
     tensor(4., dtype=torch.float64)
     """
+    kept = theta if taken.keep == 1 else theta * taken.keep
     # |m - Q|^2 - |m - R|^2 = <R - Q, 2 m - R - Q>: the squares themselves would cancel each other's digits.
-    return _product(2 * gamma * m + (inner - theta) + (outer - theta), outer - inner)
+    return _product(2 * taken.gamma * m + (inner - kept) + (outer - kept), outer - inner)
 
 
 def rounds_until_heard(beta: float) -> int:

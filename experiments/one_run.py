@@ -111,8 +111,7 @@ class Run:
         """Whose own momenta are nearer to Inner's step, (n,): see `criteria.nearness`."""
         own = [one for one in (self._corrupted, self._honest) if len(one)]
         taken = self.experiment.step(round)
-        theta = self.theta if taken.keep == 1 else self.theta * taken.keep
-        return torch.cat([nearness(m, theta, inner, outer, taken.gamma) for m in own])
+        return torch.cat([nearness(m, self.theta, inner, outer, taken) for m in own])
 
     def commit(self, winner: Choice, votes: Sequence[Choice] = ()) -> None:
         """Line 10: the candidate that needs no vote, or that more voted for, is the next model."""

@@ -95,4 +95,4 @@ class Voter:
         if self._criterion.asks != "own momentum" or self._prepared is None:
             return math.nan
         m, theta, taken = self._prepared
-        return nearness(m, theta if taken.keep == 1 else theta * taken.keep, inner, outer, taken.gamma)
+        return nearness(m, theta, inner, outer, taken)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ostrakon.common import criteria
-from ostrakon.common.algorithm import preference
+from ostrakon.common.algorithm import Step, preference
 from ostrakon.common.criteria import CRITERIA, Evidence, gain, nearness
 from ostrakon.worker.settings import Vote
 
@@ -144,7 +144,7 @@ def test_margins_are_what_their_formulas_say_of_both_aggregates(seed: int, gamma
     inner, outer = theta - gamma * r, theta - gamma * q
     torch.testing.assert_close(gain(vectors, inner, outer), gamma * vectors @ (r - q))
     squares = [(vectors - aggregate).square().sum(dim=1) for aggregate in (q, r)]
-    found = nearness(vectors, theta, inner, outer, gamma)
+    found = nearness(vectors, theta, inner, outer, Step(gamma))
     torch.testing.assert_close(found, gamma**2 * (squares[0] - squares[1]))
 
 

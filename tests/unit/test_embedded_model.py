@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ostrakon import OstrakonError, Worker, write_initial
-from ostrakon.common.algorithm import momentum
+from ostrakon.common.algorithm import Step, momentum
 from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.model_file import read_model
 from ostrakon.common.wire import Vector
@@ -164,9 +164,9 @@ def test_proximity_votes_for_the_aggregate_that_is_nearer_to_what_was_sent() -> 
     theta, inner, outer = (np.array([x], np.float32) for x in (0.0, -1.0, -3.0))  # R = 1, Q = 3
     for sent, choice in ((1.5, "inner"), (2.5, "outer")):
         vector = np.array([sent], np.float32)
-        assert ballot_unseen("proximity", vector, theta, 1.0, inner, outer).choice == choice
-    assert ballot_unseen("proximity", None, theta, 1.0, inner, outer).choice == "inner"
-    assert ballot_unseen("outer", None, theta, 1.0, inner, outer).choice == "outer"
+        assert ballot_unseen("proximity", vector, theta, Step(1.0), inner, outer).choice == choice
+    assert ballot_unseen("proximity", None, theta, Step(1.0), inner, outer).choice == "inner"
+    assert ballot_unseen("outer", None, theta, Step(1.0), inner, outer).choice == "outer"
 
 
 def test_theta_0_of_a_module_has_no_running_statistics_and_all_else(tmp_path: Path) -> None:

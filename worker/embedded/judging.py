@@ -53,7 +53,7 @@ def ballot_unseen(
     choice: Choice = "inner" if by == "proximity" else by
     if by == "proximity" and sent is not None:
         m, base, one, other = (torch.from_numpy(vector) for vector in (sent, theta, inner, outer))
-        choice = "outer" if nearness(m, base * taken.keep, one, other, taken.gamma) < 0 else "inner"
+        choice = "outer" if nearness(m, base, one, other, taken) < 0 else "inner"
     return Ballot(choice, math.nan, math.nan)
 
 
