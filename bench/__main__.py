@@ -16,7 +16,7 @@ from rich.table import Table
 from ostrakon.bench.aggregation import DEFAULT, Report, measure, slowdowns
 from ostrakon.bench.attacks import PLACE, ROWS, RULES, Setting, accuracy, markdown
 from ostrakon.bench.engine import EngineReport, measure_engine
-from ostrakon.bench.network.picture import draw_network
+from ostrakon.bench.network.picture import draw_crowd, draw_network
 from ostrakon.bench.network.report import measure_network
 from ostrakon.bench.network.show import network_tables
 from ostrakon.bench.plot import draw
@@ -157,7 +157,9 @@ def network(
     ] = None,
     crowd: Annotated[bool, typer.Option("--crowd", help="workers are sessions of one process, to have many")] = False,
     write: Annotated[Path | None, typer.Option("--json", help="write the rows to this file")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="draw the server's costs here")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="draw the server's costs here; of a crowd, over n")
+    ] = None,
 ) -> None:
     """Rounds of a real server and workers on this machine, beside the least that moving their bytes costs.
 
@@ -177,7 +179,7 @@ def network(
         if write is not None:
             write.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
         if plot is not None:
-            draw_network(plot, rows)
+            (draw_crowd if crowd else draw_network)(plot, rows)
     except OstrakonError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -20,7 +20,7 @@ import uvloop
 from ostrakon.bench.network.usage import usage
 from ostrakon.common.fork_server import CONTEXT
 from ostrakon.common.identity.credentials import Credentials
-from ostrakon.common.runtime import prepare
+from ostrakon.common.runtime import allow_open_files, prepare
 from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import CHUNK_BYTES
 
@@ -28,6 +28,7 @@ Floor = Literal["gRPC stream", "TLS sockets"]
 
 _HOST = "127.0.0.1"
 _METHOD = "/ostrakon.bench.Floor/Talk"
+_FILES = 4096  # that may be open: a connection of each client
 _OPTIONS = (("grpc.max_receive_message_length", CHUNK_BYTES + (64 << 10)), ("grpc.use_local_subchannel_pool", 1))
 
 
@@ -79,6 +80,7 @@ def measure(floor: Floor, load: Load, server: TlsFiles, client: TlsFiles) -> Mov
 
 def _alone(work: Callable[..., None], *arguments: Any) -> None:
     prepare(1)  # the same allocator
+    allow_open_files(_FILES)
     work(*arguments)
 
 

@@ -1,6 +1,7 @@
 """Rounds of a real server and real workers, each a process of its own, over mTLS on loopback."""
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +24,8 @@ from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.task_thread import THREAD as TRAINING
 
+_PATIENCE = 300.0  # seconds that it may take until all workers have started, and then each round
 _WARM = 3  # rounds that are not counted
-_FIRST_ROUND = 300.0  # seconds that it may take all workers to start
 _POLL = 0.02
 _LIFE = 10**6  # rounds: it is ended when enough is measured
 
@@ -39,6 +40,7 @@ class Rounds:
         worker: CPU seconds of one worker by thread, the mean of all; the peak is the largest.
         received, sent: bytes of messages of all workers, at the server.
         phases: name -> seconds, and CPU seconds of the server meanwhile.
+        promised_bytes: what the server says at its start that it takes at most, beyond an idle one.
     """
 
     seconds: float
@@ -47,6 +49,7 @@ class Rounds:
     received: int
     sent: int
     phases: Mapping[str, tuple[float, float]]
+    promised_bytes: int
 
     @property
     def worker_cpu(self) -> float:
@@ -55,9 +58,10 @@ class Rounds:
 
 
 def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int, *, crowd: bool = False) -> Rounds:
-    """Commit rounds for so many seconds, and so many rounds at least, after some that are not counted.
+    """Commit rounds for so many seconds, and so many rounds at least, after up to three that are not counted.
 
     Args:
+        least: this many rounds at least, and of three that are not counted no more than this.
         crowd: all workers are sessions of one process, and compute nothing.
 
     Raises:
@@ -72,13 +76,14 @@ def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int, *, cr
         source="the benchmark",
     )
     with TemporaryDirectory() as folder, chdir(folder), _running(settings, crowd=crowd) as (children, metrics):
-        _await(metrics, _WARM, children)
+        _await(metrics, min(_WARM, least), children)
         before = [usage(child.pid) for child in children]
         first, start = len(_rounds(metrics)), time.perf_counter()
         _await(metrics, first + least, children)
         time.sleep(max(0.0, start + seconds - time.perf_counter()))
         _await(metrics, len(_rounds(metrics)) + 1, children)  # both ends are where a round has just been committed
         lines = _rounds(metrics)
+        promised = int(re.findall(r"at_most_bytes=(\d+)", children[0].log.read_text(encoding="utf-8"))[0])
         spent = [usage(child.pid).since(earlier) for child, earlier in zip(children, before, strict=True)]
     counted = lines[first:]
     duration = counted[-1]["elapsed"] - lines[first - 1]["elapsed"]
@@ -90,6 +95,7 @@ def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int, *, cr
         sum(one["bytes_received"] for one in counted) // k,
         sum(one["bytes_sent"] for one in counted) // k,
         _phases(counted),
+        promised,
     )
 
 
@@ -123,13 +129,15 @@ def _running(settings: RunSettings, *, crowd: bool) -> Iterator[tuple[list[Child
 
 
 def _await(metrics: Path, rounds: int, children: Sequence[Child]) -> None:
-    deadline = time.monotonic() + _FIRST_ROUND
-    while len(_rounds(metrics)) < rounds:
+    seen, deadline = 0, time.monotonic() + _PATIENCE
+    while (committed := len(_rounds(metrics))) < rounds:
+        if committed > seen:
+            seen, deadline = committed, time.monotonic() + _PATIENCE
         for child in children:
             if child.settle() is not None:
                 raise OstrakonError(f"{child.name} ended: {child.error()}")
         if time.monotonic() > deadline:
-            raise OstrakonError(f"no {rounds} rounds were committed in {_FIRST_ROUND:.0f} s")
+            raise OstrakonError(f"round {committed + 1} was not committed in {_PATIENCE:.0f} s")
         time.sleep(_POLL)
 
 
