@@ -78,7 +78,7 @@ class Coordinator:
         self._revoked = revoked
         self.proposal = Proposal()
         self.uploads = Uploads(upload_slots(settings), settings.upload_timeout, settings.upload_rate, settings.wire)
-        self.readers = Streams()  # of models
+        self.readers = Streams[Identity]()  # of models
         self.refusals = Refusals()
         self.reported_loss: float | None = None  # median of what the members of the last round reported
         self._writing: asyncio.Task[dict[str, ModelKey]] | None = None

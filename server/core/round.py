@@ -6,7 +6,7 @@ what to do next; the coordinator does it. What a late or lying worker may send i
 """
 
 import math
-from collections.abc import Set
+from collections.abc import Container, Set
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -338,7 +338,8 @@ def _over(round: Round, now: float) -> bool:
 def _awaits(round: Round) -> bool:
     """Whether anybody is awaited. Asked after every event: it ends with the first one who is."""
     if round.phase is Phase.COLLECTING:
-        whom, here = round.expected, (round.submissions, round.not_finite, round.unreadable)
+        whom = round.expected
+        here: tuple[Container[str], ...] = (round.submissions, round.not_finite, round.unreadable)
     else:
         whom, here = round.voters, (round.votes, round.unreadable)
     return any(not any(member in some for some in here) for member in whom)

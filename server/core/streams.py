@@ -3,21 +3,23 @@
 import asyncio
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Generic, TypeVar
+
+Caller = TypeVar("Caller", bound=Hashable)
 
 
 class Displaced(Exception):
     """A newer stream of the same caller, or the end of the phase, has closed this one."""
 
 
-class Streams:
+class Streams(Generic[Caller]):
     """The open streams of one purpose, by caller."""
 
     def __init__(self) -> None:
-        self._open: dict[Hashable, asyncio.Task[Any]] = {}
+        self._open: dict[Caller, asyncio.Task[Any]] = {}
 
     @contextmanager
-    def claim(self, caller: Hashable) -> Iterator[None]:
+    def claim(self, caller: Caller) -> Iterator[None]:
         """Be the caller's one stream while inside; its earlier one is closed.
 
         Raises:
@@ -42,11 +44,15 @@ class Streams:
         """How many are open."""
         return len(self._open)
 
-    def holds(self, caller: Hashable) -> bool:
+    def callers(self) -> list[Caller]:
+        """Whose are open."""
+        return list(self._open)
+
+    def holds(self, caller: Caller) -> bool:
         """Whether the running task is still the caller's one stream."""
         return self._open.get(caller) is _task()
 
-    def close(self, caller: Hashable) -> None:
+    def close(self, caller: Caller) -> None:
         """Close the caller's stream, if one is open."""
         task = self._open.pop(caller, None)
         if task is not None:
@@ -54,7 +60,7 @@ class Streams:
 
     def close_all(self) -> None:
         """Close every stream."""
-        for caller in list(self._open):
+        for caller in self.callers():
             self.close(caller)
 
 

@@ -140,7 +140,7 @@ class Service(grpc.GenericRpcHandler):
         seconds = self._answers.settings.upload_timeout
         try:
             async with asyncio.timeout(seconds):
-                message = await anext(raw, None)
+                message = await self._first(raw, caller)
         except TimeoutError:
             sentence = f"expected a {kind.__name__} within {seconds:g} s (setting upload_timeout)"
             raise Refused(Reason.SLOW_MESSAGE, sentence) from None
@@ -149,10 +149,16 @@ class Service(grpc.GenericRpcHandler):
         return self._parse(kind, message, caller, longest)
 
     async def _parts(self, raw_parts: AsyncIterator[bytes], caller: Identity) -> AsyncIterator[pb.MomentumPart]:
-        longest: int | None = LONGEST_MESSAGE
-        async for raw in raw_parts:
-            yield self._parse(pb.MomentumPart, raw, caller, longest)
-            longest = None  # a chunk: what gRPC lets through
+        header = await self._first(raw_parts, caller)
+        if header is None:
+            return
+        yield self._parse(pb.MomentumPart, header, caller, LONGEST_MESSAGE)
+        async for chunk in raw_parts:
+            yield self._parse(pb.MomentumPart, chunk, caller, None)  # what gRPC lets through
+
+    async def _first(self, raw: AsyncIterator[bytes], caller: Identity) -> bytes | None:
+        async with self._answers.quota.first_message(caller):
+            return await anext(raw, None)
 
     def _caller(self, context: Context) -> Identity:
         if self._secure:
