@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,15 +67,9 @@ def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int, *, cr
     Raises:
         OstrakonError: the rule does not take such n and f, or a process ended with an error.
     """
-    settings = build(
-        RunSettings,
-        {
-            **{"run": "bench", "task": line.NAME, "options": {"size": d}, "rule": rule, "workers": n, "f": f},
-            **{"byzantine": 0, "attack": "none", "rounds": _LIFE, "batch": 1, "vote_batch": 1, "gamma": 0.01},
-        },
-        source="the benchmark",
-    )
-    with TemporaryDirectory() as folder, chdir(folder), _running(settings, crowd=crowd) as (children, metrics):
+    settings, workers = run_settings(rule, n, f, d), one_process if crowd else each_its_own
+    with TemporaryDirectory() as folder, chdir(folder), running(settings, workers) as (run, children):
+        metrics = run.path / METRICS
         _await(metrics, min(_WARM, least), children)
         before = [usage(child.pid) for child in children]
         first, start = len(_rounds(metrics)), time.perf_counter()
@@ -83,7 +77,7 @@ def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int, *, cr
         time.sleep(max(0.0, start + seconds - time.perf_counter()))
         _await(metrics, len(_rounds(metrics)) + 1, children)  # both ends are where a round has just been committed
         lines = _rounds(metrics)
-        promised = int(re.findall(r"at_most_bytes=(\d+)", children[0].log.read_text(encoding="utf-8"))[0])
+        promised = promised_bytes(children[0])
         spent = [usage(child.pid).since(earlier) for child, earlier in zip(children, before, strict=True)]
     counted = lines[first:]
     duration = counted[-1]["elapsed"] - lines[first - 1]["elapsed"]
@@ -99,8 +93,43 @@ def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int, *, cr
     )
 
 
+def run_settings(rule: str, n: int, f: int, d: int) -> RunSettings:
+    """Those of a run that goes on until it is ended."""
+    return build(
+        RunSettings,
+        {
+            **{"run": "bench", "task": line.NAME, "options": {"size": d}, "rule": rule, "workers": n, "f": f},
+            **{"byzantine": 0, "attack": "none", "rounds": _LIFE, "batch": 1, "vote_batch": 1, "gamma": 0.01},
+        },
+        source="the benchmark",
+    )
+
+
+Workers = Callable[[RunFolder, RunSettings], list[Child]]
+
+
+def nobody(folder: RunFolder, settings: RunSettings) -> list[Child]:
+    """No process of a worker."""
+    return []
+
+
+def each_its_own(folder: RunFolder, settings: RunSettings) -> list[Child]:
+    """A process for each worker."""
+    return [
+        Child(id, "ostrakon.worker.process", folder.worker(id), folder.log(id), folder.processes_lock)
+        for id in roster(settings)
+    ]
+
+
+def one_process(folder: RunFolder, settings: RunSettings) -> list[Child]:
+    """One process, in which every worker is a session."""
+    every = folder.worker("all").parent
+    return [Child("crowd", "ostrakon.bench.network.crowd", every, folder.log("crowd"), folder.processes_lock)]
+
+
 @contextmanager
-def _running(settings: RunSettings, *, crowd: bool) -> Iterator[tuple[list[Child], Path]]:
+def running(settings: RunSettings, workers: Workers) -> Iterator[tuple[RunFolder, list[Child]]]:
+    """A run in the current folder, with these processes of workers: its folder, and the server before them."""
     folder = RunFolder(settings.run)
     folder.path.mkdir(parents=True)
     folder.write_settings(settings)
@@ -109,23 +138,29 @@ def _running(settings: RunSettings, *, crowd: bool) -> Iterator[tuple[list[Child
     folder.write_processes(settings, None)
     folder.processes_lock.touch()
     server = Child("server", "ostrakon.server.process", folder.server, folder.log("server"), folder.processes_lock)
-    if crowd:
-        every = folder.worker("all").parent
-        workers = [Child("crowd", "ostrakon.bench.network.crowd", every, folder.log("crowd"), folder.processes_lock)]
-    else:
-        workers = [
-            Child(id, "ostrakon.worker.process", folder.worker(id), folder.log(id), folder.processes_lock)
-            for id in roster(settings)
-        ]
-    children = [server, *workers]
+    children = [server, *workers(folder, settings)]
     try:
         for child in children:
             child.start()
-        yield children, folder.path / METRICS
+        yield folder, children
     finally:
         for child in children:
             child.kill()
         processes.wait_for_all(children, 10)
+
+
+def promised_bytes(server: Child) -> int:
+    """What a server says that it takes at most, once it serves.
+
+    Raises:
+        OstrakonError: it has ended, or does not say so in time.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while "event=serving" not in (log := server.log.read_text(encoding="utf-8")):
+        if server.settle() is not None or time.monotonic() > deadline:
+            raise OstrakonError(f"the server does not serve: {server.error()}")
+        time.sleep(_POLL)
+    return int(re.findall(r"at_most_bytes=(\d+)", log)[0])
 
 
 def _await(metrics: Path, rounds: int, children: Sequence[Child]) -> None:

@@ -7,8 +7,6 @@ from tempfile import TemporaryDirectory
 
 from ostrakon.bench.network import floors, flower, ours
 from ostrakon.common.aggregation import rule
-from ostrakon.common.settings import TlsFiles
-from ostrakon.deploy import certificates
 
 FLOWER = "Flower"
 FLOORS: tuple[floors.Floor, ...] = ("gRPC stream", "TLS sockets")
@@ -59,7 +57,7 @@ def measure_network(
     for name in rules:
         rule(name).check_run(n, f, asynchronous=False)
     with TemporaryDirectory() as folder:
-        server, client = _certificates(Path(folder))
+        server, client = floors.certificates(Path(folder))
         if python is not None:
             theirs = flower.measure(python, n, d, server, seconds, least)
             costs = 1e3 * theirs.server_cpu, 1e3 * theirs.client_cpu
@@ -93,14 +91,3 @@ def _row(name: str, n: int, d: int, found: ours.Rounds) -> Row:
         {name: 1e3 * cpu for name, cpu in found.server.threads.items()},
         found.promised_bytes,
     )
-
-
-def _certificates(folder: Path) -> tuple[TlsFiles, TlsFiles]:
-    certificates.init(folder)
-    certificates.issue(folder, "server", "main")
-    certificates.issue(folder, "worker", "client")
-    server, client = (
-        TlsFiles(ca=folder / "ca.pem", certificate=folder / f"{stem}.pem", key=folder / f"{stem}.key")
-        for stem in ("server-main", "worker-client")
-    )
-    return server, client
