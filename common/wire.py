@@ -15,7 +15,8 @@ PROTOCOL = 3
 CHUNK_BYTES = 1 << 20  # smaller costs CPU, larger is slower, and this fits gRPC's default message limit
 
 LANES = 24  # streams that an upload may come over at once: as many chunks are under way on a long line
-MOST_OPEN_CALLS = 8 + LANES  # of one identity, that a server keeps open; an honest worker has one or two, or the lanes
+MOST_OPEN_CALLS = 8  # of one identity, that a server keeps open, uploads apart; an honest worker has one or two
+MOST_OPEN_UPLOADS = 8 + LANES  # likewise: the lanes of one, and some of one before that is about to end
 
 REFUSAL_KEY = "ostrakon-refusal-bin"  # of the trailing metadata: a serialised `Refusal`
 IDENTITY_KEY = "ostrakon-identity"  # of the metadata of a caller without a certificate: its URN

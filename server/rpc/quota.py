@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 
 from ostrakon.common.identity import Identity
 from ostrakon.common.reasons import Reason
-from ostrakon.common.wire import CHUNK_BYTES, LANES, MOST_OPEN_CALLS
+from ostrakon.common.wire import CHUNK_BYTES, LANES, MOST_OPEN_CALLS, MOST_OPEN_UPLOADS
 from ostrakon.server.core.refusal import Refused
 
 # A caller's share, in calls: a MiB moved counts as one. An honest worker makes four calls a round, sends one vector and
@@ -32,7 +32,7 @@ class Quota:
 
     def __init__(self, values: int = 0) -> None:
         """`values`: d, how long a vector is."""
-        self._open: Counter[Identity] = Counter()
+        self._open: Counter[tuple[Identity, bool]] = Counter()  # uploads apart
         self._free = FREE_CALLS + FREE_VECTORS * 4 * values / CHUNK_BYTES
         self._round = 0
         self._waiting: Counter[Identity | None] = Counter()
@@ -40,21 +40,22 @@ class Quota:
         self._paid: dict[Identity | None, float] = {}  # when, by the loop's time, all that a caller asked is paid off
 
     @contextmanager
-    def admit(self, caller: Identity) -> Iterator[None]:
-        """Count a call while inside.
+    def admit(self, caller: Identity, *, upload: bool = False) -> Iterator[None]:
+        """Count a call while inside; `upload`: it may be one of many that bring one vector.
 
         Raises:
             Refused: the caller has too many open already.
         """
-        if self._open[caller] >= MOST_OPEN_CALLS:
-            raise Refused(Reason.TOO_MANY_CALLS, f"{caller.urn} has {MOST_OPEN_CALLS} calls open already")
-        self._open[caller] += 1
+        key, most = (caller, upload), MOST_OPEN_UPLOADS if upload else MOST_OPEN_CALLS
+        if self._open[key] >= most:
+            raise Refused(Reason.TOO_MANY_CALLS, f"{caller.urn} has {most} calls open already")
+        self._open[key] += 1
         try:
             yield
         finally:
-            self._open[caller] -= 1
-            if not self._open[caller]:
-                del self._open[caller]
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
 
     @asynccontextmanager
     async def first_message(self, caller: Identity) -> AsyncIterator[None]:
@@ -65,7 +66,7 @@ class Quota:
 
     def of(self, caller: Identity) -> int:
         """How many the caller has open, with the one that asks."""
-        return self._open[caller]
+        return self._open[caller, False] + self._open[caller, True]
 
     async def turn(self, caller: Identity | None, round: int) -> None:
         """Wait until the caller may have another call; None stands for all callers without an identity.

@@ -114,9 +114,11 @@ class Service(grpc.GenericRpcHandler):
             response = await answer(caller, self._parts(raw, caller))
             return self._sent(response.SerializeToString(), caller)
 
-        return grpc.stream_unary_rpc_method_handler(self._judged(answered))
+        return grpc.stream_unary_rpc_method_handler(self._judged(answered, upload=True))
 
-    def _judged(self, answer: Answer) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes | None]]:
+    def _judged(
+        self, answer: Answer, *, upload: bool = False
+    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes | None]]:
         """The handler of a call: `answer`, for callers that have an identity and no more than their share."""
 
         async def call(raw: AsyncIterator[bytes], context: Context) -> bytes | None:
@@ -130,7 +132,8 @@ class Service(grpc.GenericRpcHandler):
                     sentence = "this is a fault of the server: its log says more"
                     raise Refused(Reason.INTERNAL_ERROR, sentence) from None
 
-            return await judge(self._answers, partial(self._caller, context), answered, partial(self._refuse, context))
+            identify, refuse = partial(self._caller, context), partial(self._refuse, context)
+            return await judge(self._answers, identify, answered, refuse, upload=upload)
 
         return call
 

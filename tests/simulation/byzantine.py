@@ -8,7 +8,7 @@ import numpy as np
 
 from ostrakon.common.digest import DIGEST_SCHEME, digest
 from ostrakon.common.reasons import Reason
-from ostrakon.common.wire import MOST_OPEN_CALLS, PROTOCOL, Vector, chunks
+from ostrakon.common.wire import PROTOCOL, Vector, chunks
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed, receive_models
 from tests.simulation.network import Line
@@ -199,9 +199,7 @@ class Liar:
         await asyncio.sleep(self._rng.choice((1.0, 30.0)))
 
     async def _flood(self) -> None:
-        await self._together(
-            [self._line.vote(self._ballot(pb.CHOICE_OUTER, self._stamp)) for _ in range(MOST_OPEN_CALLS + 4)]
-        )
+        await self._together([self._line.vote(self._ballot(pb.CHOICE_OUTER, self._stamp)) for _ in range(12)])
 
     async def _not_finite(self) -> None:
         async def parts() -> AsyncIterator[pb.MomentumPart]:
