@@ -1,4 +1,4 @@
-"""Command line: `python -m ostrakon.bench aggregation`, `... attacks`, `... engine`, `... network`."""
+"""Command line: `python -m ostrakon.bench aggregation`, `... attacks`, `... distance`, `... engine`, `... network`."""
 
 import json
 import sys
@@ -16,7 +16,9 @@ from rich.table import Table
 from ostrakon.bench.aggregation import DEFAULT, Report, measure, slowdowns
 from ostrakon.bench.attacks import PLACE, ROWS, RULES, Setting, accuracy, markdown
 from ostrakon.bench.engine import EngineReport, measure_engine
-from ostrakon.bench.network.picture import draw_network
+from ostrakon.bench.network.distance import Distance
+from ostrakon.bench.network.far import distance_table, measure_distance
+from ostrakon.bench.network.picture import draw_crowd, draw_network
 from ostrakon.bench.network.report import measure_network
 from ostrakon.bench.network.show import network_tables
 from ostrakon.bench.plot import draw
@@ -157,7 +159,9 @@ def network(
     ] = None,
     crowd: Annotated[bool, typer.Option("--crowd", help="workers are sessions of one process, to have many")] = False,
     write: Annotated[Path | None, typer.Option("--json", help="write the rows to this file")] = None,
-    plot: Annotated[Path | None, typer.Option("--plot", help="draw the server's costs here")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="draw the server's costs here; of a crowd, over n")
+    ] = None,
 ) -> None:
     """Rounds of a real server and workers on this machine, beside the least that moving their bytes costs.
 
@@ -177,7 +181,28 @@ def network(
         if write is not None:
             write.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
         if plot is not None:
-            draw_network(plot, rows)
+            (draw_crowd if crowd else draw_network)(plot, rows)
+    except OstrakonError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+@app.command()
+def distance(
+    d: Annotated[int, typer.Option("--d", min=1, help="parameters")] = 10_000_000,
+    delay: Annotated[float, typer.Option("--delay", min=0, help="milliseconds, there and back")] = 100,
+    rate: Annotated[float, typer.Option("--rate", min=0.001, help="Mbit/s, each way")] = 1000,
+) -> None:
+    """How long a vector takes over a long line, up to a real server and down from it, beside bare TLS over it.
+
+    The line is a proxy on this machine. Uploads begin over one connection; the later ones go over several, where that
+    was found to be faster.
+    """
+    console = Console() if sys.stdout.isatty() else Console(width=120)
+    start_fork_server()
+    line = Distance(delay / 2e3, 1e6 * rate / 8)
+    try:
+        console.print(distance_table(d, line, measure_distance(d, line)))
     except OstrakonError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

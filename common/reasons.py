@@ -56,6 +56,7 @@ class Reason(StrEnum):
     SLOW_UPLOAD = "slow upload"
     NEWER_UPLOAD = "newer upload"
     OLDER_SESSION_CLOSED = "older session closed"
+    NO_LANE = "no lane"
 
 
 class Missing(StrEnum):

@@ -1,6 +1,7 @@
 """gRPC to the server: one channel, its certificates, its statuses as `CallFailed`."""
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +22,7 @@ from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import IDENTITY_KEY, PROTOCOL, REFUSAL_KEY
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
+from ostrakon.worker.lanes import Lanes, Pace, answer
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.transport import CallFailed
 
@@ -56,8 +58,17 @@ class Line:
     warnings: tuple[str, ...]
 
 
+Options = tuple[tuple[str, int], ...]
+
+
 def open_line(
-    address: str, role: Role, *, tls: TlsFiles | None = None, id: str | None = None, name: str | None = None
+    address: str,
+    role: Role,
+    *,
+    tls: TlsFiles | None = None,
+    id: str | None = None,
+    name: str | None = None,
+    options: Options = (),
 ) -> Line:
     """Open a channel; it connects when first used.
 
@@ -65,22 +76,23 @@ def open_line(
         tls: the certificate of who calls.
         id: who calls where there is no certificate.
         name: what the other side's certificate has to name instead of its address.
+        options: of the channel, beside those that all have.
 
     Raises:
         OstrakonError: the certificate cannot be used for `role`, or there is none and no id either.
     """
     if tls is not None:
-        return _secure_line(Credentials.load(tls, role), address, name)
+        return _secure_line(Credentials.load(tls, role), address, name, options)
     if id is None:
         raise OstrakonError("this process has no certificate: give tls.ca, tls.certificate and tls.key, or id")
     identity = Identity(role, id)
-    channel = grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, *channel_options(address)))
+    channel = grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, *channel_options(address), *options))
     return Line(channel, identity, ((IDENTITY_KEY, identity.urn),), ())
 
 
-def _secure_line(credentials: Credentials, address: str, name: str | None = None) -> Line:
+def _secure_line(credentials: Credentials, address: str, name: str | None = None, more: Options = ()) -> Line:
     override = [("grpc.ssl_target_name_override", name)] if name else []
-    options = (*CHANNEL_OPTIONS, *channel_options(address), *override)
+    options = (*CHANNEL_OPTIONS, *channel_options(address), *override, *more)
     channel = grpc.aio.secure_channel(address, credentials.channel_credentials(), options=options)
     return Line(channel, credentials.identity, (), credentials.warnings)
 
@@ -119,6 +131,9 @@ class Connection:
         self._channel = line.channel
         self._metadata = line.metadata if claimed is None else ((IDENTITY_KEY, claimed),)
         self._stub = pb_grpc.ParameterServerStub(self._channel)
+        self._id = id
+        self._lanes = Lanes()
+        self._others: list[grpc.aio.Channel] = []  # of the other lanes
         self._said_waiting = False
         self._closing: set[asyncio.Task[None]] = set()  # channels of certificates that were renewed
 
@@ -128,11 +143,14 @@ class Connection:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._channel.close()
+        for channel in (self._channel, *self._others):
+            await channel.close()
 
     async def join(self, request: pb.JoinRequest) -> pb.JoinResponse:
         """Introduce this process."""
-        return await self._unary(lambda stub: stub.Join, request)
+        response: pb.JoinResponse = await self._unary(lambda stub: stub.Join, request)
+        self._lanes.among(response.workers)
+        return response
 
     async def restore(self, model: Submission) -> pb.RestoreResponse:
         """Stream the committed model back to a server that has lost it."""
@@ -143,8 +161,50 @@ class Connection:
         return self._stream(lambda stub: stub.Broadcast, request)
 
     async def submit(self, submission: Submission) -> pb.SubmitMomentumResponse:
-        """Stream one momentum vector up."""
-        return await self.submit_parts(submission.parts())
+        """Stream one momentum vector up, over several connections where that is faster."""
+        now = asyncio.get_running_loop().time
+        count, start = self._lanes.count(submission.size), now()
+        if count > 1:
+            try:
+                response: pb.SubmitMomentumResponse = await self._submit_over(count, submission)
+                if response.uploaded:
+                    self._lanes.sent_over_several(submission.size, now() - start)
+                return response
+            except CallFailed as failed:
+                if failed.reason not in (None, Reason.NO_LANE):
+                    raise
+                self._lanes.failed()  # whatever it was, one connection may still do
+        pace, start = Pace(now), now()
+        response = await self.submit_parts(pace(submission.parts()))
+        if response.uploaded:
+            self._lanes.sent_alone(submission.size, now() - start, pace.fastest)
+            self._connect(self._lanes.count(submission.size) - 1)
+        return response
+
+    async def _submit_over(self, lanes: int, submission: Submission) -> pb.SubmitMomentumResponse:
+        self._renew()
+        self._connect(lanes - 1)
+        attempt = secrets.randbits(64)
+        stubs = [self._stub, *(pb_grpc.ParameterServerStub(channel) for channel in self._others)]
+        return await answer(
+            *(
+                self._made(stub.SubmitMomentum, submission.parts(lane, lanes, attempt))
+                for lane, stub in enumerate(stubs[:lanes])
+            )
+        )
+
+    def _connect(self, others: int) -> None:
+        """Have so many connections beside the first one, and begin to connect the new ones."""
+        while len(self._others) < others:
+            # Otherwise gRPC would make one connection of all.
+            channel = self._open((("grpc.use_local_subchannel_pool", 1),))
+            channel.get_state(try_to_connect=True)
+            self._others.append(channel)
+
+    def _open(self, options: Options) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return open_line(self._address, self.identity.role, id=self._id, options=options).channel
+        return _secure_line(self._credentials.current, self._address, more=options).channel
 
     async def submit_parts(self, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
         """Stream these parts up as they are."""
@@ -183,14 +243,19 @@ class Connection:
         before = self._channel
         self._channel = _secure_line(self._credentials.current, self._address).channel
         self._stub = pb_grpc.ParameterServerStub(self._channel)
-        closing = asyncio.create_task(before.close(grace=3))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        for channel in (before, *self._others):
+            closing = asyncio.create_task(channel.close(grace=3))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        self._others = []
 
     async def _unary(self, method: Method[Awaitable[T]], request: Any) -> T:
         self._renew()
+        return await self._made(method(self._stub), request)
+
+    async def _made(self, call: Callable[..., Awaitable[T]], request: Any) -> T:
         try:
-            return await method(self._stub)(request, metadata=self._metadata, timeout=PATIENCE_SECONDS)
+            return await call(request, metadata=self._metadata, timeout=PATIENCE_SECONDS)
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None
 

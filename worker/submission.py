@@ -43,8 +43,17 @@ class Submission:
         """The digest of what travels; empty where that is nothing."""
         return "" if self.sent is None else digest(self.sent)
 
-    async def parts(self) -> AsyncIterator[pb.MomentumPart]:
-        """The parts of the stream; every one carries the stamp."""
+    @property
+    def size(self) -> int:
+        """Bytes that travel."""
+        return 0 if self.sent is None else self.sent.nbytes
+
+    async def parts(self, lane: int = 0, lanes: int = 1, attempt: int = 0) -> AsyncIterator[pb.MomentumPart]:
+        """The parts of the stream, or of one of several; every one carries the stamp.
+
+        Args:
+            attempt: which several belong together.
+        """
         header = pb.MomentumHeader(
             base=self.base,
             parameters=self.parameters,
@@ -53,7 +62,9 @@ class Submission:
             loss=self.loss,
             not_finite=self.vector is None,
         )
+        if lanes > 1:
+            header.lane, header.lanes, header.attempt = lane, lanes, attempt
         yield pb.MomentumPart(stamp=self.stamp, header=header)
         if self.sent is not None:
-            for chunk in chunks(self.sent):
+            for chunk in chunks(self.sent, lane, lanes):
                 yield pb.MomentumPart(stamp=self.stamp, chunk=chunk)

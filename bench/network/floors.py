@@ -10,24 +10,29 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Literal
 
 import grpc
 import uvloop
 
+from ostrakon.bench.network.distance import Distance, over
 from ostrakon.bench.network.usage import usage
 from ostrakon.common.fork_server import CONTEXT
 from ostrakon.common.identity.credentials import Credentials
-from ostrakon.common.runtime import prepare
+from ostrakon.common.runtime import allow_open_files, prepare
 from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import CHUNK_BYTES
+from ostrakon.deploy import certificates as issuing
 
 Floor = Literal["gRPC stream", "TLS sockets"]
 
 _HOST = "127.0.0.1"
 _METHOD = "/ostrakon.bench.Floor/Talk"
+_FILES = 4096  # that may be open: a connection of each client
 _OPTIONS = (("grpc.max_receive_message_length", CHUNK_BYTES + (64 << 10)), ("grpc.use_local_subchannel_pool", 1))
 
 
@@ -51,34 +56,48 @@ class Moved:
     peak_bytes: int
 
 
-def measure(floor: Floor, load: Load, server: TlsFiles, client: TlsFiles) -> Moved:
-    """Move a load in two processes of their own, after one round that is not counted."""
+def certificates(folder: Path) -> tuple[TlsFiles, TlsFiles]:
+    """Those of a server and of a client, made in a folder."""
+    issuing.init(folder)
+    issuing.issue(folder, "server", "main")
+    issuing.issue(folder, "worker", "client")
+    server, client = (
+        TlsFiles(ca=folder / "ca.pem", certificate=folder / f"{stem}.pem", key=folder / f"{stem}.key")
+        for stem in ("server-main", "worker-client")
+    )
+    return server, client
+
+
+def measure(floor: Floor, load: Load, server: TlsFiles, client: TlsFiles, distance: Distance | None = None) -> Moved:
+    """Move a load in two processes of their own, over a distance where given, after one round that is not counted."""
     serve, call = _WAYS[floor]
     here, there = CONTEXT.Pipe()
     serving = CONTEXT.Process(target=_alone, args=(serve, there, load, server))
     serving.start()
     port = here.recv()
     ours, theirs = CONTEXT.Pipe()
-    calling = CONTEXT.Process(target=_alone, args=(call, theirs, load, client, port))
-    calling.start()
-    try:
-        ours.recv()  # every client has had its first round
-        pids = serving.pid or 0, calling.pid or 0
-        before, start = [usage(pid) for pid in pids], time.perf_counter()
-        ours.send("go")
-        ours.recv()
-        seconds = time.perf_counter() - start
-        served, called = (usage(pid).since(earlier) for pid, earlier in zip(pids, before, strict=True))
-    finally:
-        for process in (calling, serving):
-            process.kill()
-            process.join()
+    with nullcontext(port) if distance is None else over(distance, port) as there_port:
+        calling = CONTEXT.Process(target=_alone, args=(call, theirs, load, client, there_port))
+        calling.start()
+        try:
+            ours.recv()  # every client has had its first round
+            pids = serving.pid or 0, calling.pid or 0
+            before, start = [usage(pid) for pid in pids], time.perf_counter()
+            ours.send("go")
+            ours.recv()
+            seconds = time.perf_counter() - start
+            served, called = (usage(pid).since(earlier) for pid, earlier in zip(pids, before, strict=True))
+        finally:
+            for process in (calling, serving):
+                process.kill()
+                process.join()
     rounds = load.rounds
     return Moved(seconds / rounds, served.cpu / rounds, called.cpu / rounds / load.clients, served.peak_bytes)
 
 
 def _alone(work: Callable[..., None], *arguments: Any) -> None:
     prepare(1)  # the same allocator
+    allow_open_files(_FILES)
     work(*arguments)
 
 

@@ -1,9 +1,10 @@
 """Rounds of a real server and real workers, each a process of its own, over mTLS on loopback."""
 
 import json
+import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.task_thread import THREAD as TRAINING
 
+_PATIENCE = 300.0  # seconds that it may take until all workers have started, and then each round
 _WARM = 3  # rounds that are not counted
-_FIRST_ROUND = 300.0  # seconds that it may take all workers to start
 _POLL = 0.02
 _LIFE = 10**6  # rounds: it is ended when enough is measured
 
@@ -39,6 +40,7 @@ class Rounds:
         worker: CPU seconds of one worker by thread, the mean of all; the peak is the largest.
         received, sent: bytes of messages of all workers, at the server.
         phases: name -> seconds, and CPU seconds of the server meanwhile.
+        promised_bytes: what the server says at its start that it takes at most, beyond an idle one.
     """
 
     seconds: float
@@ -47,6 +49,7 @@ class Rounds:
     received: int
     sent: int
     phases: Mapping[str, tuple[float, float]]
+    promised_bytes: int
 
     @property
     def worker_cpu(self) -> float:
@@ -55,30 +58,26 @@ class Rounds:
 
 
 def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int, *, crowd: bool = False) -> Rounds:
-    """Commit rounds for so many seconds, and so many rounds at least, after some that are not counted.
+    """Commit rounds for so many seconds, and so many rounds at least, after up to three that are not counted.
 
     Args:
+        least: this many rounds at least, and of three that are not counted no more than this.
         crowd: all workers are sessions of one process, and compute nothing.
 
     Raises:
         OstrakonError: the rule does not take such n and f, or a process ended with an error.
     """
-    settings = build(
-        RunSettings,
-        {
-            **{"run": "bench", "task": line.NAME, "options": {"size": d}, "rule": rule, "workers": n, "f": f},
-            **{"byzantine": 0, "attack": "none", "rounds": _LIFE, "batch": 1, "vote_batch": 1, "gamma": 0.01},
-        },
-        source="the benchmark",
-    )
-    with TemporaryDirectory() as folder, chdir(folder), _running(settings, crowd=crowd) as (children, metrics):
-        _await(metrics, _WARM, children)
+    settings, workers = run_settings(rule, n, f, d), one_process if crowd else each_its_own
+    with TemporaryDirectory() as folder, chdir(folder), running(settings, workers) as (run, children):
+        metrics = run.path / METRICS
+        _await(metrics, min(_WARM, least), children)
         before = [usage(child.pid) for child in children]
         first, start = len(_rounds(metrics)), time.perf_counter()
         _await(metrics, first + least, children)
         time.sleep(max(0.0, start + seconds - time.perf_counter()))
         _await(metrics, len(_rounds(metrics)) + 1, children)  # both ends are where a round has just been committed
         lines = _rounds(metrics)
+        promised = promised_bytes(children[0])
         spent = [usage(child.pid).since(earlier) for child, earlier in zip(children, before, strict=True)]
     counted = lines[first:]
     duration = counted[-1]["elapsed"] - lines[first - 1]["elapsed"]
@@ -90,11 +89,47 @@ def measure(rule: str, n: int, f: int, d: int, seconds: float, least: int, *, cr
         sum(one["bytes_received"] for one in counted) // k,
         sum(one["bytes_sent"] for one in counted) // k,
         _phases(counted),
+        promised,
     )
 
 
+def run_settings(rule: str, n: int, f: int, d: int) -> RunSettings:
+    """Those of a run that goes on until it is ended."""
+    return build(
+        RunSettings,
+        {
+            **{"run": "bench", "task": line.NAME, "options": {"size": d}, "rule": rule, "workers": n, "f": f},
+            **{"byzantine": 0, "attack": "none", "rounds": _LIFE, "batch": 1, "vote_batch": 1, "gamma": 0.01},
+        },
+        source="the benchmark",
+    )
+
+
+Workers = Callable[[RunFolder, RunSettings], list[Child]]
+
+
+def nobody(folder: RunFolder, settings: RunSettings) -> list[Child]:
+    """No process of a worker."""
+    return []
+
+
+def each_its_own(folder: RunFolder, settings: RunSettings) -> list[Child]:
+    """A process for each worker."""
+    return [
+        Child(id, "ostrakon.worker.process", folder.worker(id), folder.log(id), folder.processes_lock)
+        for id in roster(settings)
+    ]
+
+
+def one_process(folder: RunFolder, settings: RunSettings) -> list[Child]:
+    """One process, in which every worker is a session."""
+    every = folder.worker("all").parent
+    return [Child("crowd", "ostrakon.bench.network.crowd", every, folder.log("crowd"), folder.processes_lock)]
+
+
 @contextmanager
-def _running(settings: RunSettings, *, crowd: bool) -> Iterator[tuple[list[Child], Path]]:
+def running(settings: RunSettings, workers: Workers) -> Iterator[tuple[RunFolder, list[Child]]]:
+    """A run in the current folder, with these processes of workers: its folder, and the server before them."""
     folder = RunFolder(settings.run)
     folder.path.mkdir(parents=True)
     folder.write_settings(settings)
@@ -103,33 +138,41 @@ def _running(settings: RunSettings, *, crowd: bool) -> Iterator[tuple[list[Child
     folder.write_processes(settings, None)
     folder.processes_lock.touch()
     server = Child("server", "ostrakon.server.process", folder.server, folder.log("server"), folder.processes_lock)
-    if crowd:
-        every = folder.worker("all").parent
-        workers = [Child("crowd", "ostrakon.bench.network.crowd", every, folder.log("crowd"), folder.processes_lock)]
-    else:
-        workers = [
-            Child(id, "ostrakon.worker.process", folder.worker(id), folder.log(id), folder.processes_lock)
-            for id in roster(settings)
-        ]
-    children = [server, *workers]
+    children = [server, *workers(folder, settings)]
     try:
         for child in children:
             child.start()
-        yield children, folder.path / METRICS
+        yield folder, children
     finally:
         for child in children:
             child.kill()
         processes.wait_for_all(children, 10)
 
 
+def promised_bytes(server: Child) -> int:
+    """What a server says that it takes at most, once it serves.
+
+    Raises:
+        OstrakonError: it has ended, or does not say so in time.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while "event=serving" not in (log := server.log.read_text(encoding="utf-8")):
+        if server.settle() is not None or time.monotonic() > deadline:
+            raise OstrakonError(f"the server does not serve: {server.error()}")
+        time.sleep(_POLL)
+    return int(re.findall(r"at_most_bytes=(\d+)", log)[0])
+
+
 def _await(metrics: Path, rounds: int, children: Sequence[Child]) -> None:
-    deadline = time.monotonic() + _FIRST_ROUND
-    while len(_rounds(metrics)) < rounds:
+    seen, deadline = 0, time.monotonic() + _PATIENCE
+    while (committed := len(_rounds(metrics))) < rounds:
+        if committed > seen:
+            seen, deadline = committed, time.monotonic() + _PATIENCE
         for child in children:
             if child.settle() is not None:
                 raise OstrakonError(f"{child.name} ended: {child.error()}")
         if time.monotonic() > deadline:
-            raise OstrakonError(f"no {rounds} rounds were committed in {_FIRST_ROUND:.0f} s")
+            raise OstrakonError(f"round {committed + 1} was not committed in {_PATIENCE:.0f} s")
         time.sleep(_POLL)
 
 

@@ -7,13 +7,11 @@ from tempfile import TemporaryDirectory
 
 from ostrakon.bench.network import floors, flower, ours
 from ostrakon.common.aggregation import rule
-from ostrakon.common.settings import TlsFiles
-from ostrakon.deploy import certificates
 
 FLOWER = "Flower"
 FLOORS: tuple[floors.Floor, ...] = ("gRPC stream", "TLS sockets")
 _FLOOR_BYTES, _MOST = 2 * 10**9, 200  # what a floor moves, and in how many rounds at most: some seconds
-_LEAST = 5  # rounds of everything
+_LEAST, _LONGEST = 5, 1000  # rounds of everything; fewer where they take long, with more workers than this over them
 
 
 @dataclass(frozen=True)
@@ -29,6 +27,7 @@ class Row:
         received, sent: bytes a round at the server; 0 where they were not counted.
         phases: name -> milliseconds of a round, and of the server's CPU meanwhile.
         threads: name -> milliseconds of the server's CPU a round.
+        promised_bytes: what our server promises to take at most, beyond an idle one; 0 for others.
     """
 
     what: str
@@ -42,6 +41,7 @@ class Row:
     sent: int = 0
     phases: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     threads: Mapping[str, float] = field(default_factory=dict)
+    promised_bytes: int = 0
 
 
 def measure_network(
@@ -53,26 +53,26 @@ def measure_network(
         OstrakonError: a rule, or Flower, could not be run.
     """
     rows: list[Row] = []
-    f = int(0.4 * n)
+    f, least = int(0.4 * n), max(1, min(_LEAST, _LONGEST // n))
     for name in rules:
         rule(name).check_run(n, f, asynchronous=False)
     with TemporaryDirectory() as folder:
-        server, client = _certificates(Path(folder))
+        server, client = floors.certificates(Path(folder))
         if python is not None:
-            theirs = flower.measure(python, n, d, server, seconds, _LEAST)
+            theirs = flower.measure(python, n, d, server, seconds, least)
             costs = 1e3 * theirs.server_cpu, 1e3 * theirs.client_cpu
             rows.append(Row(FLOWER, n, d, 1 / theirs.seconds, *costs, theirs.peak_bytes))
         for name in rules:
-            found = ours.measure(name, n, f, d, seconds, _LEAST, crowd=crowd)
+            found = ours.measure(name, n, f, d, seconds, least, crowd=crowd)
             rows.append(_row(name, n, d, found))
             moved = found.received + found.sent
             up, down = found.received // n, found.sent // n
-            load = floors.Load(n, up, down, max(_LEAST, min(_MOST, _FLOOR_BYTES // moved)))
+            load = floors.Load(n, up, down, max(least, min(_MOST, _FLOOR_BYTES // moved)))
             for floor in FLOORS:
-                least = floors.measure(floor, load, server, client)
-                costs = 1e3 * least.server_cpu, 1e3 * least.client_cpu
+                moving = floors.measure(floor, load, server, client)
+                costs = 1e3 * moving.server_cpu, 1e3 * moving.client_cpu
                 what = f"{floor}, as {name}"
-                rows.append(Row(what, n, d, 1 / least.seconds, *costs, least.peak_bytes, n * up, n * down))
+                rows.append(Row(what, n, d, 1 / moving.seconds, *costs, moving.peak_bytes, n * up, n * down))
     return rows
 
 
@@ -89,15 +89,5 @@ def _row(name: str, n: int, d: int, found: ours.Rounds) -> Row:
         found.sent,
         {name: (1e3 * wall, 1e3 * cpu) for name, (wall, cpu) in found.phases.items()},
         {name: 1e3 * cpu for name, cpu in found.server.threads.items()},
+        found.promised_bytes,
     )
-
-
-def _certificates(folder: Path) -> tuple[TlsFiles, TlsFiles]:
-    certificates.init(folder)
-    certificates.issue(folder, "server", "main")
-    certificates.issue(folder, "worker", "client")
-    server, client = (
-        TlsFiles(ca=folder / "ca.pem", certificate=folder / f"{stem}.pem", key=folder / f"{stem}.key")
-        for stem in ("server-main", "worker-client")
-    )
-    return server, client

@@ -1,6 +1,6 @@
 """What one round proposes, and the ledger entry that comes of it."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -54,6 +54,9 @@ def entry_of(
         seconds: how long the round took.
         previous: hash of the entry before.
     """
+    refused_here: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for (worker, reason), count in sorted(refused.items()):
+        refused_here[worker][reason] = count
     return Entry(
         round=round.number,
         term=term,
@@ -70,10 +73,7 @@ def entry_of(
         inner_cluster=proposal.cluster("inner"),
         outer_cluster=proposal.cluster("outer"),
         missing=dict(round.missing),
-        refused={
-            worker: {reason: count for (who, reason), count in sorted(refused.items()) if who == worker}
-            for worker, _ in sorted(refused)
-        },
+        refused=dict(refused_here),
         thin=round.thin,
         seconds=seconds,
         running_sum=key.running_sum,

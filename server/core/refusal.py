@@ -31,7 +31,7 @@ CODES: Mapping[Reason, Code] = {
         Code.PERMISSION_DENIED: (Reason.WRONG_ROLE, Reason.NOT_ON_THE_ROSTER, Reason.REVOKED),
         Code.UNIMPLEMENTED: (Reason.NO_SUCH_METHOD,),
         Code.NOT_FOUND: (Reason.NO_SUCH_SERVICE,),
-        Code.RESOURCE_EXHAUSTED: (Reason.TOO_MANY_CALLS,),
+        Code.RESOURCE_EXHAUSTED: (Reason.TOO_MANY_CALLS, Reason.NO_LANE),
         Code.UNAVAILABLE: (Reason.RECOVERING,),
         Code.INTERNAL: (Reason.INTERNAL_ERROR,),
         Code.FAILED_PRECONDITION: (

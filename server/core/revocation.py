@@ -46,9 +46,8 @@ def seated(settings: ServerSettings, revoked: Set[str]) -> tuple[str, ...]:
     """
     seats = settings.roster
     for member in settings.roster:
-        fewer = tuple(other for other in seats if other != member)
-        if member in revoked and _can_do_with(settings, len(fewer)):
-            seats = fewer
+        if member in revoked and _can_do_with(settings, len(seats) - 1):
+            seats = tuple(other for other in seats if other != member)
     return seats
 
 

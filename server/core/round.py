@@ -6,7 +6,7 @@ what to do next; the coordinator does it. What a late or lying worker may send i
 """
 
 import math
-from collections.abc import Set
+from collections.abc import Container, Set
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -312,6 +312,8 @@ def _propose(round: Round, inner: str | None, outer: str | None, now: float) -> 
 
 
 def _count(round: Round, now: float) -> Action | None:
+    if 2 * len(round.votes) <= len(round.conditions.roster):
+        return None  # the others could outweigh these, whatever they are: nothing is counted yet
     votes = tally((ballot.choice for ballot in round.votes.values()), len(round.conditions.roster))
     if not votes.decided:
         if len(round.votes) < round.conditions.votes_needed:
@@ -330,7 +332,17 @@ def _count(round: Round, now: float) -> Action | None:
 
 def _over(round: Round, now: float) -> bool:
     deadline = round.deadline()
-    return not round.awaited() or (deadline is not None and now >= deadline)
+    return not _awaits(round) or (deadline is not None and now >= deadline)
+
+
+def _awaits(round: Round) -> bool:
+    """Whether anybody is awaited. Asked after every event: it ends with the first one who is."""
+    if round.phase is Phase.COLLECTING:
+        whom = round.expected
+        here: tuple[Container[str], ...] = (round.submissions, round.not_finite, round.unreadable)
+    else:
+        whom, here = round.voters, (round.votes, round.unreadable)
+    return any(not any(member in some for some in here) for member in whom)
 
 
 def _enter(round: Round, phase: Phase, now: float) -> None:

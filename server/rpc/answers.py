@@ -48,6 +48,8 @@ async def judge(
     identify: Callable[[], Identity],
     answer: Callable[[Identity], Awaitable[T]],
     refuse: Callable[[Refused], Awaitable[None]],
+    *,
+    upload: bool = False,
 ) -> T | None:
     """Answer one call, of a caller that has an identity and no more than its share; or count and `refuse` it.
 
@@ -55,6 +57,7 @@ async def judge(
         identify: who calls; raises `Refused` where that cannot be known.
         answer: what is done for it; raises `Refused` too.
         refuse: tells the caller.
+        upload: the call brings a vector, or a part of one.
     """
     caller: Identity | None = None
 
@@ -64,7 +67,7 @@ async def judge(
 
     try:
         caller = identify()
-        with answers.quota.admit(caller):
+        with answers.quota.admit(caller, upload=upload):
             try:
                 await answers.quota.turn(caller, answers.head_round)
                 return await answer(caller)

@@ -160,16 +160,17 @@ class Calls:
             position = state.roster.position(member)
             row = state.aggregator.row(position)
             try:
-                await state.uploads.receive(member, parts, row, first)
+                whole = await state.uploads.receive(member, parts, row, first)
             except Refused as refusal:
                 if refusal.reason is Reason.LATE_SUBMISSION and self._still_needed(member, first.stamp.round):
                     raise Refused(
                         Reason.NEWER_UPLOAD, "another upload of this worker took over the row: send it again"
                     ) from None
                 raise
-            state.aggregator.arrived(position)
-            state.step(rounds.Uploaded(member, header.session, header.digest, header.loss))
-            if member not in state.round.submissions:
+            if whole:
+                state.aggregator.arrived(position)
+                state.step(rounds.Uploaded(member, header.session, header.digest, header.loss))
+            if whole and member not in state.round.submissions:
                 raise Refused(Reason.LATE_SUBMISSION, "the round closed with the last byte")
         return pb.SubmitMomentumResponse(stamp=self._messages.stamp(), uploaded=needed and not header.not_finite)
 

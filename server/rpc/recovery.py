@@ -203,6 +203,8 @@ class Recovery:
         self._roster.check_session(member, first.header.session)
         if self._theta is not None:
             self._come_again()
+        if first.header.lanes > 1:
+            raise Refused(Reason.NO_LANE, "a model comes back over one stream")
         try:
             if first.header.digest != self.looked_for:
                 raise Refused(

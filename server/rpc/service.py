@@ -114,9 +114,11 @@ class Service(grpc.GenericRpcHandler):
             response = await answer(caller, self._parts(raw, caller))
             return self._sent(response.SerializeToString(), caller)
 
-        return grpc.stream_unary_rpc_method_handler(self._judged(answered))
+        return grpc.stream_unary_rpc_method_handler(self._judged(answered, upload=True))
 
-    def _judged(self, answer: Answer) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes | None]]:
+    def _judged(
+        self, answer: Answer, *, upload: bool = False
+    ) -> Callable[[AsyncIterator[bytes], Context], Awaitable[bytes | None]]:
         """The handler of a call: `answer`, for callers that have an identity and no more than their share."""
 
         async def call(raw: AsyncIterator[bytes], context: Context) -> bytes | None:
@@ -130,7 +132,8 @@ class Service(grpc.GenericRpcHandler):
                     sentence = "this is a fault of the server: its log says more"
                     raise Refused(Reason.INTERNAL_ERROR, sentence) from None
 
-            return await judge(self._answers, partial(self._caller, context), answered, partial(self._refuse, context))
+            identify, refuse = partial(self._caller, context), partial(self._refuse, context)
+            return await judge(self._answers, identify, answered, refuse, upload=upload)
 
         return call
 
@@ -140,7 +143,7 @@ class Service(grpc.GenericRpcHandler):
         seconds = self._answers.settings.upload_timeout
         try:
             async with asyncio.timeout(seconds):
-                message = await anext(raw, None)
+                message = await self._first(raw, caller)
         except TimeoutError:
             sentence = f"expected a {kind.__name__} within {seconds:g} s (setting upload_timeout)"
             raise Refused(Reason.SLOW_MESSAGE, sentence) from None
@@ -149,10 +152,16 @@ class Service(grpc.GenericRpcHandler):
         return self._parse(kind, message, caller, longest)
 
     async def _parts(self, raw_parts: AsyncIterator[bytes], caller: Identity) -> AsyncIterator[pb.MomentumPart]:
-        longest: int | None = LONGEST_MESSAGE
-        async for raw in raw_parts:
-            yield self._parse(pb.MomentumPart, raw, caller, longest)
-            longest = None  # a chunk: what gRPC lets through
+        header = await self._first(raw_parts, caller)
+        if header is None:
+            return
+        yield self._parse(pb.MomentumPart, header, caller, LONGEST_MESSAGE)
+        async for chunk in raw_parts:
+            yield self._parse(pb.MomentumPart, chunk, caller, None)  # what gRPC lets through
+
+    async def _first(self, raw: AsyncIterator[bytes], caller: Identity) -> bytes | None:
+        async with self._answers.quota.first_message(caller):
+            return await anext(raw, None)
 
     def _caller(self, context: Context) -> Identity:
         if self._secure:

@@ -12,6 +12,10 @@ from ostrakon.bench.__main__ import app
 from ostrakon.bench.aggregation import DEFAULT, measure
 from ostrakon.bench.engine import PHASES
 from ostrakon.bench.network import ours
+from ostrakon.bench.network.distance import Distance
+from ostrakon.bench.network.far import distance_table, measure_distance
+from ostrakon.bench.network.picture import draw_crowd
+from ostrakon.bench.network.report import Row
 from ostrakon.common.device import resolve_device
 from ostrakon.common.errors import OstrakonError
 from ostrakon.deploy.processes import start_fork_server
@@ -102,6 +106,29 @@ def test_many_workers_can_be_sessions_of_one_process() -> None:
     assert 12 * 4000 < found.received < 12 * 4000 + 12 * 1000
     assert found.phases.keys() == {"collecting", "aggregating", "voting", "committing"}
     assert found.worker.cpu > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process has used is read from /proc")
+def test_vectors_over_a_long_line_are_timed_beside_bare_sockets() -> None:
+    start_fork_server()
+    line = Distance(delay=0.01, rate=1e8)
+    found = measure_distance(500_000, line)
+    for took, floor in ((found.up, found.floor_up), (found.down, found.floor_down)):
+        assert len(took) == 6
+        assert min(*took, floor) > line.seconds(4 * 500_000)
+    assert found.promised_bytes > 0
+    assert distance_table(500_000, line, found).row_count == 2
+
+
+def test_costs_and_memory_are_drawn_over_the_number_of_workers(tmp_path: Path) -> None:
+    rows = [
+        Row(what, n, 1000, 1.0, cost * n, 1.0, 10**8 * n, threads={"files": n} if cost > 1 else {}, phases=phases)
+        for n in (10, 100)
+        for what, cost, phases in (("Avg", 3, {"voting": (1, 1)}), ("gRPC stream, as Avg", 1, {}))
+    ]
+    draw_crowd(tmp_path / "crowd.png", rows)
+    assert (tmp_path / "crowd.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_what_cannot_be_measured_on_the_network_is_a_sentence() -> None:

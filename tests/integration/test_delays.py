@@ -1,15 +1,18 @@
 """A network that delays, reorders and breaks connections between real processes: on any machine, through proxies."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
+import numpy as np
 import pytest
 
+from ostrakon.common.model_file import write_model
 from ostrakon.common.reasons import Reason
 from ostrakon.server.storage.audit import audit
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
+from ostrakon.worker.submission import Submission
 from tests.harness.cluster import Cluster, Process, wait_for
 from tests.harness.driven_worker import DrivenWorker, random_vector, refused
 from tests.harness.proxy import Proxy
@@ -175,6 +178,40 @@ def test_what_arrives_late_over_an_old_connection_counts_nowhere(cluster: Make, 
     asyncio.run(asyncio.wait_for(scenario(), 120))
     wait_for(lambda: run.committed() == 3, "three rounds")
     assert server.alive
+
+
+def test_on_a_long_line_many_chunks_are_under_way_at_a_time(cluster: Make, through: Through) -> None:
+    """After an upload over one connection, which has one."""
+    d = 2_500_000  # 10 MB
+    run = cluster(workers=1, f=0, rule="Avg", rounds=100, gamma=0.01)
+    write_model(run.initial, np.zeros(d, dtype=np.float32), (("weight", (d,)),), {"task": "linear"})
+    serving(run)
+    (proxy,) = through(run)
+    proxy.up.delay = proxy.down.delay = 0.03
+    run.address = proxy.address
+
+    async def most_under_way(call: Awaitable[object]) -> int:
+        task, most = asyncio.ensure_future(call), 0
+        while not task.done():
+            most = max(most, proxy.up.came - proxy.up.passed)
+            await asyncio.sleep(0.001)
+        await task
+        return most
+
+    async def scenario() -> list[int]:
+        worker, found = DrivenWorker(run, "w00"), []
+        await worker.join(d=d)
+        for round in range(3):
+            await worker.receive(after=round)
+            vector = random_vector(d, round)
+            submission = Submission(worker.stamp(), worker.session, worker.base, d, vector)
+            found.append(await most_under_way(worker.connection.submit(submission)))
+        await worker.connection.__aexit__(None, None, None)
+        return found
+
+    one, *several = asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert one < 1.2 * MIB
+    assert min(several) > 3 * MIB
 
 
 @pytest.mark.soak

@@ -1,5 +1,6 @@
 """One round at the server: when it moves on, what counts, and what is refused."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -346,3 +347,30 @@ def test_a_vote_after_the_decision_is_not_counted() -> None:
     assert refusal(check_vote, round, "a", "inner") == (Code.ALREADY_EXISTS, Reason.SECOND_VOTE)
     assert let(round, vote("d", "inner"), vote("e", "inner"), Tick(), now=1e9) is None
     assert set(round.votes) == {"a", "b", "c"}
+
+
+def test_what_an_event_costs_hardly_grows_with_the_roster() -> None:
+    """All calls of functions in a whole round are counted; a look at everybody after each would be quadratic."""
+
+    def calls(n: int) -> int:
+        count = 0
+
+        def counted(frame: object, event: str, argument: object) -> None:
+            nonlocal count
+            count += event in ("call", "c_call")
+
+        members = tuple(f"w{i}" for i in range(n))
+        round = open_round(Conditions(members, n // 3, asynchronous=False, grace=1.0, grace_floor=2.0))
+        sys.setprofile(counted)
+        try:
+            for member in members:
+                advance(round, submitted(member), 100.0)
+            advance(round, Aggregated("one", "other"), 100.0)
+            for member in members:
+                advance(round, vote(member, "inner"), 100.0)
+        finally:
+            sys.setprofile(None)
+        assert round.phase is Phase.COMMITTING
+        return count
+
+    assert calls(800) < 16 * calls(100)  # 64 times as many pairs

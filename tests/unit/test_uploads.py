@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,10 @@ import pytest
 
 from ostrakon.common.digest import digest
 from ostrakon.common.reasons import Reason
-from ostrakon.common.wire import CHUNK_BYTES, PROTOCOL, Vector
+from ostrakon.common.wire import CHUNK_BYTES, LANES, PROTOCOL, Vector, chunks
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.core.streams import Displaced, Streams
-from ostrakon.server.core.uploads import FEWEST_PARTS, Uploads
+from ostrakon.server.core.uploads import FEWEST_PARTS, LANES_EACH, Uploads
 from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.harness.house import D, Upload, vector
 from tests.harness.scenario import cancel, play, settle
@@ -197,3 +197,88 @@ def test_a_vector_in_crumbs_is_refused_and_one_in_few_parts_is_not() -> None:
 def test_a_header_that_does_not_come_is_a_slow_upload() -> None:
     row = np.zeros(D, dtype=np.float32)
     assert play(received(Uploads(**PATIENT | {"timeout": 0.01}), "a", row, stream(None))) == Reason.SLOW_UPLOAD
+
+
+def lane_parts(model: Vector, lane: int, lanes: int) -> list[pb.MomentumPart]:
+    """The parts of one of an upload's streams."""
+    first = pb.MomentumPart(stamp=STAMP, header=header(model))
+    first.header.lane, first.header.lanes = lane, lanes
+    return [first, *(pb.MomentumPart(stamp=STAMP, chunk=chunk) for chunk in chunks(model, lane, lanes))]
+
+
+LONG = 3 * CHUNK_BYTES // 4
+
+
+def long_vector(seed: int) -> Vector:
+    return np.random.default_rng(seed).standard_normal(LONG, dtype=np.float32)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_an_upload_over_several_streams_is_one_whichever_of_them_comes_first(order: tuple[int, ...]) -> None:
+    async def scenario() -> None:
+        uploads, row, model = Uploads(**PATIENT), np.zeros(LONG, dtype=np.float32), long_vector(1)
+        came = {}
+        for lane in order:
+            parts = stream(*lane_parts(model, lane, 3))
+            came[lane] = asyncio.create_task(uploads.receive("a", parts, row, await uploads.header(parts)))
+            await settle()
+            assert len(uploads) == 1 or all(task.done() for task in came.values())
+        assert [await came[lane] for lane in range(3)] == [True, False, False]
+        assert digest(row) == digest(model)
+        assert len(uploads) == 0
+
+    play(scenario())
+
+
+def test_a_newer_upload_takes_the_row_from_all_streams_of_the_older_one() -> None:
+    async def scenario() -> None:
+        uploads, row, older, newer = Uploads(**PATIENT), np.zeros(LONG, dtype=np.float32), *map(long_vector, (1, 2))
+        hanging = [
+            asyncio.create_task(received(uploads, "a", row, stream(*lane_parts(older, lane, 2)[:2], None)))
+            for lane in range(2)
+        ]
+        await settle()
+        assert not any(task.done() for task in hanging)
+        lanes = [received(uploads, "a", row, stream(*lane_parts(newer, lane, 3))) for lane in range(3)]
+        assert await asyncio.gather(*lanes) == [None] * 3
+        assert await asyncio.gather(*hanging) == [Reason.LATE_SUBMISSION] * 2
+        assert digest(row) == digest(newer)
+        alone = await received(uploads, "a", row, stream(*whole(older, range(CHUNK_BYTES, older.nbytes, CHUNK_BYTES))))
+        assert (alone, digest(row)) == (None, digest(older))
+
+    play(scenario())
+
+
+def test_an_upload_whose_other_streams_bring_nothing_is_a_slow_one() -> None:
+    async def scenario() -> None:
+        uploads, row = Uploads(slots=1, timeout=0.05, rate=1e9), np.zeros(LONG, dtype=np.float32)
+        first = received(uploads, "a", row, stream(*lane_parts(long_vector(1), 0, 2)))
+        other = received(uploads, "a", row, stream(*lane_parts(long_vector(1), 1, 2)[:1], None))
+        assert await asyncio.gather(first, other) == [Reason.SLOW_UPLOAD] * 2
+        assert len(uploads) == 0
+
+    play(scenario())
+
+
+def test_streams_beyond_what_there_is_room_for_are_refused_by_name() -> None:
+    async def scenario() -> None:
+        uploads, rows = Uploads(**PATIENT), np.zeros((2, LONG), dtype=np.float32)
+        lanes = LANES  # two uploads of so many are more than there is room for
+        room = LANES_EACH * PATIENT["slots"]
+        assert lanes <= room < 2 * (lanes - 1)
+        model = long_vector(1)
+        tasks = [
+            asyncio.create_task(received(uploads, name, row, stream(lane_parts(model, lane, lanes)[0], None)))
+            for name, row in zip("ab", rows, strict=True)
+            for lane in range(lanes)
+        ]
+        await settle()
+        assert [task.result() for task in tasks if task.done()] == [Reason.NO_LANE] * (2 * (lanes - 1) - room)
+        uploads.close_all()
+        await asyncio.gather(*tasks)
+        for lane, lanes in ((0, LANES + 1), (2, 2), (1, 0)):
+            (first, *_), row = lane_parts(model, 0, 1), rows[0]
+            first.header.lane, first.header.lanes = lane, lanes
+            assert await received(uploads, "a", row, stream(first)) == Reason.NO_LANE
+
+    play(scenario())

@@ -1,11 +1,13 @@
 """Vectors on the wire: what is cut comes back bit for bit, and nothing else gets through."""
 
+import random
+
 import numpy as np
 import pytest
 
 from ostrakon.common.digest import digest
 from ostrakon.common.reasons import Reason
-from ostrakon.common.wire import CHUNK_BYTES, Receiver, Vector, WireError, check_finite, chunks
+from ostrakon.common.wire import CHUNK_BYTES, LANES, Lanes, Receiver, Vector, WireError, check_finite, chunks, pieces
 from ostrakon.v1 import parameter_server_pb2 as pb
 
 PER_CHUNK = CHUNK_BYTES // 4
@@ -119,3 +121,40 @@ def test_one_value_that_is_not_finite_is_found_wherever_it_stands(value: float, 
     with pytest.raises(WireError, match=rf"value {index} ") as caught:
         check_finite(vector)
     assert caught.value.reason == Reason.NOT_FINITE
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 5, LANES])
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, 20 * CHUNK_BYTES + 3])
+def test_the_pieces_of_lanes_are_the_whole_vector_and_none_is_larger_than_a_chunk(lanes: int, size: int) -> None:
+    cut = pieces(size, lanes)
+    assert [place for piece in cut for place in (piece.start, piece.stop)][1:-1:2] == [piece.start for piece in cut[1:]]
+    assert sum(piece.stop - piece.start for piece in cut) == size
+    assert all(0 < piece.stop - piece.start <= CHUNK_BYTES for piece in cut)
+
+
+def test_a_vector_comes_together_from_lanes_that_overtake_each_other() -> None:
+    vector, memory = random_vector(6 * PER_CHUNK + 5), np.full(6 * PER_CHUNK + 5, np.nan, dtype=np.float32)
+    receiver = Lanes(memory, 4)
+    left = [list(chunks(vector, lane, 4)) for lane in range(4)]
+    dice = random.Random(1)
+    while any(left):
+        lane = dice.choice([lane for lane in range(4) if left[lane]])
+        assert not receiver.complete
+        receiver.write_piece(lane, left[lane].pop(0))
+    assert receiver.complete
+    receiver.finish(digest(vector))
+    assert memory.tobytes() == vector.tobytes()
+
+
+def test_a_lane_brings_its_own_pieces_in_order_and_nothing_else() -> None:
+    vector, memory = random_vector(3 * PER_CHUNK), np.zeros(3 * PER_CHUNK, dtype=np.float32)
+    receiver = Lanes(memory, 2)
+    mine, others = list(chunks(vector, 0, 2)), list(chunks(vector, 1, 2))
+    assert refusal(receiver.write_piece, 0, others[0]) == Reason.WRONG_OFFSET
+    assert refusal(receiver.write_piece, 0, mine[1]) == Reason.WRONG_OFFSET
+    assert refusal(receiver.write_piece, 0, pb.Chunk(offset=0, data=mine[0].data[:-4])) == Reason.WRONG_LENGTH
+    assert not memory.any()
+    for chunk in mine:
+        receiver.write_piece(0, chunk)
+    assert refusal(receiver.write_piece, 0, mine[0]) == Reason.TOO_MUCH_DATA
+    assert refusal(receiver.finish, digest(vector)) == Reason.WRONG_LENGTH

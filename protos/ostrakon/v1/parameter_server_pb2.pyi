@@ -75,6 +75,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_SLOW_UPLOAD: _ClassVar[Reason]
     REASON_NEWER_UPLOAD: _ClassVar[Reason]
     REASON_OLDER_SESSION_CLOSED: _ClassVar[Reason]
+    REASON_NO_LANE: _ClassVar[Reason]
 
 class Missing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -142,6 +143,7 @@ REASON_SLOW_MESSAGE: Reason
 REASON_SLOW_UPLOAD: Reason
 REASON_NEWER_UPLOAD: Reason
 REASON_OLDER_SESSION_CLOSED: Reason
+REASON_NO_LANE: Reason
 MISSING_UNSPECIFIED: Missing
 MISSING_NO_SUBMISSION: Missing
 MISSING_GRADIENT_NOT_FINITE: Missing
@@ -297,20 +299,26 @@ class MomentumPart(_message.Message):
     def __init__(self, stamp: _Optional[_Union[Stamp, _Mapping]] = ..., header: _Optional[_Union[MomentumHeader, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
 
 class MomentumHeader(_message.Message):
-    __slots__ = ("base", "parameters", "session", "digest", "loss", "not_finite")
+    __slots__ = ("base", "parameters", "session", "digest", "loss", "not_finite", "lane", "lanes", "attempt")
     BASE_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     LOSS_FIELD_NUMBER: _ClassVar[int]
     NOT_FINITE_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    LANES_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     base: str
     parameters: int
     session: str
     digest: str
     loss: float
     not_finite: bool
-    def __init__(self, base: _Optional[str] = ..., parameters: _Optional[int] = ..., session: _Optional[str] = ..., digest: _Optional[str] = ..., loss: _Optional[float] = ..., not_finite: _Optional[bool] = ...) -> None: ...
+    lane: int
+    lanes: int
+    attempt: int
+    def __init__(self, base: _Optional[str] = ..., parameters: _Optional[int] = ..., session: _Optional[str] = ..., digest: _Optional[str] = ..., loss: _Optional[float] = ..., not_finite: _Optional[bool] = ..., lane: _Optional[int] = ..., lanes: _Optional[int] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class SubmitMomentumResponse(_message.Message):
     __slots__ = ("stamp", "uploaded")
