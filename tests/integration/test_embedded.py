@@ -1,6 +1,8 @@
 """Training loops of one's own that take part in a run, over TLS with a real server."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from ostrakon import OstrakonError, Worker, write_initial
 from ostrakon.common.digest import digest
 from ostrakon.server.storage.audit import audit
-from tests.harness.cluster import Cluster, wait_for
+from tests.harness.cluster import ROOT, Cluster, importing, wait_for
 from tests.harness.together import together
 
 Make = Callable[..., Cluster]
@@ -260,3 +262,36 @@ def test_without_an_answer_a_worker_ends_in_time(cluster: Make) -> None:
     worker = Worker(small(), **place(run, "w00"), server_timeout=0.5)
     with pytest.raises(OstrakonError, match=r"no answer from the server for 0.5 s"), worker:
         raise AssertionError("it was let in")
+
+
+LOADING = """
+import sys
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from ostrakon import Worker
+from tests.integration.test_embedded import loss_of, points, small
+
+address, ca, certificate, key = sys.argv[1:]
+model = small()
+with Worker(model, server=address, tls={"ca": ca, "certificate": certificate, "key": key}) as worker:
+    for round in worker:
+        batches = iter(DataLoader(TensorDataset(*points(5)), 16, num_workers=1, multiprocessing_context="fork"))
+        loss_of(model, *next(batches)).backward()
+        round.submit()
+        x, y = next(batches)
+        round.vote(lambda: loss_of(model, x, y))
+"""
+
+
+def test_data_are_loaded_by_processes_that_are_forked_inside_a_loop(cluster: Make) -> None:
+    run = own(cluster, small(), rounds=4)
+    server = run.server()
+    command = [sys.executable, "-c", LOADING, run.address, *run.tls("worker", "w02").values()]
+    loader = subprocess.Popen(command, cwd=ROOT, env=importing(), stderr=subprocess.PIPE, text=True)
+    together([module_loop(run, name) for name in run.roster[:2]])
+    _, said = loader.communicate(timeout=60)
+    assert loader.returncode == 0 and "rror" not in said, said
+    assert server.wait() == 0
+    assert all(entry.missing == {} for entry in run.entries())
