@@ -170,6 +170,7 @@ class Rounds:
             await self._answered(None)
         if self._under_way():
             await self._go_on(look=True)
+            await self._hear_of_the_end()
         return self._candidates
 
     async def vote(self, ballot: Ballot) -> None:
@@ -178,6 +179,7 @@ class Rounds:
             self._candidates, self._ballot = None, ballot
             self._action = advance(self._part, Judged())
             await self._go_on()
+            await self._hear_of_the_end()
 
     def _to_answer(self) -> bool:
         """Whether the round under way has heard nothing from us."""
@@ -208,6 +210,11 @@ class Rounds:
                     return
             if self.begun is not None and not self._open():
                 return
+            await self._step()
+
+    async def _hear_of_the_end(self) -> None:
+        """After the last commit: while the server is there to tell, however long the caller takes before `next`."""
+        while self._part.committed >= self.place.rounds and isinstance(self._action, Receive | Join | Restore):
             await self._step()
 
     async def _step(self) -> None:

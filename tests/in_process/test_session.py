@@ -149,6 +149,28 @@ def test_a_server_waits_at_the_end_for_a_worker_that_is_not_waited_for_in_rounds
     play(scenario())
 
 
+def test_the_end_is_heard_with_the_last_vote_however_long_the_next_round_is_not_asked_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, rounds=1)
+        running = house.start()
+        others = [house.session(name, Pull(target)) for name, target in (("b", 1.3), ("c", 0.6))]
+        taking_part = [asyncio.create_task(other.take_part()) for other in others]
+        rounds = house.session("a", Pull(1.0)).rounds
+        begun = await rounds.next()
+        assert begun is not None
+        await rounds.submit(Pull(1.0).momentum(1, begun.base, begun.theta))
+        candidates = await rounds.candidates()
+        assert candidates is not None
+        await rounds.vote(Pull(1.0).judge(1, *candidates))
+        assert await running == "completed"
+        await asyncio.wait_for(house.calls.farewell(), LIMIT)
+        await asyncio.gather(*taking_part)
+        await house.stop()  # from here on nobody answers
+        assert await rounds.next() is None and rounds.outcome == "completed"
+
+    play(scenario())
+
+
 class FromThePast(Passing):
     """Every call is first answered by a server of a smaller term or of another run: all is over, it says."""
 

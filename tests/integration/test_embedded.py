@@ -135,7 +135,11 @@ async def vectors(run: Cluster, name: str, target: list[float]) -> np.ndarray:
             assert await round.submit(round.theta - np.array(target), loss=pull(target)(round.theta))
             assert await round.vote(pull(target)) in ("inner", "outer", None)
         assert worker.outcome == "completed"
-        return worker.theta
+        with pytest.raises(OstrakonError, match="needs a worker in its `with`"):
+            next(iter(worker))
+    with pytest.raises(OstrakonError, match="needs a worker in its `async with`"):
+        await anext(aiter(worker))
+    return worker.theta
 
 
 def test_asynchronous_loops_without_a_model(cluster: Make) -> None:
@@ -220,7 +224,7 @@ def test_a_loop_may_leave_sit_out_rounds_and_come_back(cluster: Make) -> None:
                 loss_of(model, x, y).backward()
                 round.submit()
                 round.vote(lambda: 1 / 0)
-        with pytest.raises(OstrakonError, match="has left the run"):
+        with pytest.raises(OstrakonError, match="needs a worker in its `with`"):
             next(iter(worker))
         with Worker(model, **place(run, "w00")) as worker:
             for round in worker:

@@ -65,6 +65,7 @@ def error(model: Path, inputs: np.ndarray) -> float:
     return float(np.mean((outputs[:, 0] - inputs.sum(axis=1)) ** 2))
 
 
+@pytest.mark.slow
 def test_three_hosts_learn_what_their_data_have_in_common_and_so_do_two_beside_a_liar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
