@@ -175,7 +175,8 @@ class Rounds:
         return begun is not None and (self._part.round, self._part.base) == (begun.number, begun.base) and self._open()
 
     def _open(self) -> bool:
-        return self.begun is not None and self._part.done < self.begun.number
+        over = isinstance(self._action, End)
+        return self.begun is not None and self._part.done < self.begun.number and not over
 
     async def _answered(self, momentum: Momentum | None) -> None:
         at = (self._part.round, self._part.base)

@@ -13,8 +13,9 @@ from ostrakon.worker.backoff import FIRST, LONGEST
 from ostrakon.worker.session import Session
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.passing import Passing
+from ostrakon.worker.training import Momentum
 from ostrakon.worker.transport import CallFailed
-from tests.harness.house import House, Port, Pull, vector
+from tests.harness.house import House, Member, Port, Pull, vector
 from tests.harness.scenario import LIMIT, FakeClock, Impatient, inline, play, settle
 
 
@@ -167,6 +168,25 @@ def test_the_end_is_heard_with_the_last_vote_however_long_the_next_round_is_not_
         await asyncio.gather(*taking_part)
         await house.stop()  # from here on nobody answers
         assert await rounds.next() is None and rounds.outcome == "completed"
+
+    play(scenario())
+
+
+def test_a_run_that_ends_in_the_middle_of_a_round_has_ended_when_the_next_one_is_asked_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        running = house.start()
+        rounds = house.session("a", Pull(1.0)).rounds
+        begun = await rounds.next()
+        assert begun is not None
+        unknown = Momentum(vector(0.0), 0.0, finite=False)
+        others = [await Member(house, name).enter() for name in "bc"]
+        await rounds.submit(unknown)
+        await others[0].submit(vector(1.0), header=lambda part: setattr(part.header, "not_finite", True))
+        assert await running == "diverged"
+        assert await rounds.candidates() is None
+        await house.stop()  # from here on nobody answers
+        assert await asyncio.wait_for(rounds.next(), LIMIT) is None and rounds.outcome == "diverged"
 
     play(scenario())
 
