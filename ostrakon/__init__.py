@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from ostrakon.common.tasks import partition
     from ostrakon.common.tasks.contract import Examples, Task
     from ostrakon.worker import attacks
+    from ostrakon.worker.callbacks.lightning import LightningCallback
+    from ostrakon.worker.callbacks.transformers import TransformersCallback
     from ostrakon.worker.embedded.initial import write_initial
     from ostrakon.worker.embedded.worker import Worker
 
 __all__ = [
     "Examples",
+    "LightningCallback",
     "OstrakonError",
     "Task",
+    "TransformersCallback",
     "Worker",
     "attacks",
     "experiments",
@@ -30,8 +34,10 @@ __all__ = [
 
 _PLACES = {
     "Examples": ("ostrakon.common.tasks.contract", "Examples"),
+    "LightningCallback": ("ostrakon.worker.callbacks.lightning", "LightningCallback"),
     "OstrakonError": ("ostrakon.common.errors", "OstrakonError"),
     "Task": ("ostrakon.common.tasks.contract", "Task"),
+    "TransformersCallback": ("ostrakon.worker.callbacks.transformers", "TransformersCallback"),
     "Worker": ("ostrakon.worker.embedded.worker", "Worker"),
     "attacks": ("ostrakon.worker.attacks", None),
     "experiments": ("ostrakon.experiments", None),

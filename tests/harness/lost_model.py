@@ -71,7 +71,7 @@ async def committed(folder: Path, rounds: int, **settings: Any) -> tuple[Port, l
     parts = [asyncio.create_task(session.take_part()) for session in sessions]
     house.start()
     await reached(
-        lambda: house.coordinator.head_round == rounds and all(house.digest in s.rounds.held for s in sessions)
+        lambda: house.coordinator.head_round == rounds and all(house.digest in s.rounds.exchange.held for s in sessions)
     )
     await house.stop()
     return house.port, sessions, parts

@@ -25,7 +25,7 @@ class Way:
     delay: float = 0.0
     """Seconds that everything takes."""
     rate: float | None = None
-    """Bytes a second; None: any number."""
+    """Bytes a second, of connections made from now on; None: any number."""
     left: int | None = None
     """Bytes until the connection that carries them is reset; None: any number."""
     came: int = field(default=0, init=False)  # bytes, so far
@@ -150,7 +150,9 @@ class Proxy:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 client.close()
                 continue
-            for end in (client, server):
+            for end, way in ((client, self.up), (server, self.down)):
+                if way.rate is not None:  # otherwise the system takes megabytes on itself, and the sender is soon done
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, PIECE)
                 end.setblocking(False)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link = Link(client, server)

@@ -191,7 +191,7 @@ def test_on_a_full_disk_the_run_ends_with_a_sentence_and_nothing_is_announced(tm
         await settle()
         head = house.ledger.head()
         assert head is not None
-        assert max(session.rounds.head.round for session in sessions) == head.round
+        assert max(session.rounds.exchange.head.round for session in sessions) == head.round
         assert not any(part.done() for part in parts)
         await house.stop()
         again = House(tmp_path, rounds=60, port=house.port)

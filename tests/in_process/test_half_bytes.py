@@ -25,7 +25,7 @@ def models_of(directory: Path, **settings: object) -> list[str]:
         house = House(directory, **settings)
         sessions = pulls(house)
         assert await house.run(*sessions) == ["completed"] * 4
-        assert [list(session.rounds.held) for session in sessions] == [[house.digest]] * 3
+        assert [list(session.rounds.exchange.held) for session in sessions] == [[house.digest]] * 3
         winners = [entry.winner for entry in house.ledger.entries()]
         await house.stop()
         return winners

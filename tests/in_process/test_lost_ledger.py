@@ -124,7 +124,7 @@ def test_what_is_committed_into_a_ledger_that_is_gone_is_told_to_nobody(
         with pytest.raises(OstrakonError, match=rf"ledger.sqlite was deleted, moved or replaced.*round {told + 1} is"):
             await running
         await settle()
-        assert max(session.rounds.head.round for session in sessions) <= told
+        assert max(session.rounds.exchange.head.round for session in sessions) <= told
         files = {path.name for path in tmp_path.iterdir()}
         await house.stop()
         if change is replace:  # the end of this server leaves the files of the other ledger alone

@@ -76,7 +76,7 @@ def test_theta_0_is_written_again_from_the_initial_model_or_from_a_worker(tmp_pa
         session = pulls(house)[0]
         part = asyncio.create_task(session.take_part())
         house.start()
-        await reached(lambda: session.rounds.held)
+        await reached(lambda: session.rounds.exchange.held)
         await house.stop()
         file = model_file(tmp_path, 0)
         whole = file.read_bytes()

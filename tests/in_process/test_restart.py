@@ -35,7 +35,7 @@ def test_a_server_that_is_killed_again_and_again_goes_on_with_the_same_chain(tmp
         for _ in range(kills):
             for _ in range(steps):
                 await asyncio.sleep(0)
-            told = [session.rounds.head for session in sessions]
+            told = [session.rounds.exchange.head for session in sessions]
             await house.stop()
             house = House(folder, rounds=4, port=house.port)
             for head in told:  # what anybody was told is in the ledger

@@ -13,8 +13,9 @@ from ostrakon.worker.backoff import FIRST, LONGEST
 from ostrakon.worker.session import Session
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.passing import Passing
+from ostrakon.worker.training import Momentum
 from ostrakon.worker.transport import CallFailed
-from tests.harness.house import House, Port, Pull, vector
+from tests.harness.house import House, Member, Port, Pull, vector
 from tests.harness.scenario import LIMIT, FakeClock, Impatient, inline, play, settle
 
 
@@ -145,6 +146,47 @@ def test_a_server_waits_at_the_end_for_a_worker_that_is_not_waited_for_in_rounds
         has_read.set()
         await asyncio.gather(reading, farewell)
         await house.stop()
+
+    play(scenario())
+
+
+def test_the_end_is_heard_with_the_last_vote_however_long_the_next_round_is_not_asked_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path, rounds=1)
+        running = house.start()
+        others = [house.session(name, Pull(target)) for name, target in (("b", 1.3), ("c", 0.6))]
+        taking_part = [asyncio.create_task(other.take_part()) for other in others]
+        rounds = house.session("a", Pull(1.0)).rounds
+        begun = await rounds.next()
+        assert begun is not None
+        await rounds.submit(Pull(1.0).momentum(1, begun.base, begun.theta))
+        candidates = await rounds.candidates()
+        assert candidates is not None
+        await rounds.vote(Pull(1.0).judge(1, *candidates))
+        assert await running == "completed"
+        await asyncio.wait_for(house.calls.farewell(), LIMIT)
+        await asyncio.gather(*taking_part)
+        await house.stop()  # from here on nobody answers
+        assert await rounds.next() is None and rounds.outcome == "completed"
+
+    play(scenario())
+
+
+def test_a_run_that_ends_in_the_middle_of_a_round_has_ended_when_the_next_one_is_asked_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        house = House(tmp_path)
+        running = house.start()
+        rounds = house.session("a", Pull(1.0)).rounds
+        begun = await rounds.next()
+        assert begun is not None
+        unknown = Momentum(vector(0.0), 0.0, finite=False)
+        others = [await Member(house, name).enter() for name in "bc"]
+        await rounds.submit(unknown)
+        await others[0].submit(vector(1.0), header=lambda part: setattr(part.header, "not_finite", True))
+        assert await running == "diverged"
+        assert await rounds.candidates() is None
+        await house.stop()  # from here on nobody answers
+        assert await asyncio.wait_for(rounds.next(), LIMIT) is None and rounds.outcome == "diverged"
 
     play(scenario())
 

@@ -113,7 +113,7 @@ def test_a_lost_commit_that_workers_were_told_of_stops_the_server(tmp_path: Path
         house.start()
         await reached(lambda: house.coordinator.head_round == 4)
         before = (tmp_path / "ledger.sqlite").read_bytes(), (tmp_path / "ledger.sqlite-wal").read_bytes()
-        await reached(lambda: all(session.rounds.head.round >= 5 for session in sessions))
+        await reached(lambda: all(session.rounds.exchange.head.round >= 5 for session in sessions))
         await house.stop()  # which moves the log into the file, as a killed server does not
         (tmp_path / "ledger.sqlite").write_bytes(before[0])
         if tear == "the log is torn":

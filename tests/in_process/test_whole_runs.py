@@ -58,7 +58,7 @@ def test_three_rounds_end_with_the_same_model_everywhere(tmp_path: Path) -> None
         sessions = [house.session(name, Pull(target)) for name, target in (("a", 1.0), ("b", 1.1), ("c", 0.9))]
         assert await house.run(*sessions) == ["completed"] * 4
         for session in sessions:
-            assert list(session.rounds.held) == [house.digest]
+            assert list(session.rounds.exchange.held) == [house.digest]
         assert [entry.round for entry in house.ledger.entries()] == [1, 2, 3]
         assert all(len(entry.votes) >= 2 for entry in house.ledger.entries())
 

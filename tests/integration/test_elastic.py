@@ -3,13 +3,15 @@
 import signal
 from collections.abc import Callable
 
+import pytest
+
 from ostrakon.common.reasons import Reason
 from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
 from tests.harness.cluster import Cluster, wait_for
 from tests.harness.proxy import Proxy
 
-BIG = "tests.network.big:Big"
+BIG = "tests.network.big:Bigger"
 
 Make = Callable[..., Cluster]
 
@@ -119,16 +121,17 @@ def test_a_slow_worker_that_was_away_is_waited_for_again(cluster: Make) -> None:
     assert not any(entry.missing for entry in run.entries()[before : before + 3])
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_away_comes_back_over_a_line_on_which_the_model_takes_longer_than_a_round(
     cluster: Make,
 ) -> None:
-    run = cluster(workers=4, f=1, rounds=100_000, grace_floor=6.0, absent_after=1, task=BIG, gamma=0.01)
+    run = cluster(workers=4, f=1, rounds=100_000, grace_floor=10.0, absent_after=1, task=BIG, gamma=0.01)
     write_initial(WorkerSettings(task=BIG), run.initial)
     run.server()
     for name in run.roster[1:]:
         run.worker(name, task=BIG)
     proxy = Proxy.to(run.address)
-    proxy.down.rate = 4e6  # a second for the model
+    proxy.down.rate = 4e6  # three seconds for the model
     try:
         slow = run.worker("w00", task=BIG, server=proxy.address)
         wait_for(lambda: committed(run) >= 1, "a round")

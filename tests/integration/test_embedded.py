@@ -1,6 +1,8 @@
 """Training loops of one's own that take part in a run, over TLS with a real server."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from ostrakon import OstrakonError, Worker, write_initial
 from ostrakon.common.digest import digest
 from ostrakon.server.storage.audit import audit
-from tests.harness.cluster import Cluster, wait_for
+from tests.harness.cluster import ROOT, Cluster, importing, wait_for
 from tests.harness.together import together
 
 Make = Callable[..., Cluster]
@@ -133,7 +135,11 @@ async def vectors(run: Cluster, name: str, target: list[float]) -> np.ndarray:
             assert await round.submit(round.theta - np.array(target), loss=pull(target)(round.theta))
             assert await round.vote(pull(target)) in ("inner", "outer", None)
         assert worker.outcome == "completed"
-        return worker.theta
+        with pytest.raises(OstrakonError, match="needs a worker in its `with`"):
+            next(iter(worker))
+    with pytest.raises(OstrakonError, match="needs a worker in its `async with`"):
+        await anext(aiter(worker))
+    return worker.theta
 
 
 def test_asynchronous_loops_without_a_model(cluster: Make) -> None:
@@ -218,7 +224,7 @@ def test_a_loop_may_leave_sit_out_rounds_and_come_back(cluster: Make) -> None:
                 loss_of(model, x, y).backward()
                 round.submit()
                 round.vote(lambda: 1 / 0)
-        with pytest.raises(OstrakonError, match="has left the run"):
+        with pytest.raises(OstrakonError, match="needs a worker in its `with`"):
             next(iter(worker))
         with Worker(model, **place(run, "w00")) as worker:
             for round in worker:
@@ -260,3 +266,36 @@ def test_without_an_answer_a_worker_ends_in_time(cluster: Make) -> None:
     worker = Worker(small(), **place(run, "w00"), server_timeout=0.5)
     with pytest.raises(OstrakonError, match=r"no answer from the server for 0.5 s"), worker:
         raise AssertionError("it was let in")
+
+
+LOADING = """
+import sys
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from ostrakon import Worker
+from tests.integration.test_embedded import loss_of, points, small
+
+address, ca, certificate, key = sys.argv[1:]
+model = small()
+with Worker(model, server=address, tls={"ca": ca, "certificate": certificate, "key": key}) as worker:
+    for round in worker:
+        batches = iter(DataLoader(TensorDataset(*points(5)), 16, num_workers=1, multiprocessing_context="fork"))
+        loss_of(model, *next(batches)).backward()
+        round.submit()
+        x, y = next(batches)
+        round.vote(lambda: loss_of(model, x, y))
+"""
+
+
+def test_data_are_loaded_by_processes_that_are_forked_inside_a_loop(cluster: Make) -> None:
+    run = own(cluster, small(), rounds=4)
+    server = run.server()
+    command = [sys.executable, "-c", LOADING, run.address, *run.tls("worker", "w02").values()]
+    loader = subprocess.Popen(command, cwd=ROOT, env=importing(), stderr=subprocess.PIPE, text=True)
+    together([module_loop(run, name) for name in run.roster[:2]])
+    _, said = loader.communicate(timeout=60)
+    assert loader.returncode == 0 and "rror" not in said, said
+    assert server.wait() == 0
+    assert all(entry.missing == {} for entry in run.entries())

@@ -1,6 +1,5 @@
 """The page on loops of one's own, followed as it is written."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 
 from ostrakon.cli.main import run
 from tests.harness.cluster import PATIENCE, ROOT, free_port, importing
+from tests.harness.examples import EXAMPLES, example
 from tests.harness.together import together
 
 PAGE = (ROOT / "docs" / "your-own-loop.md").read_text(encoding="utf-8")
@@ -25,14 +25,9 @@ def blocks(language: str) -> list[str]:
 
 
 def script(name: str) -> ModuleType:
-    """An example, as a module."""
-    path = ROOT / "examples" / name
-    assert path.read_text(encoding="utf-8") in blocks("python"), f"the page shows another {name}"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """An example, which the page shows as it is."""
+    assert (EXAMPLES / name).read_text(encoding="utf-8") in blocks("python"), f"the page shows another {name}"
+    return example(name)
 
 
 def follow(line: str) -> Callable[[], None] | None:
@@ -70,6 +65,7 @@ def error(model: Path, inputs: np.ndarray) -> float:
     return float(np.mean((outputs[:, 0] - inputs.sum(axis=1)) ** 2))
 
 
+@pytest.mark.slow
 def test_three_hosts_learn_what_their_data_have_in_common_and_so_do_two_beside_a_liar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

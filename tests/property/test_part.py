@@ -17,6 +17,7 @@ from ostrakon.worker.part import (
     Join,
     Joined,
     Judged,
+    Left,
     Part,
     Receive,
     Received,
@@ -25,6 +26,7 @@ from ostrakon.worker.part import (
     Train,
     Trained,
     Vote,
+    Withheld,
     advance,
 )
 
@@ -144,6 +146,17 @@ class LawfulServer(RuleBasedStateMachine):
             self.server.answer(self.action, self.worker.term)
         self.hear(Failed(status, "", "lost"))
 
+    @precondition(lambda self: isinstance(self.action, Train))
+    @rule()
+    def withhold(self) -> None:
+        self.hear(Withheld())
+
+    @precondition(lambda self: isinstance(self.action, Train | Inspect))
+    @rule()
+    def leave(self) -> None:
+        """Whoever computes sits out the round."""
+        self.hear(Left())
+
     @rule()
     def restart(self) -> None:
         self.server.term += 1
@@ -174,7 +187,9 @@ class LawfulServer(RuleBasedStateMachine):
         for _ in range(12):
             if self.server.submitted is not None:
                 break
-            stuck = isinstance(self.action, Receive) and not self.server.collecting
+            stuck = isinstance(self.action, Receive) and (
+                not self.server.collecting or self.action.after >= self.server.round
+            )
             if stuck or (isinstance(self.action, Inspect | Vote) and self.action.round == self.server.round):
                 self.server.commit()
             self.act()

@@ -191,7 +191,7 @@ class World:
         return [
             name
             for name, session in self._sessions.items()
-            if self.workers[name].alive and name not in revoked and digest in session.rounds.held
+            if self.workers[name].alive and name not in revoked and digest in session.rounds.exchange.held
         ]
 
     async def _start_slowly(self, process: Process) -> None:

@@ -209,6 +209,7 @@ def test_a_vector_of_ones_own_is_copied() -> None:
     [
         (lambda: Worker(server="h:1"), "needs a model, or without one parameters = d"),
         (lambda: Worker(nn.Linear(1, 1), parameters=2, server="h:1"), "needs a model, or without one"),
+        (lambda: Worker(5, server="h:1"), "needs a model, or without one"),  # type: ignore[arg-type]
         (lambda: Worker(nn.Linear(1, 1), server="nowhere"), "Worker: setting server = 'nowhere' cannot be used"),
         (lambda: Worker(nn.Linear(1, 1), server="h:1", tls={"ca": "a"}), "Worker: setting tls.certificate is missing"),
         (lambda: Worker(nn.ReLU(), server="h:1"), "the model ReLU has no parameters"),

@@ -189,7 +189,8 @@ def own_vector(vector: Any, d: int, loss: float) -> Momentum:
     """
     try:
         found = vector.detach().float().cpu().numpy() if isinstance(vector, Tensor) else np.asarray(vector)
-        values = found.astype(np.float32)
+        with np.errstate(over="ignore"):  # what float32 cannot hold is not finite
+            values = found.astype(np.float32)
     except (TypeError, ValueError) as error:
         raise OstrakonError(f"submit was given something that is no vector of numbers: {error}") from None
     if values.shape != (d,):

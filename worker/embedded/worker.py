@@ -75,6 +75,7 @@ class Worker:
         self._model = _local_model(model, parameters, self._settings.beta)
         self._stack = AsyncExitStack()
         self._network: NetworkThread | None = None
+        self._in_loop = False  # the caller's own
         self._rounds: Rounds | None = None
 
     @property
@@ -118,6 +119,8 @@ class Worker:
 
     def __iter__(self) -> Iterator[Round]:
         rounds = self._seat()
+        if self._network is None:
+            raise OstrakonError("a `for` over rounds needs a worker in its `with`")
         while (begun := self._call(rounds.next())) is not None:
             self._model.begin(begun.theta)
             yield Round(begun, rounds, self._model, self._call)
@@ -129,15 +132,19 @@ class Worker:
         except BaseException:
             await self._stack.aclose()
             raise
+        self._in_loop = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._in_loop = False
         await self._stack.aclose()
 
     async def __aiter__(self) -> AsyncIterator[AsyncRound]:
         rounds = self._seat()
+        if not self._in_loop:
+            raise OstrakonError("an `async for` over rounds needs a worker in its `async with`")
         while (begun := await rounds.next()) is not None:
             self._model.begin(begun.theta)
             yield AsyncRound(begun, rounds, self._model)
@@ -171,7 +178,7 @@ class Worker:
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         if self._network is None:
             work.close()
-            raise OstrakonError("this worker has left the run: iterate inside its `with`")
+            raise OstrakonError("this worker has left the run")
         return self._network.call(work)
 
     def _seat(self) -> Rounds:
@@ -185,7 +192,7 @@ async def _any_place(position: int, workers: int) -> None:
 
 
 def _local_model(model: nn.Module | None, parameters: int | None, beta: float) -> LocalModel:
-    if model is not None and parameters is None:
+    if isinstance(model, nn.Module) and parameters is None:
         return ModuleModel(model, beta)
     if model is None and isinstance(parameters, int) and parameters > 0:
         return VectorModel(parameters)
