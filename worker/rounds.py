@@ -117,16 +117,23 @@ class Rounds:
         self._run = ""
         self._wire: Wire = "float32"
         self._feedback = ErrorFeedback()
-        self._base = ""
+        self._theta: Vector | None = None
         self._answer: tuple[tuple[int, str], Momentum | None] | None = None  # to (round, base); None: withheld
+        self._submitted: tuple[tuple[int, str], Momentum] | None = None  # the last one, as it was given
         self._accepted = False
         self._candidates: tuple[Vector, Vector] | None = None
         self._ballot: Ballot | None = None
 
     @property
     def theta(self) -> Vector:
-        """The committed model, (d,), that was received last."""
-        return self.held[self._base]
+        """The committed model, (d,), that was received last.
+
+        Raises:
+            OstrakonError: none was.
+        """
+        if self._theta is None:
+            raise OstrakonError("there is no model before the first round: ask for it inside the loop")
+        return self._theta
 
     @property
     def voting(self) -> bool:
@@ -151,10 +158,19 @@ class Rounds:
                 self.begun = Begun(round, base, self.held[base])
         return self.begun
 
+    def submitted(self, begun: Begun) -> Momentum | None:
+        """The momentum of this round, where it was submitted before: to a server that died, and began the round again.
+
+        It is the round's only one, and the same bytes are to be sent again.
+        """
+        at, momentum = self._submitted or (None, None)
+        return momentum if at == (begun.number, begun.base) else None
+
     async def submit(self, momentum: Momentum) -> bool:
         """Send the momentum of the round, its only one; returns whether the server has taken it."""
         self._accepted = False
         if self._to_answer():
+            self._submitted = (self._part.round, self._part.base), momentum
             await self._answered(momentum)
             await self._go_on()
         return self._accepted
@@ -283,18 +299,19 @@ class Rounds:
 
     async def _receive(self, after: int) -> Event:
         request = pb.BroadcastRequest(stamp=self._stamp(), after=after, holds=list(self.held), session=self._name)
-        models = await receive_models(self._transport.broadcast(request))
+        models = await receive_models(self._transport.broadcast(request), self._built_for.parameters)
         self._check(models.stamp)
         self.head = models.header.head
         self.taken = _step(models.header.step)
         self._keep(models, list(models.header.digests))
-        self._base = models.header.digests[0]
-        return Received(models.stamp.round, self._base, OUTCOMES.get(models.header.phase))
+        base = models.header.digests[0]
+        self._theta = self.held[base]
+        return Received(models.stamp.round, base, OUTCOMES.get(models.header.phase))
 
     async def _inspect(self, round: int, base: str) -> Event | None:
         request = pb.ProposeRequest(stamp=self._stamp(), holds=list(self.held), session=self._name)
         form = None if self._wire == "float32" else partial(candidate, self.held[base], taken=self.taken)
-        models = await receive_models(self._transport.propose(request), form=form)
+        models = await receive_models(self._transport.propose(request), self._built_for.parameters, count=2, form=form)
         self._check(models.stamp)
         if models.header.HasField("decided"):
             self._adopt(models.header.decided)
@@ -335,10 +352,12 @@ class Rounds:
         """Remember what was committed, and keep its model alone."""
         self.head = commit.head
         self.held = {name: vector for name, vector in self.held.items() if name == commit.digest}
-        self._base = commit.digest
+        self._theta = self.held.get(commit.digest, self._theta)
 
     def _keep(self, models: Models, digests: list[str]) -> None:
         known = self.held | models.vectors
+        if not digests or not known.keys() >= set(digests):
+            raise CallFailed("INTERNAL", None, "the server names models that are neither sent nor held")
         self.held = {name: known[name] for name in digests}
 
     def _stamp(self) -> pb.Stamp:

@@ -171,7 +171,9 @@ class FromThePast(Passing):
 
     async def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
         if lie := self.lies("broadcast", request.stamp):
-            yield pb.ModelPart(stamp=lie, header=pb.ModelHeader(digests=["x"], phase=pb.RUN_PHASE_COMPLETED))
+            yield pb.ModelPart(
+                stamp=lie, header=pb.ModelHeader(digests=["x"], parameters=3, phase=pb.RUN_PHASE_COMPLETED)
+            )
         else:
             async for part in self.transport.broadcast(request):
                 yield part

@@ -165,8 +165,10 @@ class Worker:
     def _leave(self) -> None:
         network, self._network = self._network, None
         if network is not None:
-            network.call(self._stack.aclose())
-            network.close()
+            try:
+                network.call(self._stack.aclose())
+            finally:
+                network.close()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         if self._network is None:
