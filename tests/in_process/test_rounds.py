@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from ostrakon.common.clock import ManualClock
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -19,7 +20,7 @@ from ostrakon.worker.introduction import introduction
 from ostrakon.worker.rounds import Rounds
 from ostrakon.worker.transport import CallFailed, receive_models
 from tests.harness.house import D, House, Member, vector
-from tests.harness.scenario import FakeClock, Impatient, inline, play, settle
+from tests.harness.scenario import Impatient, inline, play, settle
 
 
 def rounds_of(house: House, name: str) -> Rounds:
@@ -39,7 +40,7 @@ def rounds_of(house: House, name: str) -> Rounds:
 
 def test_who_hears_what_was_decided_without_its_model_still_has_the_one_before(tmp_path: Path) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, rounds=2, clock=clock)
         house.start()
         rounds = rounds_of(house, "a")

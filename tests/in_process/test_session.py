@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ostrakon.common.clock import ManualClock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -15,7 +16,7 @@ from ostrakon.worker.submission import Submission
 from ostrakon.worker.testbed.passing import Passing
 from ostrakon.worker.transport import CallFailed
 from tests.harness.house import House, Port, Pull, vector
-from tests.harness.scenario import LIMIT, FakeClock, Impatient, inline, play, settle
+from tests.harness.scenario import LIMIT, Impatient, inline, play, settle
 
 
 class Unanswered:
@@ -116,7 +117,7 @@ def test_a_server_waits_at_the_end_for_a_worker_that_is_not_waited_for_in_rounds
     tmp_path: Path,
 ) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, rounds=1, clock=clock, absent_after=1)
         running = house.start()
         a, b, c = await house.members()
