@@ -196,6 +196,17 @@ def test_what_is_no_vector_of_theirs_is_refused(given: Any, sentence: str) -> No
         own_vector(given, 3, 0.0)
 
 
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_a_loop_that_writes_to_a_candidate_changes_no_other() -> None:
+    inner, outer = np.zeros(2, np.float32), np.full(2, 2, np.float32)
+
+    def scaled(theta: np.ndarray) -> float:
+        return float(torch.from_numpy(theta).mul_(10).sub_(1).abs().sum())
+
+    assert ballot_by_losses(VectorModel(2), scaled, inner, outer).choice == "inner"
+    assert (inner.tolist(), outer.tolist()) == ([0, 0], [2, 2])
+
+
 def test_a_vector_of_ones_own_is_copied() -> None:
     values = np.ones(3)
     sent = own_vector(values, 3, 0.0)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from typing import Any, TypeVar
 
 from ostrakon.common.choice import Ballot, Choice
@@ -20,16 +21,19 @@ class _Turn:
 
     Attributes:
         number: t, from 1 on.
-        theta: the model that it starts from, (d,) float32, read-only.
     """
 
     def __init__(self, begun: Begun, rounds: Rounds, model: LocalModel) -> None:
         self.number = begun.number
-        self.theta = read_only(begun.theta)
         self._begun = begun
         self._rounds = rounds
         self._model = model
         self._sent: Momentum | None = None
+
+    @cached_property
+    def theta(self) -> Vector:
+        """The model that it starts from, (d,) float32, read-only."""
+        return read_only(self._begun.theta)
 
     def _open(self) -> bool:
         """Whether it is the worker's present one: a loop may keep an older one."""
