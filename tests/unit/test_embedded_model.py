@@ -229,6 +229,17 @@ def test_a_vector_of_ones_own_is_copied() -> None:
         (lambda: VectorModel(1).momentum(0.0), "give submit a vector"),
         (lambda: ballot_by_losses(VectorModel(1), lambda theta: None, theta_of(1), theta_of(1)), "returned a NoneType"),
         (lambda: write_initial(np.array([math.nan]), "/nowhere"), "not finite"),
+        (
+            lambda: write_initial("theta", "/nowhere"),
+            "was given a str: expected a torch module, or theta_0",
+        ),
+        (
+            lambda: write_initial(np.ones((2, 2)), "/nowhere"),
+            r"shape \(2, 2\), torch.float64: expected",
+        ),
+        (lambda: write_initial([], "/nowhere"), r"given values of shape \(0,\)"),
+        (lambda: write_initial([1j], "/nowhere"), "complex64: expected"),
+        (lambda: Worker(parameters=1, server="h:1", tls="certificates"), "Worker: setting tls"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_used_is_a_sentence(made: Any, sentence: str) -> None:

@@ -70,7 +70,7 @@ class Worker:
     ) -> None:
         quiet_log()
         given = {"server": server, "id": id, "task": task, "beta": beta, "server_timeout": server_timeout}
-        files = tls if tls is None or isinstance(tls, TlsFiles) else dict(tls)
+        files = dict(tls) if isinstance(tls, Mapping) else tls
         self._settings = build(EmbeddedSettings, given | {"tls": files}, source="Worker")
         self._model = _local_model(model, parameters, self._settings.beta)
         self._stack = AsyncExitStack()
