@@ -1,4 +1,4 @@
-"""Time as an argument, so that a test can be the clock."""
+"""Time as an argument, so that a test, or a trial of a worker, can be the clock."""
 
 import asyncio
 import time
@@ -29,3 +29,31 @@ class MonotonicClock:
                 await event.wait()
         except TimeoutError:
             pass
+
+
+class ManualClock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._moved = asyncio.Event()
+
+    def now(self) -> float:
+        """The present, in seconds."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Let so many seconds pass at once."""
+        self._now += seconds
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def wait(self, event: asyncio.Event, until: float | None) -> None:
+        """Return when the event is set, or `until` is reached."""
+        while not event.is_set() and (until is None or self._now < until):
+            either = [asyncio.create_task(one.wait()) for one in (event, self._moved)]
+            try:
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in either:
+                    task.cancel()

@@ -30,6 +30,7 @@ class Exchange:
         head: the last ledger entry that this worker was told of.
         held: models by digest: the committed one and, between Propose and the commit, both candidates.
         base: the digest of the committed model that came last.
+        theta: that model, (d,), also once it is not held any more; None before one came.
         candidates: Inner's and Outer's model, (d,) each, until there is a vote.
     """
 
@@ -41,6 +42,7 @@ class Exchange:
         self.head = pb.Head()
         self.held: dict[str, Vector] = {}
         self.base = ""
+        self.theta: Vector | None = None
         self.candidates: tuple[Vector, Vector] | None = None
         self._built_for = built_for
         self._transport = transport
@@ -79,12 +81,13 @@ class Exchange:
     async def receive(self, after: int) -> Received:
         """Wait for the model of a round larger than `after`, or the end."""
         request = pb.BroadcastRequest(stamp=self._stamp(), after=after, holds=list(self.held), session=self._session)
-        models = await receive_models(self._transport.broadcast(request))
+        models = await receive_models(self._transport.broadcast(request), self._built_for.parameters)
         self._check(models.stamp)
         self.head = models.header.head
         self.taken = _step(models.header.step)
         self._keep(models, list(models.header.digests))
         self.base = models.header.digests[0]
+        self.theta = self.held[self.base]
         return Received(models.stamp.round, self.base, OUTCOMES.get(models.header.phase))
 
     async def submit(self, base: str, momentum: Momentum) -> Submitted:
@@ -100,7 +103,7 @@ class Exchange:
         """Wait for `candidates`; returns what was decided where there are none any more."""
         request = pb.ProposeRequest(stamp=self._stamp(), holds=list(self.held), session=self._session)
         form = None if self.wire == "float32" else partial(candidate, self.held[base], taken=self.taken)
-        models = await receive_models(self._transport.propose(request), form=form)
+        models = await receive_models(self._transport.propose(request), self._built_for.parameters, count=2, form=form)
         self._check(models.stamp)
         if models.header.HasField("decided"):
             self._adopt(models.header.decided)
@@ -141,9 +144,12 @@ class Exchange:
         self.head = commit.head
         self.held = {name: vector for name, vector in self.held.items() if name == commit.digest}
         self.base = commit.digest
+        self.theta = self.held.get(commit.digest, self.theta)
 
     def _keep(self, models: Models, digests: list[str]) -> None:
         known = self.held | models.vectors
+        if not digests or not known.keys() >= set(digests):
+            raise CallFailed("INTERNAL", None, "the server names models that are neither sent nor held")
         self.held = {name: known[name] for name in digests}
 
     def _stamp(self) -> pb.Stamp:

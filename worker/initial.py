@@ -49,7 +49,7 @@ def _take(model: FlatModel, source: Path) -> None:
         taken: dict[str, Tensor] = {}
         for name in sorted(names):
             found, here = torch.as_tensor(file.get_tensor(name)), known[name]
-            _check_kind(source, name, found, here)
+            _check_kind(source, name, found, here, trained=name in first)
             if name not in first:
                 if not torch.equal(found, here):
                     raise OstrakonError(
@@ -74,12 +74,12 @@ def _check_names(source: Path, known: Mapping[str, Tensor], names: set[str], mis
         raise OstrakonError(f"{source} lacks {lacking} of the task's model: write a state dict of the whole model")
 
 
-def _check_kind(source: Path, name: str, found: Tensor, here: Tensor) -> None:
+def _check_kind(source: Path, name: str, found: Tensor, here: Tensor, *, trained: bool) -> None:
     if found.shape != here.shape:
         raise OstrakonError(f"{source}: {name} is {tuple(found.shape)}, in the task's model it is {tuple(here.shape)}")
     if here.is_floating_point() and not found.is_floating_point():
         raise OstrakonError(f"{source}: {name} is {found.dtype}, in the task's model it is {here.dtype}")
-    if not found.to(here.dtype).isfinite().all():
+    if trained and not found.to(here.dtype).isfinite().all():
         raise OstrakonError(f"{source}: {name} holds values that are not finite as {here.dtype}: use a finite model")
 
 

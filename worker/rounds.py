@@ -98,6 +98,7 @@ class Rounds:
         self._action: Action = Join()
         self._feedback = ErrorFeedback()
         self._answer: tuple[tuple[int, str], Momentum | None] | None = None  # to (round, base); None: withheld
+        self._submitted: tuple[tuple[int, str], Momentum] | None = None  # the last one, as it was given
         self._accepted = False
         self._ballot: Ballot | None = None
 
@@ -113,8 +114,15 @@ class Rounds:
 
     @property
     def theta(self) -> Vector:
-        """The committed model, (d,), that was received last."""
-        return self.exchange.held[self.exchange.base]
+        """The committed model, (d,), that was received last.
+
+        Raises:
+            OstrakonError: none was.
+        """
+        theta = self.exchange.theta
+        if theta is None:
+            raise OstrakonError("there is no model before the first round: ask for it inside the loop")
+        return theta
 
     @property
     def voting(self) -> bool:
@@ -139,10 +147,19 @@ class Rounds:
                 self.begun = Begun(round, base, self.exchange.held[base])
         return self.begun
 
+    def submitted(self, begun: Begun) -> Momentum | None:
+        """The momentum of this round, where it was submitted before: to a server that died, and began the round again.
+
+        It is the round's only one, and the same bytes are to be sent again.
+        """
+        at, momentum = self._submitted or (None, None)
+        return momentum if at == (begun.number, begun.base) else None
+
     async def submit(self, momentum: Momentum) -> bool:
         """Send the momentum of the round, its only one; returns whether the server has taken it."""
         self._accepted = False
         if self._to_answer():
+            self._submitted = (self._part.round, self._part.base), momentum
             await self._answered(momentum)
             await self._go_on()
         return self._accepted

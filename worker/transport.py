@@ -71,12 +71,19 @@ class Models:
 
 
 async def receive_models(
-    parts: AsyncIterator[pb.ModelPart], *, verify: bool = True, form: Callable[[Half], Vector] | None = None
+    parts: AsyncIterator[pb.ModelPart],
+    d: int,
+    *,
+    count: int = 1,
+    verify: bool = True,
+    form: Callable[[Half], Vector] | None = None,
 ) -> Models:
     """Read a stream of models into memory reserved for them, (d,) float32 each.
 
     Args:
         parts: the stream.
+        d: values of a model.
+        count: of models that are named: one, or two candidates; none where the round is decided.
         verify: check each vector against its digest; off where the name is no digest (the average).
         form: makes a model of each vector (d,) of bfloat16 that comes in its place.
 
@@ -90,8 +97,9 @@ async def receive_models(
     vectors: dict[str, Vector] = {}
     chunks = _chunks(first, parts)
     try:
+        _check(header, d, 0 if header.HasField("decided") else count)
         for name in header.follow:
-            memory = _memory(header.parameters, np.float32 if form is None else np.uint16)
+            memory: Any = np.empty(d, dtype=np.float32 if form is None else np.uint16)
             receiver = Receiver(memory)
             while not receiver.complete:
                 chunk = await anext(chunks, None)
@@ -126,8 +134,12 @@ def _formed(form: Callable[[Half], Vector], half: Half, name: str) -> Vector:
     return model
 
 
-def _memory(parameters: int, kind: Any) -> Any:
-    try:
-        return np.empty(parameters, dtype=kind)
-    except (ValueError, MemoryError):
-        raise WireError(Reason.TOO_MUCH_DATA, f"a model of {parameters} values is announced") from None
+def _check(header: pb.ModelHeader, d: int, count: int) -> None:
+    """Refuse what nobody asked for, before there is memory for it."""
+    names = list(header.digests)
+    if len(names) != count:
+        raise WireError(Reason.TOO_MUCH_DATA, f"{len(names)} models are named, expected {count}")
+    if len(set(header.follow)) < len(header.follow) or not set(header.follow) <= set(names):
+        raise WireError(Reason.TOO_MUCH_DATA, "models are to follow that are not named, or one of them twice")
+    if names and header.parameters != d:
+        raise WireError(Reason.WRONG_LENGTH, f"models of {header.parameters} values are announced, expected {d}")

@@ -80,7 +80,7 @@ async def _take_part(worker: WorkerFile, address: str, d: int) -> list[tuple[flo
             for _ in range(2):  # the first time it waits for the round before
                 start = perf_counter()
                 asked = pb.BroadcastRequest(stamp=stamp, after=round - 1, session=session)
-                models = await receive_models(connection.broadcast(asked))
+                models = await receive_models(connection.broadcast(asked), d)
             down = perf_counter() - start
             stamp.round = round
             submission = Submission(stamp, session, models.header.digests[0], d, momentum)

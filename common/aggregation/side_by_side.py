@@ -107,8 +107,8 @@ def coordinatewise(x: Tensor, trimmed: int) -> Tensor:
     """In every coordinate the mean of what is left without the `trimmed` smallest and largest values, (R, 1, d)."""
     rounds, n, d = x.shape
     # Rounds with rows that are not finite are never sure; they must not concern the others.
-    rows = x.transpose(0, 1).reshape(n, rounds * d).nan_to_num_()
-    return mean_of_ranks(rows, trimmed).view(rounds, 1, d)
+    rows = torch.nan_to_num(x.transpose(0, 1), out=x.new_empty(n, rounds, d))
+    return mean_of_ranks(rows.view(n, -1), trimmed).view(rounds, 1, d)
 
 
 def geometric_median(x: Tensor, iterations: int, eps: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 A server of the program's own code serves it over TLS; each of its calls is held until a scene says what becomes of it.
 
-`calls` holds them, `server` lives, dies and lives again, in a time of its own (`clock`), `companions` are the other
+`calls` holds them, `server` lives, dies and lives again, in a time of its own, `companions` are the other
 members, `stage` is what a scene sees of all that, `worker` starts the one on trial; `scenes`, `returns`, `endings` and
 `runs` are the moments; `trial` plays them.
 """

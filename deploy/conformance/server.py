@@ -10,9 +10,9 @@ import grpc
 import torch
 
 from ostrakon.common.aggregation import rule
+from ostrakon.common.clock import ManualClock
 from ostrakon.common.run_files import LEDGER, METRICS, MODELS
 from ostrakon.deploy.conformance.calls import Held
-from ostrakon.deploy.conformance.clock import ScenesClock
 from ostrakon.deploy.conformance.companions import Companions
 from ostrakon.server.core.aggregator import Aggregator
 from ostrakon.server.core.coordinator import Coordinator
@@ -49,7 +49,8 @@ class Server:
         self.settings = settings
         self.failed = asyncio.Event()
         self.failure: BaseException | None = None
-        self._clock = ScenesClock()
+        # Stands still until a scene lets time pass: how long a worker takes never decides a round.
+        self._clock = ManualClock()
         self._front = Front()
         self._port: grpc.aio.Server | None = None
         self._life: asyncio.Task[Any] | None = None
@@ -68,7 +69,7 @@ class Server:
 
     def pass_grace(self) -> None:
         """Nobody is waited for any more who has not sent a momentum yet."""
-        self._clock.skip(self.settings.join_timeout + self.settings.grace_floor)
+        self._clock.advance(self.settings.join_timeout + self.settings.grace_floor)
 
     async def restart(self, **changes: Any) -> None:
         """Die as a killed process does, and begin again: connections break, sessions and the round's rows are gone."""

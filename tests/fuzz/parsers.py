@@ -137,7 +137,7 @@ def _upload(raw: bytes) -> None:
 
 
 def _models(raw: bytes) -> None:
-    models = _run(receive_models(_messages(pb.ModelPart, raw)))
+    models = _run(receive_models(_messages(pb.ModelPart, raw), D, count=2))
     for name, vector in models.vectors.items():
         assert digest(vector) == name
 

@@ -59,7 +59,7 @@ class DrivenWorker:
 
     async def receive(self, after: int = 0) -> Models:
         request = pb.BroadcastRequest(stamp=self.stamp(), after=after, holds=list(self.held), session=self.session)
-        models = await receive_models(self.connection.broadcast(request))
+        models = await receive_models(self.connection.broadcast(request), self.d)
         self.round, self.base = models.stamp.round, models.header.digests[0]
         self.held |= models.vectors
         return models
@@ -99,7 +99,7 @@ class DrivenWorker:
 
     async def candidates(self) -> Models:
         request = pb.ProposeRequest(stamp=self.stamp(), holds=list(self.held), session=self.session)
-        models = await receive_models(self.connection.propose(request))
+        models = await receive_models(self.connection.propose(request), self.d, count=2)
         self.held |= models.vectors
         return models
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from ostrakon.common.clock import ManualClock
+
 LIMIT = 60.0  # seconds, real ones, after which a scenario that hangs is a failed one
 
 T = TypeVar("T")
@@ -38,32 +40,7 @@ async def inline(function: Callable[..., T], *arguments: Any) -> T:
     return function(*arguments)
 
 
-class FakeClock:
-    """Stands still until a test moves it."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-        self._moved = asyncio.Event()
-
-    def now(self) -> float:
-        return self._now
-
-    def advance(self, seconds: float) -> None:
-        self._now += seconds
-        self._moved.set()
-        self._moved = asyncio.Event()
-
-    async def wait(self, event: asyncio.Event, until: float | None) -> None:
-        while not event.is_set() and (until is None or self._now < until):
-            either = [asyncio.create_task(one.wait()) for one in (event, self._moved)]
-            try:
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in either:
-                    task.cancel()
-
-
-class Impatient(FakeClock):
+class Impatient(ManualClock):
     """A worker's clock whose pauses are over at once: the time that passes is counted, not spent."""
 
     async def wait(self, event: asyncio.Event, until: float | None) -> None:

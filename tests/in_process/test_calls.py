@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ostrakon.common.clock import ManualClock
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
@@ -22,7 +23,7 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.worker.transport import CallFailed
 from tests.harness.driven_worker import refusal, refused
 from tests.harness.house import APART, D, House, Member, Pull, Upload, submit_all, vector, vote_all
-from tests.harness.scenario import FakeClock, cancel, play, reached, settle
+from tests.harness.scenario import cancel, play, reached, settle
 
 GRACE = 1000.0  # seconds, more than any grace in these tests
 
@@ -43,7 +44,7 @@ def upload_of(member: Member, momentum: Vector, *, stubborn: bool = False, kept:
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_an_upload_ends_with_its_phase_and_never_writes_after(tmp_path: Path, stubborn: bool, kept: int) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, clock=clock, **FIVE)
         house.start()
         *others, late = await house.members()
@@ -104,7 +105,7 @@ def test_an_upload_that_broke_off_leaves_nothing_behind_and_may_be_repeated(tmp_
 
 def test_the_rule_never_sees_a_row_that_was_not_accepted(tmp_path: Path) -> None:
     async def final_model(folder: Path, *, poison: bool) -> str:
-        clock = FakeClock()
+        clock = ManualClock()
         folder.mkdir()
         house = House(folder, clock=clock, rounds=1, **FIVE)
         house.start()
@@ -261,7 +262,7 @@ def test_of_two_processes_with_one_certificate_the_older_is_closed_and_says_why(
 
 def test_an_older_process_that_waits_for_a_model_is_not_told_it_in_place_of_the_newer_one(tmp_path: Path) -> None:
     async def scenario() -> None:
-        house = House(tmp_path, rounds=1, clock=FakeClock())  # so that nobody's patience ends
+        house = House(tmp_path, rounds=1, clock=ManualClock())  # so that nobody's patience ends
         running = house.start()
         members = await house.members()
         older = asyncio.create_task(refusal(members[0].receive(after=1)))

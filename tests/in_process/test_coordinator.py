@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ostrakon.common.clock import ManualClock
 from ostrakon.common.identity import Identity
 from ostrakon.common.reasons import Missing, Reason
 from ostrakon.common.wire import Vector
@@ -21,7 +22,7 @@ from ostrakon.worker.training import Momentum
 from ostrakon.worker.transport import Models
 from tests.harness.driven_worker import refusal
 from tests.harness.house import APART, House, Member, Pull, submit_all, vector, vote_all
-from tests.harness.scenario import FakeClock, play, reached, settle
+from tests.harness.scenario import play, reached, settle
 
 GRACE = 1000.0  # seconds, more than any grace in these tests
 
@@ -33,7 +34,7 @@ FIVE: dict[str, Any] = {"roster": tuple(APART), "f": 2}
 
 def test_a_late_member_is_refused_votes_all_the_same_and_the_round_is_marked_thin(tmp_path: Path) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, clock=clock, **FIVE)
         house.start()
         *others, late = await house.members()
@@ -73,7 +74,7 @@ def test_a_member_that_starts_over_in_a_round_may_not_submit_again_but_votes(tmp
 
 def test_a_worker_that_starts_in_the_middle_of_a_round_takes_part_from_the_next(tmp_path: Path) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, clock=clock, rounds=2, **FIVE)
         house.start()
         members = [await Member(house, name).enter() for name in "abcd"]
@@ -96,7 +97,7 @@ def test_a_worker_that_starts_in_the_middle_of_a_round_takes_part_from_the_next(
 
 def test_a_worker_that_trains_too_long_goes_on_with_the_vote(tmp_path: Path) -> None:
     async def scenario() -> None:
-        clock, ready = FakeClock(), asyncio.Event()
+        clock, ready = ManualClock(), asyncio.Event()
 
         async def slow(function: Callable[..., object], *arguments: object) -> object:
             if function.__name__ == "momentum":
@@ -105,7 +106,7 @@ def test_a_worker_that_trains_too_long_goes_on_with_the_vote(tmp_path: Path) -> 
 
         house = House(tmp_path, clock=clock, rounds=1, **FIVE)
         house.start()
-        session = Session("pull", 3, Pull(1.0), house.transport("e"), FakeClock(), offload=slow)
+        session = Session("pull", 3, Pull(1.0), house.transport("e"), ManualClock(), offload=slow)
         late = asyncio.create_task(session.take_part())
         members = [await Member(house, name).enter() for name in "abcd"]
         await submit_all(members)
@@ -123,7 +124,7 @@ def test_a_worker_that_trains_too_long_goes_on_with_the_vote(tmp_path: Path) -> 
 
 def test_below_the_quorum_the_run_waits_and_says_so(tmp_path: Path) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, clock=clock)
         house.start()
         a, *_ = await house.members()
@@ -141,7 +142,7 @@ def test_below_the_quorum_the_run_waits_and_says_so(tmp_path: Path) -> None:
 
 def test_a_silent_member_is_waited_for_three_times_and_again_once_it_is_back(tmp_path: Path) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, clock=clock, rounds=9)
         house.start()
         a, b, c = await house.members()
@@ -185,7 +186,7 @@ def test_who_reads_the_model_for_longer_than_a_round_of_the_others_is_waited_for
     tmp_path: Path,
 ) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, clock=clock, rounds=40, absent_after=1)
         house.start()
         a, b, c = await house.members()

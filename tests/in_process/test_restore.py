@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
+from ostrakon.common.clock import ManualClock
 from ostrakon.common.digest import digest
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
@@ -23,19 +24,19 @@ from ostrakon.v1 import parameter_server_pb2 as pb
 from tests.harness.driven_worker import refusal, refused
 from tests.harness.house import D, House, Member, Searching, Upload
 from tests.harness.lost_model import completed, model_file
-from tests.harness.scenario import FakeClock, cancel, play, settle
+from tests.harness.scenario import cancel, play, settle
 
 
 async def lost_run(
     folder: Path, *, revoked: Callable[[], frozenset[Identity]] = frozenset, **settings: Any
-) -> tuple[Searching, FakeClock, Any]:
+) -> tuple[Searching, ManualClock, Any]:
     """A server that looks for the model of round 3, its clock, and that model."""
     await completed(folder)
     file = model_file(folder, 3)
     theta = ModelStore(folder / "models").theta(file.name.partition(".")[0])
     assert theta is not None
     file.unlink()
-    clock = FakeClock()
+    clock = ManualClock()
     return Searching(folder, clock=clock, revoked=revoked, **settings), clock, theta
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ostrakon.common.clock import ManualClock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -16,7 +17,7 @@ from ostrakon.worker.testbed.passing import Passing
 from ostrakon.worker.training import Momentum
 from ostrakon.worker.transport import CallFailed
 from tests.harness.house import House, Member, Port, Pull, vector
-from tests.harness.scenario import LIMIT, FakeClock, Impatient, inline, play, settle
+from tests.harness.scenario import LIMIT, Impatient, inline, play, settle
 
 
 class Unanswered:
@@ -117,7 +118,7 @@ def test_a_server_waits_at_the_end_for_a_worker_that_is_not_waited_for_in_rounds
     tmp_path: Path,
 ) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, rounds=1, clock=clock, absent_after=1)
         running = house.start()
         a, b, c = await house.members()
@@ -213,7 +214,9 @@ class FromThePast(Passing):
 
     async def broadcast(self, request: pb.BroadcastRequest) -> AsyncIterator[pb.ModelPart]:
         if lie := self.lies("broadcast", request.stamp):
-            yield pb.ModelPart(stamp=lie, header=pb.ModelHeader(digests=["x"], phase=pb.RUN_PHASE_COMPLETED))
+            yield pb.ModelPart(
+                stamp=lie, header=pb.ModelHeader(digests=["x"], parameters=3, phase=pb.RUN_PHASE_COMPLETED)
+            )
         else:
             async for part in self.transport.broadcast(request):
                 yield part

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from ostrakon.common.clock import ManualClock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.reasons import Missing
 from ostrakon.common.tasks.data import DataNotReadable
 from ostrakon.worker.session import Session
 from tests.harness.house import House, Pull, pulls
-from tests.harness.scenario import FakeClock, Impatient, inline, play, reached
+from tests.harness.scenario import Impatient, inline, play, reached
 
 WORDS = "data file /nowhere/x.npz does not exist"
 
@@ -30,8 +31,8 @@ class Shelf(Pull):
 
 def test_the_first_round_does_not_wait_for_data_that_nobody_can_read(tmp_path: Path) -> None:
     async def scenario() -> None:
-        house = House(tmp_path, clock=FakeClock(), rounds=2, join_timeout=1000)  # whose time stands still
-        reader = Session("pull", 3, Shelf(1.0), house.transport("c"), FakeClock(), offload=inline)
+        house = House(tmp_path, clock=ManualClock(), rounds=2, join_timeout=1000)  # whose time stands still
+        reader = Session("pull", 3, Shelf(1.0), house.transport("c"), ManualClock(), offload=inline)
         told = asyncio.create_task(reader.take_part())
         await reached(lambda: house.status().data_not_readable)
         assert dict(house.status().data_not_readable) == {"c": WORDS}
@@ -77,12 +78,12 @@ def test_a_worker_waits_for_its_data_as_long_as_it_was_told_and_ends_in_their_wo
 
 def test_below_its_quorum_a_round_names_those_whose_data_are_missing(tmp_path: Path) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, clock=clock)
         house.start()
         tasks = [
             asyncio.create_task(
-                Session("pull", 3, Shelf(1.0), house.transport(name), FakeClock(), offload=inline).take_part()
+                Session("pull", 3, Shelf(1.0), house.transport(name), ManualClock(), offload=inline).take_part()
             )
             for name in ("b", "c")
         ]

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
+from ostrakon.common.clock import ManualClock
 from ostrakon.server.core.round import Phase
 from ostrakon.server.storage.audit import audit
 from tests.harness.house import APART, D, House, Member, Pull, submit_all
-from tests.harness.scenario import FakeClock, cancel, play, reached, settle
+from tests.harness.scenario import cancel, play, reached, settle
 
 LONG = 1000.0  # seconds, more than any grace in these tests
 
 
 def test_a_vote_that_lacks_votes_is_open_to_members_that_come_in_the_middle_of_it(tmp_path: Path) -> None:
     async def scenario() -> None:
-        clock = FakeClock()
+        clock = ManualClock()
         house = House(tmp_path, clock=clock, rounds=2, roster=tuple(APART), f=2)
         house.start()
         members = [await Member(house, name).enter() for name in "abcd"]

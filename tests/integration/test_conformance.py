@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ostrakon import OstrakonError, Worker
 from ostrakon.cli.main import run
-from ostrakon.common.errors import OstrakonError
 from ostrakon.common.reasons import Reason
+from ostrakon.common.settings import TlsFiles
 from ostrakon.deploy.conformance import report, stage
 from ostrakon.deploy.conformance.trial import SCENES
 from ostrakon.deploy.conformance.worker import ByHand
@@ -23,6 +25,7 @@ from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.transport import CallFailed
 from tests.harness.cluster import Process
+from tests.harness.house import D
 from tests.harness.on_trial import Hall, InProcess, sentences
 from tests.harness.scenario import Impatient
 
@@ -63,6 +66,25 @@ def test_our_own_worker_does_everything_right(tmp_path: Path) -> None:
     initial = tmp_path / "linear.safetensors"
     write_initial(WorkerSettings(task="linear"), initial)
     assert sentences(hall.play(Forked(config), initial=initial, patience=60)) == ALL_RIGHT
+
+
+class InALoop(InProcess):
+    """A worker in a training loop of somebody's own."""
+
+    async def _live(self, address: str, tls: TlsFiles) -> int:
+        try:
+            async with Worker(parameters=D, server=address, tls=tls, task="pull") as worker:
+                async for round in worker:
+                    await round.submit(round.theta - 1)
+                    await round.vote(lambda theta: np.linalg.norm(theta - 1))
+        except OstrakonError:
+            return 2
+        return 0
+
+
+def test_a_loop_of_ones_own_does_everything_right(tmp_path: Path) -> None:
+    hall = Hall(tmp_path)
+    assert sentences(hall.play(InALoop(hall))) == ALL_RIGHT
 
 
 class DiesWhenLate(Connection):

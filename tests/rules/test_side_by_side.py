@@ -63,7 +63,7 @@ def test_rounds_side_by_side_are_decided_as_alone_where_that_is_sure(name: str) 
     for kind in ("ordinary", "duplicates", "mimics", "huge row", "far from 0", "all equal"):
         for f in (0, 1, F):
             sure = compare(name, rounds(kind), f)
-            # Two rows may be each other's farthest in the smallest ball: which is its centre, Gram products cannot say.
+            # Two rows may be each other's farthest in the smallest ball: which is its centre, rounding may decide.
             assert sum(sure) >= (5 if name.startswith("Cent") else 6), (kind, f)
 
 
@@ -73,6 +73,14 @@ def test_rounds_that_rounding_could_decide_are_not_sure(name: str) -> None:
         for f in (0, 1, F):
             compare(name, rounds(kind), f)
     assert compare(name, rounds("not finite"), F) == [False, False, False, True, False, False]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_round_on_its_own_is_read_and_not_written_to(name: str) -> None:
+    x = rounds("not finite")[1:2].clone()  # a row holds NaN
+    before = x.clone()
+    assert compare(name, x, F) == [False]
+    assert torch.equal(x.nan_to_num(7.0), before.nan_to_num(7.0))
 
 
 def test_a_wide_matrix_goes_through_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ class Liar:
 
     async def _receive(self) -> None:
         request = pb.BroadcastRequest(stamp=self._stamp, after=max(0, self._stamp.round - 1), session=self._session)
-        models = await receive_models(self._line.broadcast(request))
+        models = await receive_models(self._line.broadcast(request), self._d)
         self._stamp, self._base = models.stamp, models.header.digests[0]
 
     async def _submit(self) -> None:
@@ -126,7 +126,9 @@ class Liar:
             yield pb.MomentumPart(stamp=self._stamp, chunk=chunk)
 
     async def _propose(self) -> None:
-        await receive_models(self._line.propose(pb.ProposeRequest(stamp=self._stamp, session=self._session)))
+        await receive_models(
+            self._line.propose(pb.ProposeRequest(stamp=self._stamp, session=self._session)), self._d, count=2
+        )
 
     async def _vote(self) -> None:
         choice = self._rng.choice((pb.CHOICE_INNER, pb.CHOICE_OUTER, pb.CHOICE_OUTER))
@@ -179,9 +181,10 @@ class Liar:
                 lambda: self._line.join(pb.JoinRequest(stamp=self._stamp, session=names[0], task=names[1])),
                 lambda: self._line.vote(pb.VoteRequest(stamp=self._stamp, session=names[0], choice=7)),
                 lambda: self._line.vote(self._ballot(0, self._stamp)),
-                lambda: receive_models(self._line.propose(pb.ProposeRequest(session=names[0]))),
+                lambda: receive_models(self._line.propose(pb.ProposeRequest(session=names[0])), self._d, count=2),
                 lambda: receive_models(
-                    self._line.broadcast(pb.BroadcastRequest(stamp=self._stamp, average=True, session=self._session))
+                    self._line.broadcast(pb.BroadcastRequest(stamp=self._stamp, average=True, session=self._session)),
+                    self._d,
                 ),
             )
         )()

@@ -196,6 +196,17 @@ def test_what_is_no_vector_of_theirs_is_refused(given: Any, sentence: str) -> No
         own_vector(given, 3, 0.0)
 
 
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_a_loop_that_writes_to_a_candidate_changes_no_other() -> None:
+    inner, outer = np.zeros(2, np.float32), np.full(2, 2, np.float32)
+
+    def scaled(theta: np.ndarray) -> float:
+        return float(torch.from_numpy(theta).mul_(10).sub_(1).abs().sum())
+
+    assert ballot_by_losses(VectorModel(2), scaled, inner, outer).choice == "inner"
+    assert (inner.tolist(), outer.tolist()) == ([0, 0], [2, 2])
+
+
 def test_a_vector_of_ones_own_is_copied() -> None:
     values = np.ones(3)
     sent = own_vector(values, 3, 0.0)
@@ -219,6 +230,17 @@ def test_a_vector_of_ones_own_is_copied() -> None:
         (lambda: VectorModel(1).momentum(0.0), "give submit a vector"),
         (lambda: ballot_by_losses(VectorModel(1), lambda theta: None, theta_of(1), theta_of(1)), "returned a NoneType"),
         (lambda: write_initial(np.array([math.nan]), "/nowhere"), "not finite"),
+        (
+            lambda: write_initial("theta", "/nowhere"),
+            "was given a str: expected a torch module, or theta_0",
+        ),
+        (
+            lambda: write_initial(np.ones((2, 2)), "/nowhere"),
+            r"shape \(2, 2\), torch.float64: expected",
+        ),
+        (lambda: write_initial([], "/nowhere"), r"given values of shape \(0,\)"),
+        (lambda: write_initial([1j], "/nowhere"), "complex64: expected"),
+        (lambda: Worker(parameters=1, server="h:1", tls="certificates"), "Worker: setting tls"),  # type: ignore[arg-type]
     ],
 )
 def test_what_cannot_be_used_is_a_sentence(made: Any, sentence: str) -> None:

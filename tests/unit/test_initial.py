@@ -25,6 +25,7 @@ class Net(nn.Module):
         self.frozen = nn.Linear(8, 8).requires_grad_(False)
         self.last = nn.Linear(8, 3)
         self.register_buffer("order", torch.arange(8))
+        self.register_buffer("mask", torch.full((8,), -torch.inf))  # as those of attention
 
     def forward(self, x: Tensor) -> Tensor:
         return self.last(self.frozen(self.second(self.first(x[:, self.order]))))

@@ -8,11 +8,12 @@ import pytest
 
 from ostrakon.common.aggregation import rule
 from ostrakon.common.choice import Choice
+from ostrakon.common.clock import ManualClock
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.wire import Vector
 from ostrakon.worker.attacks import Defence, attack
 from ostrakon.worker.testbed.meeting import Key, Meetings
-from tests.harness.scenario import FakeClock, cancel, inline, play, settle
+from tests.harness.scenario import cancel, inline, play, settle
 
 HONEST = ("c", "d", "e")
 CORRUPTED = ("a", "b")
@@ -24,7 +25,7 @@ class Bed:
     """A meeting place with a clock that stands still."""
 
     def __init__(self, **settings: Any) -> None:
-        self.clock = FakeClock()
+        self.clock = ManualClock()
         values = {"tap_deadline": 2.0, "absent_after": 3, "seed": 1}
         self.meetings = Meetings(HONEST, CORRUPTED, CORRUPTED, clock=self.clock, offload=inline, **(values | settings))
 

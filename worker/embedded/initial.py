@@ -23,7 +23,8 @@ def write_initial(model: nn.Module | Any, path: Path | str, *, task: str = OWN) 
         task: as the server's settings say it.
 
     Raises:
-        OstrakonError: the module cannot be learned, a value is not finite, or the file cannot be written.
+        OstrakonError: the module cannot be learned, the vector is none, a value is not finite, or the file cannot be
+            written.
     """
     metadata = {"task": task}
     if isinstance(model, nn.Module):
@@ -31,9 +32,20 @@ def write_initial(model: nn.Module | Any, path: Path | str, *, task: str = OWN) 
         values = torch.cat([p.detach().reshape(-1).float().cpu() for p in trainable.values()])
         write_model(Path(path), _finite(values), layout_of(trainable), metadata, fixed)
     else:
-        vector = torch.as_tensor(model).reshape(-1)
+        vector = _vector(model)
         layout: Layout = (("theta", (len(vector),)),)
         write_model(Path(path), _finite(vector), layout, metadata)
+
+
+def _vector(given: Any) -> Tensor:
+    try:
+        vector = torch.as_tensor(given)
+        found = f"values of shape {tuple(vector.shape)}, {vector.dtype}"
+    except (TypeError, ValueError, RuntimeError):
+        vector, found = torch.empty(0), f"a {type(given).__name__}"
+    if vector.dim() != 1 or not len(vector) or vector.is_complex():
+        raise OstrakonError(f"write_initial was given {found}: expected a torch module, or theta_0 as numbers, (d,)")
+    return vector
 
 
 def _finite(theta: Tensor) -> Any:

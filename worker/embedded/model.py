@@ -199,7 +199,10 @@ def own_vector(vector: Any, d: int, loss: float) -> Momentum:
 
 
 def read_only(vector: Vector) -> Vector:
-    """The same values, which nobody can write to by mistake."""
-    view = vector.view()
-    view.flags.writeable = False
-    return view
+    """The same values, which nobody can write to by mistake, in memory that is no part of ours.
+
+    `torch.from_numpy` would write to it all the same.
+    """
+    copy = vector.copy()
+    copy.flags.writeable = False
+    return copy

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from typing import Any, TypeVar
 
 from ostrakon.common.choice import Ballot, Choice
@@ -20,26 +21,34 @@ class _Turn:
 
     Attributes:
         number: t, from 1 on.
-        theta: the model that it starts from, (d,) float32, read-only.
     """
 
     def __init__(self, begun: Begun, rounds: Rounds, model: LocalModel) -> None:
         self.number = begun.number
-        self.theta = read_only(begun.theta)
         self._begun = begun
         self._rounds = rounds
         self._model = model
         self._sent: Momentum | None = None
 
+    @cached_property
+    def theta(self) -> Vector:
+        """The model that it starts from, (d,) float32, read-only."""
+        return read_only(self._begun.theta)
+
     def _open(self) -> bool:
         """Whether it is the worker's present one: a loop may keep an older one."""
         return self._rounds.begun is self._begun
 
-    def _momentum(self, vector: Any, loss: float) -> Momentum:
+    def _momentum(self, vector: Any, loss: float) -> Momentum | None:
+        """What is to be sent; None where the round has gone on without this worker: nothing is folded then."""
         if self._sent is not None:
             raise OstrakonError(f"round {self.number} has its momentum already: submit once a round")
-        model = self._model
-        self._sent = model.momentum(loss) if vector is None else own_vector(vector, model.parameters, loss)
+        if not self._open():
+            return None
+        self._sent = self._rounds.submitted(self._begun)
+        if self._sent is None:
+            model = self._model
+            self._sent = model.momentum(loss) if vector is None else own_vector(vector, model.parameters, loss)
         return self._sent
 
     def _ballot(self, by: Loss | Criterion, inner: Vector, outer: Vector) -> Ballot:
@@ -70,7 +79,7 @@ class Round(_Turn):
             Whether the server has taken it; False where the others went on without it.
         """
         momentum = self._momentum(vector, loss)
-        return bool(self._open() and self._call(self._rounds.submit(momentum)))
+        return momentum is not None and bool(self._call(self._rounds.submit(momentum)))
 
     def vote(self, by: Loss | Criterion) -> Choice | None:
         """Vote on this round's candidates, and wait for what is committed.
@@ -98,7 +107,7 @@ class AsyncRound(_Turn):
     async def submit(self, vector: Any = None, *, loss: float = math.nan) -> bool:
         """As `Round.submit`."""
         momentum = self._momentum(vector, loss)
-        return self._open() and await self._rounds.submit(momentum)
+        return momentum is not None and await self._rounds.submit(momentum)
 
     async def vote(self, by: Loss | Criterion) -> Choice | None:
         """As `Round.vote`; the function is called in this thread, and the event loop waits for it."""

@@ -70,7 +70,7 @@ class Worker:
     ) -> None:
         quiet_log()
         given = {"server": server, "id": id, "task": task, "beta": beta, "server_timeout": server_timeout}
-        files = tls if tls is None or isinstance(tls, TlsFiles) else dict(tls)
+        files = dict(tls) if isinstance(tls, Mapping) else tls
         self._settings = build(EmbeddedSettings, given | {"tls": files}, source="Worker")
         self._model = _local_model(model, parameters, self._settings.beta)
         self._stack = AsyncExitStack()
@@ -172,8 +172,10 @@ class Worker:
     def _leave(self) -> None:
         network, self._network = self._network, None
         if network is not None:
-            network.call(self._stack.aclose())
-            network.close()
+            try:
+                network.call(self._stack.aclose())
+            finally:
+                network.close()
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
         if self._network is None:

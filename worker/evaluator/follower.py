@@ -157,7 +157,8 @@ class Follower:
                     self._run, self._term = response.stamp.run, response.stamp.term
                 stamp = pb.Stamp(protocol=PROTOCOL, run=self._run, term=self._term)
                 wanted = pb.BroadcastRequest(stamp=stamp, after=after, average=average)
-                return await receive_models(self._connection.broadcast(wanted), verify=not average)
+                d = self._evaluation.built_for.parameters
+                return await receive_models(self._connection.broadcast(wanted), d, verify=not average)
             except CallFailed as error:
                 if error.reason in REJOIN:
                     self._run = ""
