@@ -254,7 +254,9 @@ def test_an_upload_whose_other_streams_bring_nothing_is_a_slow_one() -> None:
         uploads, row = Uploads(slots=1, timeout=0.05, rate=1e9), np.zeros(LONG, dtype=np.float32)
         first = received(uploads, "a", row, stream(*lane_parts(long_vector(1), 0, 2)))
         other = received(uploads, "a", row, stream(*lane_parts(long_vector(1), 1, 2)[:1], None))
-        assert await asyncio.gather(first, other) == [Reason.SLOW_UPLOAD] * 2
+        slow, ended = await asyncio.gather(first, other)
+        assert slow == Reason.SLOW_UPLOAD
+        assert ended in (Reason.SLOW_UPLOAD, Reason.LATE_SUBMISSION)  # by itself, or with the first
         assert len(uploads) == 0
 
     play(scenario())
