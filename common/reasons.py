@@ -41,6 +41,7 @@ class Reason(StrEnum):
     DIFFERENT_TASK = "different task"
     DIFFERENT_MODEL = "different model"
     DIFFERENT_DIGEST = "different digest"
+    NO_SESSION = "no session"
     NO_HEADER = "no header"
     NO_CHUNK = "no chunk"
     MIXED_STAMPS = "mixed stamps"
@@ -55,7 +56,6 @@ class Reason(StrEnum):
     SLOW_UPLOAD = "slow upload"
     NEWER_UPLOAD = "newer upload"
     OLDER_SESSION_CLOSED = "older session closed"
-    NO_SESSION = "no session"
 
 
 class Missing(StrEnum):

@@ -60,6 +60,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_DIFFERENT_TASK: _ClassVar[Reason]
     REASON_DIFFERENT_MODEL: _ClassVar[Reason]
     REASON_DIFFERENT_DIGEST: _ClassVar[Reason]
+    REASON_NO_SESSION: _ClassVar[Reason]
     REASON_NO_HEADER: _ClassVar[Reason]
     REASON_NO_CHUNK: _ClassVar[Reason]
     REASON_MIXED_STAMPS: _ClassVar[Reason]
@@ -74,7 +75,6 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_SLOW_UPLOAD: _ClassVar[Reason]
     REASON_NEWER_UPLOAD: _ClassVar[Reason]
     REASON_OLDER_SESSION_CLOSED: _ClassVar[Reason]
-    REASON_NO_SESSION: _ClassVar[Reason]
 
 class Missing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -127,6 +127,7 @@ REASON_LONG_NAME: Reason
 REASON_DIFFERENT_TASK: Reason
 REASON_DIFFERENT_MODEL: Reason
 REASON_DIFFERENT_DIGEST: Reason
+REASON_NO_SESSION: Reason
 REASON_NO_HEADER: Reason
 REASON_NO_CHUNK: Reason
 REASON_MIXED_STAMPS: Reason
@@ -141,7 +142,6 @@ REASON_SLOW_MESSAGE: Reason
 REASON_SLOW_UPLOAD: Reason
 REASON_NEWER_UPLOAD: Reason
 REASON_OLDER_SESSION_CLOSED: Reason
-REASON_NO_SESSION: Reason
 MISSING_UNSPECIFIED: Missing
 MISSING_NO_SUBMISSION: Missing
 MISSING_GRADIENT_NOT_FINITE: Missing
