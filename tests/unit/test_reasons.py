@@ -27,7 +27,7 @@ KINDS = [(Reason, pb.Reason, "REASON_"), (Missing, pb.Missing, "MISSING_")]
 @pytest.mark.parametrize(("kind", "wire", "prefix"), KINDS)
 def test_the_program_and_the_wire_know_the_same_reasons(kind: Any, wire: Any, prefix: str) -> None:
     assert [name for name, number in wire.items() if number] == [prefix + why.name for why in kind]
-    assert [wire.Value(to_wire(kind, why)) for why in kind] == list(range(1, len(kind) + 1))
+    assert sorted(wire.Value(to_wire(kind, why)) for why in kind) == list(range(1, len(kind) + 1))
     assert [from_wire(kind, wire.Value(to_wire(kind, why))) for why in kind] == list(kind)
 
 
