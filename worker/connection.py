@@ -22,6 +22,7 @@ from ostrakon.common.settings import TlsFiles
 from ostrakon.common.wire import IDENTITY_KEY, PROTOCOL, REFUSAL_KEY
 from ostrakon.v1 import parameter_server_pb2 as pb
 from ostrakon.v1 import parameter_server_pb2_grpc as pb_grpc
+from ostrakon.worker.careful_upload import LOST, send_when_asked
 from ostrakon.worker.lanes import Lanes, Pace, answer
 from ostrakon.worker.submission import Submission
 from ostrakon.worker.transport import CallFailed
@@ -175,11 +176,25 @@ class Connection:
                     raise
                 self._lanes.failed()  # whatever it was, one connection may still do
         pace, start = Pace(now), now()
-        response = await self.submit_parts(pace(submission.parts()))
+        try:
+            response = await self.submit_parts(pace(submission.parts()))
+        except CallFailed as failed:
+            if str(failed) != LOST:
+                raise
+            return await self._submit_carefully(submission)
         if response.uploaded:
             self._lanes.sent_alone(submission.size, now() - start, pace.fastest)
             self._connect(self._lanes.count(submission.size) - 1)
         return response
+
+    async def _submit_carefully(self, submission: Submission) -> pb.SubmitMomentumResponse:
+        """One round trip more than otherwise, and the server's reasons are certain to come through."""
+
+        async def call(request: AsyncIterator[pb.MomentumPart], **how: Any) -> pb.SubmitMomentumResponse:
+            response: pb.SubmitMomentumResponse = await send_when_asked(self._stub.SubmitMomentum(**how), request)
+            return response
+
+        return await self._made(call, submission.parts())
 
     async def _submit_over(self, lanes: int, submission: Submission) -> pb.SubmitMomentumResponse:
         self._renew()

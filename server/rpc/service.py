@@ -111,7 +111,7 @@ class Service(grpc.GenericRpcHandler):
 
     def _upload(self, answer: Callable[[Identity, AsyncIterator[pb.MomentumPart]], Awaitable[Message]]) -> Handler:
         async def answered(caller: Identity, raw: AsyncIterator[bytes], context: Context) -> bytes:
-            response = await answer(caller, self._parts(raw, caller))
+            response = await answer(caller, self._parts(raw, caller, context))
             return self._sent(response.SerializeToString(), caller)
 
         return grpc.stream_unary_rpc_method_handler(self._judged(answered, upload=True))
@@ -151,11 +151,14 @@ class Service(grpc.GenericRpcHandler):
             raise Refused(Reason.NO_MESSAGE, f"expected a {kind.__name__}")
         return self._parse(kind, message, caller, longest)
 
-    async def _parts(self, raw_parts: AsyncIterator[bytes], caller: Identity) -> AsyncIterator[pb.MomentumPart]:
+    async def _parts(
+        self, raw_parts: AsyncIterator[bytes], caller: Identity, context: Context
+    ) -> AsyncIterator[pb.MomentumPart]:
         header = await self._first(raw_parts, caller)
         if header is None:
             return
         yield self._parse(pb.MomentumPart, header, caller, LONGEST_MESSAGE)
+        await context.send_initial_metadata(())  # the header was not refused: whoever waits for that may go on
         async for chunk in raw_parts:
             yield self._parse(pb.MomentumPart, chunk, caller, None)  # what gRPC lets through
 
