@@ -14,7 +14,7 @@ from ostrakon.worker.initial import write_initial
 from ostrakon.worker.settings import WorkerSettings
 from ostrakon.worker.submission import Submission
 from tests.harness.cluster import Cluster, Process, wait_for
-from tests.harness.driven_worker import DrivenWorker, random_vector, refused
+from tests.harness.driven_worker import DrivenWorker, random_vector, refusal, refused
 from tests.harness.proxy import Proxy
 
 BIG = "tests.network.big:Big"
@@ -212,6 +212,30 @@ def test_on_a_long_line_many_chunks_are_under_way_at_a_time(cluster: Make, throu
     one, *several = asyncio.run(asyncio.wait_for(scenario(), 60))
     assert one < 1.2 * MIB
     assert min(several) > 3 * MIB
+
+
+def test_why_an_upload_is_refused_comes_through_however_much_of_it_is_still_to_be_written(
+    cluster: Make, through: Through
+) -> None:
+    d = 1_000_000
+    run = cluster(workers=1, f=0, rule="Avg", rounds=100)
+    write_model(run.initial, np.zeros(d, dtype=np.float32), (("weight", (d,)),), {"task": "linear"})
+    serving(run)
+    (proxy,) = through(run)
+    proxy.down.delay = 0.03
+    run.address = proxy.address
+
+    async def scenario() -> None:
+        worker = DrivenWorker(run, "w00")
+        await worker.join(d=d)
+        await worker.receive()
+        worker.round += 1
+        for attempt in range(10):
+            submission = Submission(worker.stamp(), worker.session, worker.base, d, random_vector(d, attempt))
+            assert await refusal(worker.connection.submit(submission)) == ("FAILED_PRECONDITION", Reason.WRONG_ROUND)
+        await worker.connection.__aexit__(None, None, None)
+
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 @pytest.mark.soak
