@@ -19,6 +19,7 @@ MOST_OPEN_CALLS = 8  # of one identity, that a server keeps open, uploads apart;
 MOST_OPEN_UPLOADS = 8 + LANES  # likewise: the lanes of one, and some of one before that is about to end
 
 REFUSAL_KEY = "ostrakon-refusal-bin"  # of the trailing metadata: a serialised `Refusal`
+ADMITTED_KEY = "ostrakon-admitted"  # of an upload's initial metadata: its header was not refused
 IDENTITY_KEY = "ostrakon-identity"  # of the metadata of a caller without a certificate: its URN
 
 Vector = NDArray[np.float32]

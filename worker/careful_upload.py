@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
+from ostrakon.common.wire import ADMITTED_KEY
+
 LOST = "Internal error from Core"
 """What gRPC says of a stream that the server ended while a part was being written: how it ended is lost."""
 
 
 async def send_when_asked(call: Any, parts: AsyncIterator[Any]) -> Any:
-    """Write the first part, and the others once the server asks for them, by its initial metadata.
+    """Write the first part, and the others once the server asks for them, in its initial metadata.
 
     Until then nothing is being written, and a refusal of the first part comes through.
 
@@ -24,10 +26,10 @@ async def send_when_asked(call: Any, parts: AsyncIterator[Any]) -> Any:
     Raises:
         grpc.aio.AioRpcError: the call failed.
     """
-    with suppress(asyncio.InvalidStateError):  # it is over: its status says why
-        await call.write(await anext(parts))
-        await call.initial_metadata()
-        async for part in parts:
-            await call.write(part)
-        await call.done_writing()
+    await call.write(await anext(parts))
+    if ADMITTED_KEY in dict(await call.initial_metadata() or ()):
+        with suppress(asyncio.InvalidStateError):  # it is over: its status says why
+            async for part in parts:
+                await call.write(part)
+            await call.done_writing()
     return await call

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.identity import Identity, identity_of, parse
 from ostrakon.common.reasons import Reason, to_wire
-from ostrakon.common.wire import IDENTITY_KEY, REFUSAL_KEY
+from ostrakon.common.wire import ADMITTED_KEY, IDENTITY_KEY, REFUSAL_KEY
 from ostrakon.server.core.refusal import Refused
 from ostrakon.server.rpc.answers import Answers, Send, judge
 from ostrakon.v1 import parameter_server_pb2 as pb
@@ -158,7 +158,7 @@ class Service(grpc.GenericRpcHandler):
         if header is None:
             return
         yield self._parse(pb.MomentumPart, header, caller, LONGEST_MESSAGE)
-        await context.send_initial_metadata(())  # the header was not refused: whoever waits for that may go on
+        await context.send_initial_metadata(((ADMITTED_KEY, "1"),))
         async for chunk in raw_parts:
             yield self._parse(pb.MomentumPart, chunk, caller, None)  # what gRPC lets through
 
