@@ -189,6 +189,7 @@ def test_a_server_that_is_killed_and_started_again_is_nothing_a_loop_hears_of(cl
         there.wait(30)
     assert server.wait(30) == 0
     everybody.join(30)
+    assert not everybody.is_alive()
     assert seen == sorted(set(seen)) and len(run.entries()) == 25
     assert not any("equivocation" in refused for entry in run.entries() for refused in entry.refused.values())
     audit(run.run)
