@@ -19,12 +19,14 @@ def called() -> str:
 
 
 def begin() -> None:
-    """Mend what this process was started with: call it before anything else opens a file.
-
-    gRPC is quietened: nothing here forks once it runs, and its failures reach us as statuses.
-    """
+    """Mend what this process was started with: call it before anything else opens a file."""
     open_standard_streams()
     _take_short_temporary_folder()
+    quiet_grpc()
+
+
+def quiet_grpc() -> None:
+    """Let gRPC, before it starts, say nothing: nobody calls it in a fork, and its failures reach us as statuses."""
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 

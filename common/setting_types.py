@@ -53,7 +53,7 @@ def _can_be_a_path(path: Path) -> bool:
 
 def _address(value: str) -> str:
     host, _, port = value.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
+    if not host or "/" in host or not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65535:
         raise ValueError("expected HOST:PORT, as in 127.0.0.1:7433")
     return value
 

@@ -1,9 +1,11 @@
 """What a task's models are measured by beside the loss: numbers of each example, and what is made of their means."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,7 +70,7 @@ class Totals:
         values = means
         if type(task).finish is not Task.finish:
             with user_code(f"task {type(task).__name__}: finish"):
-                values = _numbers(task.finish(dict(means)))
+                values = _finished(task, means)
         shares = {name for name in self._shares if values.get(name) == means[name]}
         return Measures(values, self._loss / self._examples, frozenset(shares))
 
@@ -91,6 +93,19 @@ def checked(found: Any, m: int) -> dict[str, Tensor]:
                 "means is for `finish`"
             )
     return dict(found)
+
+
+def _finished(task: Task, means: Mapping[str, float]) -> dict[str, float]:
+    """What `finish` makes of the means. A model may be as bad as it likes: 0 / 0 is NaN, an overflow infinite.
+
+    What raises all the same, as `math.exp` does, leaves NaN in all of them.
+    """
+    with np.errstate(all="ignore"):
+        try:
+            return _numbers(task.finish({name: np.float64(mean) for name, mean in means.items()}))
+        except (ArithmeticError, ValueError):
+            unknown = {name: np.float64(math.nan) for name in means}
+            return dict.fromkeys(_numbers(task.finish(unknown)), math.nan)
 
 
 def _numbers(found: Any) -> dict[str, float]:

@@ -243,6 +243,42 @@ def test_a_loop_may_leave_sit_out_rounds_and_come_back(cluster: Make) -> None:
     assert not any(thread.name == "ostrakon" for thread in threading.enumerate())
 
 
+def test_what_comes_too_early_or_too_late_in_a_loop_is_refused(cluster: Make) -> None:
+    run = own(cluster, small(), join_timeout=0.5, grace_floor=0.3)
+    server = run.server()
+    with Worker(small(), **place(run, "w00")) as worker:
+        with pytest.raises(OstrakonError, match="no model has come yet"):
+            _ = worker.theta
+        round = next(iter(worker))
+        with pytest.raises(OstrakonError, match=r"vote\('sideways'\) means nothing"):
+            round.vote("sideways")  # type: ignore[arg-type]
+        assert round.submit(np.full(worker.theta.size, np.nan), loss=torch.tensor(1.0))
+
+    def vote_first() -> None:
+        model = small()
+        with (
+            pytest.raises(OstrakonError, match="round 1 has been voted in already: submit comes before vote"),
+            Worker(model, **place(run, "w00")) as worker,
+        ):
+            for round in worker:
+                round.vote("inner")
+                loss_of(model, *points(0)).backward()
+                round.submit()
+
+    def others(name: str) -> None:
+        model = small()
+        with Worker(model, **place(run, name)) as worker:
+            for round in worker:
+                if round.number == 2:
+                    break
+                loss_of(model, *points(1)).backward()
+                round.submit()
+                round.vote("inner")
+
+    together([vote_first, *(partial(others, name) for name in run.roster[1:])])
+    assert server.alive
+
+
 def test_what_the_server_refuses_is_raised_in_the_loop(cluster: Make) -> None:
     run = own(cluster, small())
     server = run.server()

@@ -1,6 +1,7 @@
 """What an embedded worker reads out of a model and writes into it, and how it judges candidates."""
 
 import math
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ostrakon.common.flat_model import FlatModel
 from ostrakon.common.model_file import read_model
 from ostrakon.common.wire import Vector
 from ostrakon.worker.embedded.judging import ballot_by_losses, ballot_unseen, check_criterion
-from ostrakon.worker.embedded.model import ModuleModel, VectorModel, own_vector
+from ostrakon.worker.embedded.model import ModuleModel, VectorModel, number, own_vector
 
 
 class Tied(nn.Module):
@@ -95,6 +96,43 @@ def test_a_round_begins_without_gradients_and_a_parameter_without_one_counts_as_
     assert all(parameter.grad is None for parameter in module.parameters())
     module[0](torch.ones(1, 2)).sum().backward()
     assert model.momentum(0.0).vector.tolist() == [1, 1, 1, 0, 0, 0]
+
+
+def test_a_submission_without_any_gradient_is_refused() -> None:
+    module = nn.Linear(2, 1)
+    model = ModuleModel(module, 0.9)
+    model.begin(theta_of(3))
+    module(torch.ones(1, 2)).sum()
+    with pytest.raises(OstrakonError, match=r"no parameter of the model has a gradient: call backward\(\) before"):
+        model.momentum(0.0)
+
+
+@pytest.mark.parametrize("change", ["another layer", "no longer frozen"])
+def test_a_gradient_of_what_is_no_part_of_theta_is_refused(change: str) -> None:
+    module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1).requires_grad_(change == "another layer"))
+    model = ModuleModel(module, 0.9)
+    if change == "another layer":
+        module[1] = nn.Linear(2, 1)
+    else:
+        module.requires_grad_(True)
+    model.begin(theta_of(model.parameters))
+    module(torch.ones(1, 2)).sum().backward()
+    with pytest.raises(OstrakonError, match=r"parameter 1.weight of the model has a gradient and is no part of theta"):
+        model.momentum(0.0)
+
+
+def test_a_parameter_that_has_another_shape_is_refused() -> None:
+    module = nn.Linear(2, 1)
+    model = ModuleModel(module, 0.9)
+    module.weight.data = torch.zeros(3, 2)
+    with pytest.raises(OstrakonError, match=r"weight of the model has become \(3, 2\), it was \(1, 2\): change layers"):
+        model.begin(theta_of(3))
+
+
+@pytest.mark.parametrize("given", [2, 2.0, np.float32(2), torch.tensor(2.0), torch.tensor([2.0], requires_grad=True)])
+def test_a_loss_is_a_number_or_a_tensor_of_one(given: Any, recwarn: pytest.WarningsRecorder) -> None:
+    assert number(given) == 2.0
+    assert not recwarn
 
 
 def test_a_sparse_gradient_is_one_of_mostly_zeros() -> None:
@@ -186,7 +224,8 @@ def test_theta_0_of_a_module_has_no_running_statistics_and_all_else(tmp_path: Pa
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (np.zeros(2), r"shape \(2,\): expected \(3,\)"),
+        (np.zeros(2), r"shape \(2,\): expected \(3,\), one for each parameter$"),
+        (torch.tensor(0.3, requires_grad=True), r"shape \(\): .*; the loss of the mini-batch is submit\(loss=...\)"),
         ("text", "no vector of numbers"),
         (object(), "no vector of numbers"),
     ],
@@ -218,11 +257,14 @@ def test_a_vector_of_ones_own_is_copied() -> None:
 @pytest.mark.parametrize(
     ("made", "sentence"),
     [
-        (lambda: Worker(server="h:1"), "needs a model, or without one parameters = d"),
-        (lambda: Worker(nn.Linear(1, 1), parameters=2, server="h:1"), "needs a model, or without one"),
-        (lambda: Worker(5, server="h:1"), "needs a model, or without one"),  # type: ignore[arg-type]
+        (lambda: Worker(server="h:1"), "needs a model, which is a torch.nn.Module, or without one parameters"),
+        (lambda: Worker(nn.Linear(1, 1), parameters=2, server="h:1"), "needs a model, which is"),
+        (lambda: Worker(5, server="h:1"), "needs a model, which is a torch.nn.Module"),  # type: ignore[arg-type]
         (lambda: Worker(nn.Linear(1, 1), server="nowhere"), "Worker: setting server = 'nowhere' cannot be used"),
+        (lambda: Worker(nn.Linear(1, 1), server="http://h:1"), "server = .http://h:1. cannot be used.*HOST:PORT"),
         (lambda: Worker(nn.Linear(1, 1), server="h:1", tls={"ca": "a"}), "Worker: setting tls.certificate is missing"),
+        (lambda: Worker([nn.Linear(1, 1)], server="h:1"), "needs a model, which is a torch.nn.Module"),  # type: ignore[arg-type]
+        (lambda: number(torch.ones(2)), "submit was given a Tensor as loss: expected one number"),
         (lambda: Worker(nn.ReLU(), server="h:1"), "the model ReLU has no parameters"),
         (lambda: Worker(nn.LazyLinear(1), server="h:1"), "parameter weight of the model has no shape yet"),
         (lambda: Worker(parameters=1, server="h:1").position, "has not joined the run"),
@@ -246,3 +288,15 @@ def test_a_vector_of_ones_own_is_copied() -> None:
 def test_what_cannot_be_used_is_a_sentence(made: Any, sentence: str) -> None:
     with pytest.raises(OstrakonError, match=sentence):
         made()
+
+
+def test_grpc_is_quiet_in_a_loop_of_ones_own_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GRPC_ENABLE_FORK_SUPPORT", "GRPC_VERBOSITY"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
+    with (
+        pytest.raises(OstrakonError, match="no answer from the server"),
+        Worker(parameters=1, server="127.0.0.1:1", id="a", server_timeout=0.01),
+    ):
+        raise AssertionError("nobody is there")
+    assert (os.environ["GRPC_ENABLE_FORK_SUPPORT"], os.environ["GRPC_VERBOSITY"]) == ("0", "NONE")

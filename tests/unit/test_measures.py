@@ -84,6 +84,20 @@ def test_means_are_over_all_examples_of_all_blocks_and_what_is_made_of_them_is_s
     assert found.values["margin"] == pytest.approx(means["margin"])
 
 
+@pytest.mark.parametrize(
+    ("finish", "values"),
+    [
+        (lambda means: {"F1": 0.0 * means["near"] / (0.0 * means["near"]), "near": means["near"]}, [math.nan, 0.75]),
+        (lambda means: {"perplexity": 10 ** (1000 * means["near"])}, [math.inf]),
+        (lambda means: {"perplexity": math.exp(1000 * means["near"])}, [math.nan]),
+        (lambda means: {"log": math.log(means["near"] - 1), "near": means["near"]}, [math.nan, math.nan]),
+    ],
+)
+def test_arithmetic_without_a_result_leaves_a_measure_that_is_not_finite(finish: Any, values: list[float]) -> None:
+    task = Own(lambda outputs, labels: {"near": torch.arange(len(labels)) % 4 > 0}, finish)
+    assert list(measured(task).values.values()) == pytest.approx(values, nan_ok=True, abs=0.01)
+
+
 def test_an_example_without_a_finite_loss_is_none_of_a_share() -> None:
     found = measured(Own(lambda outputs, labels: {"there": labels >= 0}), np.full(27, np.nan, np.float32))
     assert found.values == {"there": 0.0} and math.isnan(found.loss)

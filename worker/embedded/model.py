@@ -26,6 +26,7 @@ from ostrakon.common.wire import Vector
 from ostrakon.worker.training import Momentum
 
 MODEL = "the model"
+CHANGED = "change layers, and what requires a gradient, before the Worker is made"
 
 
 class LocalModel(Protocol):
@@ -93,7 +94,12 @@ class ModuleModel:
         self._momentum: Tensor | None = None
 
     def load(self, theta: Vector) -> None:
-        """Copy theta into the parameters, rounded to their types."""
+        """Copy theta into the parameters, rounded to their types.
+
+        Raises:
+            OstrakonError: a parameter has another shape than it had.
+        """
+        self._check_shapes()
         self._theta = theta
         moved = torch.from_numpy(theta).to(self._device)
         with torch.no_grad():
@@ -109,7 +115,12 @@ class ModuleModel:
         """Fold the parameters' gradients, zeros where there is none, into the momentum (Algorithm 1, line 6).
 
         One that is not finite is left out, and said to be so.
+
+        Raises:
+            OstrakonError: no parameter has a gradient, or one that is no part of theta has.
         """
+        self._check_shapes()
+        self._check_gradients()
         gradient = torch.zeros(self.parameters, device=self._device)
         for parameter, values in zip(self._parameters, self._split(gradient), strict=True):
             if parameter.grad is not None:
@@ -139,6 +150,24 @@ class ModuleModel:
                     buffer.copy_(values)
             for part, training in modes:
                 part.training = training
+
+    def _check_shapes(self) -> None:
+        for parameter, (name, shape) in zip(self._parameters, self.layout, strict=True):
+            if tuple(parameter.shape) != shape:
+                raise OstrakonError(
+                    f"parameter {name} of the model has become {tuple(parameter.shape)}, it was {shape}: {CHANGED}"
+                )
+
+    def _check_gradients(self) -> None:
+        theirs = {id(parameter) for parameter in self._parameters}
+        for name, parameter in self._module.named_parameters():
+            if parameter.grad is not None and id(parameter) not in theirs:
+                raise OstrakonError(f"parameter {name} of the model has a gradient and is no part of theta: {CHANGED}")
+        if all(parameter.grad is None for parameter in self._parameters):
+            raise OstrakonError(
+                "no parameter of the model has a gradient: call backward() before submit(), and zero_grad() after it "
+                "or not at all"
+            )
 
     @property
     def _device(self) -> torch.device:
@@ -181,6 +210,18 @@ class VectorModel:
         yield (read_only(theta),)
 
 
+def number(loss: Any) -> float:
+    """A mini-batch's loss as a loop gives it.
+
+    Raises:
+        OstrakonError: it is not one number.
+    """
+    try:
+        return float(loss.detach() if isinstance(loss, Tensor) else loss)
+    except (TypeError, ValueError, RuntimeError):
+        raise OstrakonError(f"submit was given a {type(loss).__name__} as loss: expected one number") from None
+
+
 def own_vector(vector: Any, d: int, loss: float) -> Momentum:
     """A vector of the loop's own, copied.
 
@@ -194,7 +235,10 @@ def own_vector(vector: Any, d: int, loss: float) -> Momentum:
     except (TypeError, ValueError) as error:
         raise OstrakonError(f"submit was given something that is no vector of numbers: {error}") from None
     if values.shape != (d,):
-        raise OstrakonError(f"submit was given values of shape {values.shape}: expected ({d},), one for each parameter")
+        hint = "" if values.shape else "; the loss of the mini-batch is submit(loss=...)"
+        raise OstrakonError(
+            f"submit was given values of shape {values.shape}: expected ({d},), one for each parameter{hint}"
+        )
     return Momentum(values, loss, bool(np.isfinite(values).all()))
 
 

@@ -5,13 +5,17 @@ from collections.abc import Callable, Coroutine
 from functools import cached_property
 from typing import Any, TypeVar
 
+import structlog
+
 from ostrakon.common.choice import Ballot, Choice
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.wire import Vector
 from ostrakon.worker.embedded.judging import Criterion, Loss, ballot_by_losses, ballot_unseen, check_criterion
-from ostrakon.worker.embedded.model import LocalModel, own_vector, read_only
+from ostrakon.worker.embedded.model import LocalModel, number, own_vector, read_only
 from ostrakon.worker.rounds import Begun, Rounds
 from ostrakon.worker.training import Momentum
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -29,6 +33,7 @@ class _Turn:
         self._rounds = rounds
         self._model = model
         self._sent: Momentum | None = None
+        self._voted = False
 
     @cached_property
     def theta(self) -> Vector:
@@ -39,17 +44,25 @@ class _Turn:
         """Whether it is the worker's present one: a loop may keep an older one."""
         return self._rounds.begun is self._begun
 
-    def _momentum(self, vector: Any, loss: float) -> Momentum | None:
+    def _momentum(self, vector: Any, loss: Any) -> Momentum | None:
         """What is to be sent; None where the round has gone on without this worker: nothing is folded then."""
         if self._sent is not None:
             raise OstrakonError(f"round {self.number} has its momentum already: submit once a round")
+        if self._voted:
+            raise OstrakonError(f"round {self.number} has been voted in already: submit comes before vote")
         if not self._open():
             return None
         self._sent = self._rounds.submitted(self._begun)
         if self._sent is None:
-            model = self._model
+            model, loss = self._model, number(loss)
             self._sent = model.momentum(loss) if vector is None else own_vector(vector, model.parameters, loss)
+            if not self._sent.finite:
+                log.warning("a gradient or vector that is not finite counts as none", round=self.number)
         return self._sent
+
+    def _begin_vote(self, by: Loss | Criterion) -> None:
+        check_criterion(by)
+        self._voted = True
 
     def _ballot(self, by: Loss | Criterion, inner: Vector, outer: Vector) -> Ballot:
         if callable(by):
@@ -67,13 +80,13 @@ class Round(_Turn):
         super().__init__(begun, rounds, model)
         self._call = call
 
-    def submit(self, vector: Any = None, *, loss: float = math.nan) -> bool:
+    def submit(self, vector: Any = None, *, loss: Any = math.nan) -> bool:
         """Send this round's momentum.
 
         Args:
             vector: (d,), what is sent; without it the gradients of the model's parameters are folded into the momentum,
                 and that is sent.
-            loss: of the mini-batch, for people: the server shows the median of all.
+            loss: of the mini-batch, a number or a tensor of one, for people: the server shows the median of all.
 
         Returns:
             Whether the server has taken it; False where the others went on without it.
@@ -92,7 +105,7 @@ class Round(_Turn):
         Returns:
             What was voted for; None where there was no vote. The model holds again what the round started from.
         """
-        check_criterion(by)
+        self._begin_vote(by)
         choice: Choice | None = None
         while self._open() and (candidates := self._call(self._rounds.candidates())) is not None:
             ballot = self._ballot(by, *candidates)
@@ -104,14 +117,14 @@ class Round(_Turn):
 class AsyncRound(_Turn):
     """A round of an `async for` loop: as `Round`, with methods to be awaited."""
 
-    async def submit(self, vector: Any = None, *, loss: float = math.nan) -> bool:
+    async def submit(self, vector: Any = None, *, loss: Any = math.nan) -> bool:
         """As `Round.submit`."""
         momentum = self._momentum(vector, loss)
         return momentum is not None and await self._rounds.submit(momentum)
 
     async def vote(self, by: Loss | Criterion) -> Choice | None:
         """As `Round.vote`; the function is called in this thread, and the event loop waits for it."""
-        check_criterion(by)
+        self._begin_vote(by)
         choice: Choice | None = None
         while self._open() and (candidates := await self._rounds.candidates()) is not None:
             ballot = self._ballot(by, *candidates)

@@ -12,6 +12,7 @@ from torch import nn
 
 from ostrakon.common.choice import Outcome
 from ostrakon.common.clock import MonotonicClock
+from ostrakon.common.command import quiet_grpc
 from ostrakon.common.errors import OstrakonError
 from ostrakon.common.runtime import quiet_log
 from ostrakon.common.settings import TlsFiles, build
@@ -101,7 +102,10 @@ class Worker:
     @property
     def theta(self) -> Vector:
         """The committed model that came last, (d,) float32, read-only."""
-        return read_only(self._seat().theta)
+        rounds = self._seat()
+        if not rounds.held:
+            raise OstrakonError("no model has come yet: the worker has theta from its first round on")
+        return read_only(rounds.theta)
 
     def __enter__(self) -> Self:
         self._network = NetworkThread()
@@ -151,6 +155,7 @@ class Worker:
         self._model.begin(rounds.theta)
 
     async def _join(self) -> None:
+        quiet_grpc()
         from ostrakon.worker.connection import Connection  # gRPC starts here: a process forks well before, ill after
 
         settings, model = self._settings, self._model
@@ -198,4 +203,6 @@ def _local_model(model: nn.Module | None, parameters: int | None, beta: float) -
         return ModuleModel(model, beta)
     if model is None and isinstance(parameters, int) and parameters > 0:
         return VectorModel(parameters)
-    raise OstrakonError("a worker needs a model, or without one parameters = d, how many values theta has")
+    raise OstrakonError(
+        "a worker needs a model, which is a torch.nn.Module, or without one parameters = d, how many values theta has"
+    )
