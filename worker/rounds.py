@@ -121,7 +121,7 @@ class Rounds:
         """
         theta = self.exchange.theta
         if theta is None:
-            raise OstrakonError("there is no model before the first round: ask for it inside the loop")
+            raise OstrakonError("no model has come yet: the worker has theta from its first round on")
         return theta
 
     @property

@@ -45,7 +45,7 @@ def test_who_hears_what_was_decided_without_its_model_still_has_the_one_before(t
         house.start()
         rounds = rounds_of(house, "a")
         await rounds.join()
-        with pytest.raises(OstrakonError, match="no model before the first round"):
+        with pytest.raises(OstrakonError, match="no model has come yet"):
             _ = rounds.theta
         others = [await Member(house, name).enter() for name in ("b", "c")]
         begun = await rounds.next()

@@ -102,10 +102,7 @@ class Worker:
     @property
     def theta(self) -> Vector:
         """The committed model that came last, (d,) float32, read-only."""
-        rounds = self._seat()
-        if not rounds.held:
-            raise OstrakonError("no model has come yet: the worker has theta from its first round on")
-        return read_only(rounds.theta)
+        return read_only(self._seat().theta)
 
     def __enter__(self) -> Self:
         self._network = NetworkThread()
