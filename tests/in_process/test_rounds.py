@@ -59,7 +59,7 @@ def test_who_hears_what_was_decided_without_its_model_still_has_the_one_before(t
             await member.candidates()
         await asyncio.gather(*(member.vote() for member in others))
         assert await rounds.candidates() is None
-        assert rounds.head.round == 1  # it knows that the round is committed, and has not received its model
+        assert rounds.exchange.head.round == 1  # it knows that the round is committed, and has not received its model
         assert rounds.theta is begun.theta
         await house.stop()
 
@@ -146,7 +146,7 @@ def test_a_model_that_is_named_and_neither_sent_nor_held_is_asked_for_again(tmp_
         house = House(tmp_path)
         house.start()
         rounds = rounds_of(house, "a")
-        transport, left = rounds._transport, 1
+        transport, left = rounds.exchange._transport, 1
 
         class Forgetful:
             def __getattr__(self, call: str) -> Any:
@@ -161,7 +161,7 @@ def test_a_model_that_is_named_and_neither_sent_nor_held_is_asked_for_again(tmp_
                         left -= 1
                     yield part
 
-        rounds._transport = Forgetful()  # type: ignore[assignment]
+        rounds.exchange._transport = Forgetful()  # type: ignore[assignment]
         assert (await rounds.next()) is not None
         assert left == 0
         await house.stop()
