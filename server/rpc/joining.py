@@ -68,7 +68,10 @@ def check_built_for(request: pb.JoinRequest, genesis: Genesis) -> None:
             + (", and these options" if "(" in task else ""),
         )
     if (found := _other_model(request, genesis)) is not None:
-        raise Refused(Reason.DIFFERENT_MODEL, f"{found}: both must be built from the same task code")
+        raise Refused(
+            Reason.DIFFERENT_MODEL,
+            f"{found}: both must be built by the same code, frozen parts from the same weights",
+        )
     if request.digest_scheme != DIGEST_SCHEME:
         raise Refused(
             Reason.DIFFERENT_DIGEST,
