@@ -6,7 +6,7 @@ long as it takes.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
@@ -158,7 +158,7 @@ class Service(grpc.GenericRpcHandler):
         if header is None:
             return
         yield self._parse(pb.MomentumPart, header, caller, LONGEST_MESSAGE)
-        await context.send_initial_metadata(((ADMITTED_KEY, "1"),))
+        await whole(context.send_initial_metadata(((ADMITTED_KEY, "1"),)))
         async for chunk in raw_parts:
             yield self._parse(pb.MomentumPart, chunk, caller, None)  # what gRPC lets through
 
@@ -212,3 +212,16 @@ class Service(grpc.GenericRpcHandler):
 
 async def _no_method(caller: Identity, raw: AsyncIterator[bytes], context: Context) -> None:
     raise Refused(Reason.NO_SUCH_METHOD, f"expected one of the methods of {SERVICE}")
+
+
+async def whole(sending: Coroutine[Any, Any, None]) -> None:
+    """Send it to its end, also where the call is closed meanwhile.
+
+    Else gRPC would send metadata a second time with the status, fail, and leave the caller without any.
+    """
+    task = asyncio.ensure_future(sending)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

@@ -100,3 +100,30 @@ def test_a_reader_whose_model_is_replaced_is_told_so_at_once(write: int) -> None
         assert pb.Refusal.FromString(trailers[REFUSAL_KEY]) == pb.Refusal(
             reason=to_wire(Reason, Reason.MODEL_REPLACED), term=1, round=5
         )
+
+
+def test_an_upload_that_is_closed_while_it_is_admitted_is_told_so_at_once() -> None:
+    async def scenario() -> tuple[grpc.StatusCode, int]:
+        calls: Any = Replacing(0)
+
+        async def submit(caller: Identity, parts: AsyncIterator[pb.MomentumPart]) -> pb.SubmitMomentumResponse:
+            await anext(parts)
+            try:
+                with calls.readers.claim(caller):
+                    asyncio.get_running_loop().call_soon(calls.readers.close_all)
+                    await anext(parts)
+                    await asyncio.sleep(60)
+            except Displaced:
+                raise Refused(Reason.LATE_SUBMISSION, "go on") from None
+            raise AssertionError("it was not closed")
+
+        calls.submit = submit
+        async with serving(calls) as stub:
+            call = stub.SubmitMomentum(metadata=((IDENTITY_KEY, CALLER.urn),), timeout=30)
+            await call.write(pb.MomentumPart(header=pb.MomentumHeader(parameters=1)))
+            trailers = dict(await call.trailing_metadata() or ())
+            return await call.code(), pb.Refusal.FromString(trailers[REFUSAL_KEY]).reason
+
+    for _ in range(5):
+        found = asyncio.run(asyncio.wait_for(scenario(), 60))
+        assert found == (grpc.StatusCode.FAILED_PRECONDITION, pb.REASON_LATE_SUBMISSION)
