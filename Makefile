@@ -36,7 +36,7 @@ check: $(VENV)/installed
 fast: $(VENV)/installed
 	@$(PYTEST) -n 2 -m 'not slow and not matrix and not soak' tests/unit tests/in_process tests/property tests/rules
 
-# Three processes, for two cores: a test of real processes also waits. mypy takes half a minute where it has no cache yet.
+# Four processes, for two cores: a test of real processes also waits. mypy takes half a minute where it has no cache yet.
 test: $(VENV)/installed
 	@$(MAKE) --no-print-directory -j 2 lint tests
 
@@ -44,7 +44,7 @@ test-all: $(VENV)/installed
 	@$(MAKE) --no-print-directory -j 2 lint tests SELECTED="-m 'not soak'"
 
 tests: $(VENV)/installed
-	@$(PYTEST) -n 3 $(SELECTED)
+	@$(PYTEST) -n 4 $(SELECTED)
 
 soak: $(VENV)/fuzzer
 	@$(BIN)/python -m tests.simulation --seeds 0-9999 --jobs 2
