@@ -29,8 +29,7 @@ class Exchange:
         taken: how far the round's candidates go.
         head: the last ledger entry that this worker was told of.
         held: models by digest: the committed one and, between Propose and the commit, both candidates.
-        base: the digest of the committed model that came last.
-        theta: that model, (d,), also once it is not held any more; None before one came.
+        theta: the committed model that came last, (d,), also once it is not held any more; None before one came.
         candidates: Inner's and Outer's model, (d,) each, until there is a vote.
     """
 
@@ -41,7 +40,6 @@ class Exchange:
         self.taken = Step(0.0)
         self.head = pb.Head()
         self.held: dict[str, Vector] = {}
-        self.base = ""
         self.theta: Vector | None = None
         self.candidates: tuple[Vector, Vector] | None = None
         self._built_for = built_for
@@ -86,9 +84,9 @@ class Exchange:
         self.head = models.header.head
         self.taken = _step(models.header.step)
         self._keep(models, list(models.header.digests))
-        self.base = models.header.digests[0]
-        self.theta = self.held[self.base]
-        return Received(models.stamp.round, self.base, OUTCOMES.get(models.header.phase))
+        base = models.header.digests[0]
+        self.theta = self.held[base]
+        return Received(models.stamp.round, base, OUTCOMES.get(models.header.phase))
 
     async def submit(self, base: str, momentum: Momentum) -> Submitted:
         """Send the momentum at the model `base`."""
@@ -143,7 +141,6 @@ class Exchange:
         """Remember what was committed, and keep its model alone."""
         self.head = commit.head
         self.held = {name: vector for name, vector in self.held.items() if name == commit.digest}
-        self.base = commit.digest
         self.theta = self.held.get(commit.digest, self.theta)
 
     def _keep(self, models: Models, digests: list[str]) -> None:
